@@ -1,0 +1,19 @@
+//! What an l4way proxy runs: listeners, the route each one carries, weighted backends and their
+//! endpoints, and what the proxy answers when it has applied them.
+//!
+//! Plain data, compiled by `translate` from Gateway API objects and read by the data plane. It
+//! knows neither Kubernetes nor sockets. [`Config`] changes when somebody edits a manifest;
+//! [`EndpointTable`] changes whenever a pod does, so it is kept apart.
+#![forbid(unsafe_code)]
+
+mod endpoint;
+mod ids;
+mod listener;
+mod report;
+mod route;
+
+pub use endpoint::{Endpoint, EndpointAddress, EndpointTable};
+pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
+pub use listener::{Config, DuplicateBind, Listener, Transport};
+pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
+pub use route::{RefusedReason, Route, Target, WeightedTarget};

@@ -1,0 +1,67 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BackendId, RouteId};
+
+/// Where a listener's sessions go: one of several targets, picked for each session by weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The route object.
+    pub id: RouteId,
+    /// The targets in the manifest's order. If there are none, or every weight is 0, each session
+    /// is refused.
+    pub targets: Vec<WeightedTarget>,
+}
+
+/// A target and its share of the sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedTarget {
+    /// The share, relative to the sum of the route's weights: 0 to 1,000,000.
+    pub weight: u32,
+    /// What happens to the share.
+    pub target: Target,
+}
+
+/// What a share of the sessions meets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// One of the backend's endpoints.
+    Backend(BackendId),
+    /// Nothing: a TCP connection is reset, a datagram dropped. Kept in the route so that the other
+    /// targets' shares don't grow (Gateway API, `BackendRef`).
+    Refused(RefusedReason),
+}
+
+/// Why the configuration refuses sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedReason {
+    /// The listener has no route.
+    NoRoute,
+    /// The route's backendRef can't be resolved: not found, not permitted, or of no known kind.
+    InvalidBackend,
+    /// The weights of the route sum to 0.
+    NoWeight,
+    /// The backend has no endpoint that takes new sessions.
+    NoEndpoint,
+}
+
+impl RefusedReason {
+    /// The reason as metrics and records spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::InvalidBackend => "invalid_backend",
+            Self::NoWeight => "no_weight",
+            Self::NoEndpoint => "no_endpoint",
+        }
+    }
+}
+
+impl fmt::Display for RefusedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

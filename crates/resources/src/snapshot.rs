@@ -1,0 +1,174 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::api::{
+    Backend, BackendTlsPolicy, ConfigMap, Deployment, EndpointSlice, Gateway, GatewayClass,
+    ListenerSet, Namespace, ObjectKey, ObjectMeta, ObjectRef, ReferenceGrant, Route, RouteKind,
+    Secret, Service,
+};
+
+/// The objects of one kind, by namespace and name.
+pub type Store<T> = BTreeMap<ObjectKey, Arc<T>>;
+
+/// Every object that is in force, at one moment. Immutable once built; cloning one shares the
+/// objects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// GatewayClasses.
+    pub gateway_classes: Store<GatewayClass>,
+    /// Gateways.
+    pub gateways: Store<Gateway>,
+    /// ListenerSets.
+    pub listener_sets: Store<ListenerSet>,
+    /// Routes of every kind.
+    pub routes: BTreeMap<(RouteKind, ObjectKey), Arc<Route>>,
+    /// ReferenceGrants.
+    pub reference_grants: Store<ReferenceGrant>,
+    /// BackendTLSPolicies.
+    pub backend_tls_policies: Store<BackendTlsPolicy>,
+    /// Backends.
+    pub backends: Store<Backend>,
+    /// Namespaces.
+    pub namespaces: Store<Namespace>,
+    /// Services.
+    pub services: Store<Service>,
+    /// EndpointSlices.
+    pub endpoint_slices: Store<EndpointSlice>,
+    /// Secrets.
+    pub secrets: Store<Secret>,
+    /// ConfigMaps.
+    pub config_maps: Store<ConfigMap>,
+    /// Deployments.
+    pub deployments: Store<Deployment>,
+}
+
+/// One object of any kind that a [`Snapshot`] holds.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each variant is the kind of its name")]
+pub enum AnyObject {
+    GatewayClass(Arc<GatewayClass>),
+    Gateway(Arc<Gateway>),
+    ListenerSet(Arc<ListenerSet>),
+    Route(RouteKind, Arc<Route>),
+    ReferenceGrant(Arc<ReferenceGrant>),
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
+    Backend(Arc<Backend>),
+    Namespace(Arc<Namespace>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    Secret(Arc<Secret>),
+    ConfigMap(Arc<ConfigMap>),
+    Deployment(Arc<Deployment>),
+}
+
+impl AnyObject {
+    /// Reads a validated and defaulted object of this kind.
+    ///
+    /// `None` for a kind that a [`Snapshot`] doesn't hold.
+    ///
+    /// # Errors
+    /// If the object doesn't have the kind's shape.
+    pub fn from_value(
+        kind: &str,
+        value: serde_json::Value,
+    ) -> Option<Result<Self, serde_json::Error>> {
+        fn read<T: serde::de::DeserializeOwned>(
+            value: serde_json::Value,
+            wrap: impl FnOnce(Arc<T>) -> AnyObject,
+        ) -> Result<AnyObject, serde_json::Error> {
+            serde_json::from_value(value).map(|object| wrap(Arc::new(object)))
+        }
+        Some(match kind {
+            "GatewayClass" => read(value, Self::GatewayClass),
+            "Gateway" => read(value, Self::Gateway),
+            "ListenerSet" => read(value, Self::ListenerSet),
+            "ReferenceGrant" => read(value, Self::ReferenceGrant),
+            "BackendTLSPolicy" => read(value, Self::BackendTlsPolicy),
+            "Backend" => read(value, Self::Backend),
+            "Namespace" => read(value, Self::Namespace),
+            "Service" => read(value, Self::Service),
+            "EndpointSlice" => read(value, Self::EndpointSlice),
+            "Secret" => read(value, Self::Secret),
+            "ConfigMap" => read(value, Self::ConfigMap),
+            "Deployment" => read(value, Self::Deployment),
+            _ => {
+                let kind = RouteKind::ALL.into_iter().find(|route| route.as_str() == kind)?;
+                read(value, |route| Self::Route(kind, route))
+            }
+        })
+    }
+
+    /// The object's kind as the API spells it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GatewayClass(_) => "GatewayClass",
+            Self::Gateway(_) => "Gateway",
+            Self::ListenerSet(_) => "ListenerSet",
+            Self::Route(kind, _) => kind.as_str(),
+            Self::ReferenceGrant(_) => "ReferenceGrant",
+            Self::BackendTlsPolicy(_) => "BackendTLSPolicy",
+            Self::Backend(_) => "Backend",
+            Self::Namespace(_) => "Namespace",
+            Self::Service(_) => "Service",
+            Self::EndpointSlice(_) => "EndpointSlice",
+            Self::Secret(_) => "Secret",
+            Self::ConfigMap(_) => "ConfigMap",
+            Self::Deployment(_) => "Deployment",
+        }
+    }
+
+    /// The object's metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::GatewayClass(object) => &object.metadata,
+            Self::Gateway(object) => &object.metadata,
+            Self::ListenerSet(object) => &object.metadata,
+            Self::Route(_, object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
+            Self::BackendTlsPolicy(object) => &object.metadata,
+            Self::Backend(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+        }
+    }
+
+    /// The object's kind, namespace and name.
+    pub fn reference(&self) -> ObjectRef {
+        ObjectRef::new(self.kind(), self.metadata().key())
+    }
+}
+
+impl Snapshot {
+    /// Puts an object in, in place of the one of its kind, namespace and name.
+    pub fn insert(&mut self, object: AnyObject) {
+        let key = object.metadata().key();
+        match object {
+            AnyObject::GatewayClass(object) => drop(self.gateway_classes.insert(key, object)),
+            AnyObject::Gateway(object) => drop(self.gateways.insert(key, object)),
+            AnyObject::ListenerSet(object) => drop(self.listener_sets.insert(key, object)),
+            AnyObject::Route(kind, object) => drop(self.routes.insert((kind, key), object)),
+            AnyObject::ReferenceGrant(object) => drop(self.reference_grants.insert(key, object)),
+            AnyObject::BackendTlsPolicy(object) => {
+                drop(self.backend_tls_policies.insert(key, object));
+            }
+            AnyObject::Backend(object) => drop(self.backends.insert(key, object)),
+            AnyObject::Namespace(object) => drop(self.namespaces.insert(key, object)),
+            AnyObject::Service(object) => drop(self.services.insert(key, object)),
+            AnyObject::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
+            AnyObject::Secret(object) => drop(self.secrets.insert(key, object)),
+            AnyObject::ConfigMap(object) => drop(self.config_maps.insert(key, object)),
+            AnyObject::Deployment(object) => drop(self.deployments.insert(key, object)),
+        }
+    }
+}
+
+impl FromIterator<AnyObject> for Snapshot {
+    fn from_iter<I: IntoIterator<Item = AnyObject>>(objects: I) -> Self {
+        let mut snapshot = Self::default();
+        objects.into_iter().for_each(|object| snapshot.insert(object));
+        snapshot
+    }
+}
