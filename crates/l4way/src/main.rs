@@ -1,1 +1,43 @@
-fn main() {}
+//! l4way: the Kubernetes Gateway API for TCP and UDP, with or without a cluster.
+#![forbid(unsafe_code)]
+
+mod access_log;
+mod admin;
+mod check;
+mod cli;
+mod demo;
+mod dns;
+mod logging;
+mod metrics;
+mod output;
+mod overview;
+mod problems;
+mod report;
+mod run;
+mod status;
+mod table;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+
+/// The exit code of a command that could not do its work at all.
+const COULD_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(*args),
+        Command::Check(args) => Ok(check::run(&args)),
+        Command::Status(args) => status::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "l4way", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        anstream::eprintln!("l4way: {error}");
+        ExitCode::from(COULD_NOT_RUN)
+    })
+}

@@ -1,14 +1,23 @@
 //! The Kubernetes and Gateway API objects that l4way reads, and the status it writes.
 //!
-//! [`api`] has their shapes, [`Snapshot`] all that are in force at a moment, [`status`] what is
-//! said about them.
+//! [`api`] has their shapes, [`read`] makes them from manifests, [`Snapshot`] has all that are in
+//! force at a moment, [`status`] what is said about them.
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod diagnostic;
+mod manifest;
+mod path;
+mod schema;
 mod snapshot;
+mod source;
 pub mod status;
+mod yaml;
 
+pub use diagnostic::{Diagnostic, Place, Related, Renderer, Severity};
+pub use manifest::{Channel, Manifest, ReadOptions, ReadResult, read};
 pub use snapshot::{AnyObject, Snapshot, Store};
+pub use source::{Position, SourceText};
 
 /// The API group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";

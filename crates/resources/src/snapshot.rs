@@ -135,6 +135,28 @@ impl AnyObject {
         }
     }
 
+    /// The same object, with this generation.
+    #[must_use]
+    pub fn with_generation(mut self, generation: i64) -> Self {
+        let metadata = match &mut self {
+            Self::GatewayClass(object) => &mut Arc::make_mut(object).metadata,
+            Self::Gateway(object) => &mut Arc::make_mut(object).metadata,
+            Self::ListenerSet(object) => &mut Arc::make_mut(object).metadata,
+            Self::Route(_, object) => &mut Arc::make_mut(object).metadata,
+            Self::ReferenceGrant(object) => &mut Arc::make_mut(object).metadata,
+            Self::BackendTlsPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::Backend(object) => &mut Arc::make_mut(object).metadata,
+            Self::Namespace(object) => &mut Arc::make_mut(object).metadata,
+            Self::Service(object) => &mut Arc::make_mut(object).metadata,
+            Self::EndpointSlice(object) => &mut Arc::make_mut(object).metadata,
+            Self::Secret(object) => &mut Arc::make_mut(object).metadata,
+            Self::ConfigMap(object) => &mut Arc::make_mut(object).metadata,
+            Self::Deployment(object) => &mut Arc::make_mut(object).metadata,
+        };
+        metadata.generation = generation;
+        self
+    }
+
     /// The object's kind, namespace and name.
     pub fn reference(&self) -> ObjectRef {
         ObjectRef::new(self.kind(), self.metadata().key())

@@ -1,0 +1,204 @@
+//! The access log: one JSON object a line for each session that ended.
+//!
+//! The proxy's workers put records into a bounded channel and never wait; a thread of its own writes
+//! what has come, in batches as large as the records come fast. `docs/access-log.md` lists the
+//! fields.
+
+mod line;
+
+use std::{
+    fs::OpenOptions,
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use l4way_proxy::SessionRecord;
+use tracing::{error, info};
+
+/// How many records wait at most while others are written; the proxy drops what comes beyond.
+const QUEUE: usize = 4_096;
+/// How much is written at once, at most a line more.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Standard output.
+    Stdout,
+    /// This file, at its end.
+    File(PathBuf),
+}
+
+/// The running access log. Its thread ends when every sender of records is gone.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    output: Output,
+    shared: Arc<Shared>,
+    writer: JoinHandle<()>,
+}
+
+/// What the thread shares with the handle.
+struct Shared {
+    sink: Mutex<Sink>,
+    unwritten: AtomicU64,
+}
+
+/// An open output.
+struct Sink {
+    writer: Box<dyn Write + Send>,
+    /// Whether what was written last ends within a line.
+    torn: bool,
+}
+
+impl AccessLog {
+    /// Opens the output; returns the log, and where to put the records for it.
+    ///
+    /// # Errors
+    /// If the file can't be opened, or no thread started.
+    pub(crate) fn start(output: Output) -> io::Result<(Self, SyncSender<SessionRecord>)> {
+        let (sender, records) = sync_channel(QUEUE);
+        let shared =
+            Arc::new(Shared { sink: Mutex::new(output.open()?), unwritten: AtomicU64::new(0) });
+        let mut writer = Writer { shared: shared.clone(), failing: false };
+        let writer = thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || writer.write_all(&records))?;
+        Ok((Self { output, shared, writer }, sender))
+    }
+
+    /// Opens the file again, by its name: after it was moved away, as logrotate(8) does, further
+    /// records go to a new one. Standard output stays as it is.
+    ///
+    /// # Errors
+    /// If the file can't be opened. Then the old one stays in use.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        if let Output::File(_) = self.output {
+            *self.shared.sink() = self.output.open()?;
+        }
+        Ok(())
+    }
+
+    /// Counts the records that could not be written, even after the log has ended.
+    pub(crate) fn unwritten(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.unwritten.load(Relaxed)
+    }
+
+    /// Waits until the last record is written. Every sender has to be gone, or to go meanwhile.
+    pub(crate) fn finish(self) {
+        if self.writer.join().is_err() {
+            error!("the access log's thread has panicked");
+        }
+    }
+}
+
+impl Output {
+    /// The output that a path on the command line means: `-` is standard output.
+    pub(crate) fn of(path: &Path) -> Self {
+        if path.as_os_str() == "-" { Self::Stdout } else { Self::File(path.to_owned()) }
+    }
+
+    fn open(&self) -> io::Result<Sink> {
+        let writer: Box<dyn Write + Send> = match self {
+            Self::Stdout => Box::new(io::stdout()),
+            Self::File(path) => Box::new(open(path)?),
+        };
+        Ok(Sink { writer, torn: false })
+    }
+}
+
+fn open(path: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("access log {}: {error}", path.display()))
+    })
+}
+
+impl Shared {
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("unwritten", &self.unwritten).finish_non_exhaustive()
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    shared: Arc<Shared>,
+    /// Whether the last write failed, which is said once.
+    failing: bool,
+}
+
+impl Writer {
+    /// Writes records as they come, until there are no more senders.
+    fn write_all(&mut self, records: &Receiver<SessionRecord>) {
+        let mut batch = Vec::new();
+        while let Ok(first) = records.recv() {
+            batch.clear();
+            line::append(&mut batch, &first);
+            while batch.len() < BATCH_BYTES
+                && let Ok(next) = records.try_recv()
+            {
+                line::append(&mut batch, &next);
+            }
+            self.write(&batch);
+        }
+    }
+
+    /// Writes a batch, or as much of it as can be; counts the lines that can't.
+    fn write(&mut self, batch: &[u8]) {
+        let (written, result) = self.shared.sink().append(batch);
+        let unwritten = batch[written..].iter().filter(|byte| **byte == b'\n').count();
+        self.shared.unwritten.fetch_add(unwritten as u64, Relaxed);
+        match result {
+            Ok(()) if self.failing => info!("the access log is written again"),
+            Err(error) if !self.failing => {
+                error!(%error, "the access log can't be written: its records are dropped");
+            }
+            _ => {}
+        }
+        self.failing = unwritten > 0;
+    }
+}
+
+impl Sink {
+    /// Writes whole lines, after what an error may have left of the last one; tells how much it
+    /// wrote.
+    fn append(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        if self.torn
+            && let (_, Err(error)) = self.write(b"\n")
+        {
+            return (0, Err(error));
+        }
+        self.write(lines)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        let mut result = Ok(());
+        while written < bytes.len() && result.is_ok() {
+            match self.writer.write(&bytes[written..]) {
+                Ok(0) => result = Err(ErrorKind::WriteZero.into()),
+                Ok(length) => written += length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        if let Some(last) = bytes[..written].last() {
+            self.torn = *last != b'\n';
+        }
+        (written, result.and_then(|()| self.writer.flush()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

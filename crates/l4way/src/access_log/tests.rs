@@ -1,0 +1,232 @@
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::{Arc, mpsc::SyncSender},
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use l4way_model::{BackendId, GatewayId, ListenerId, RouteId, Transport};
+use l4way_proxy::{CloseReason, Labels, SessionRecord};
+use serde_json::{Value, json};
+
+use super::{AccessLog, Output};
+
+fn tcp(bytes_upstream: u64) -> SessionRecord {
+    let gateway = GatewayId::new("default", "edge");
+    SessionRecord {
+        transport: Transport::Tcp,
+        labels: Arc::new(Labels {
+            transport: Transport::Tcp,
+            listener: ListenerId { gateway, listener_set: None, name: "db".into() },
+            route: Some(RouteId {
+                kind: "TCPRoute".into(),
+                namespace: "default".into(),
+                name: "db".into(),
+            }),
+            backend: Some(BackendId {
+                kind: "Service".into(),
+                namespace: "default".into(),
+                name: "postgres".into(),
+                port: Some(5432),
+                transport: Transport::Tcp,
+            }),
+        }),
+        endpoint: Some(l4way_model::EndpointAddress::Ip("10.0.0.7:5432".parse().unwrap())),
+        downstream: "192.0.2.1:40000".parse().unwrap(),
+        local: "[2001:db8::1]:5432".parse().unwrap(),
+        bytes_upstream,
+        bytes_downstream: 2_048,
+        datagrams_upstream: 0,
+        datagrams_downstream: 0,
+        started: UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
+        duration: Duration::from_micros(1_500_042),
+        connect_time: Some(Duration::from_nanos(350_900)),
+        reason: CloseReason::Closed,
+    }
+}
+
+fn refused_udp() -> SessionRecord {
+    let tcp = tcp(0);
+    let listener = ListenerId {
+        gateway: GatewayId::new("default", "edge"),
+        listener_set: Some(("team".into(), "extra".into())),
+        name: "dns".into(),
+    };
+    SessionRecord {
+        transport: Transport::Udp,
+        labels: Arc::new(Labels {
+            transport: Transport::Udp,
+            listener,
+            route: None,
+            backend: None,
+        }),
+        endpoint: None,
+        bytes_downstream: 0,
+        datagrams_upstream: 1,
+        duration: Duration::ZERO,
+        connect_time: None,
+        reason: CloseReason::NoRoute,
+        ..tcp
+    }
+}
+
+fn start(path: &Path) -> (AccessLog, SyncSender<SessionRecord>) {
+    AccessLog::start(Output::File(path.to_owned())).unwrap()
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "gave up waiting");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn each_record_is_a_line_whose_fields_are_always_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let (log, records) = start(&path);
+    records.send(tcp(512)).unwrap();
+    records.send(refused_udp()).unwrap();
+    drop(records);
+    log.finish();
+    let expected = [
+        json!({
+            "time": "2023-11-14T22:13:20.250Z",
+            "protocol": "TCP",
+            "gateway": "default/edge",
+            "listener": "db",
+            "route": "TCPRoute/default/db",
+            "backend": "Service/default/postgres:5432",
+            "endpoint": "10.0.0.7:5432",
+            "downstream": "192.0.2.1:40000",
+            "local": "[2001:db8::1]:5432",
+            "bytes_upstream": 512,
+            "bytes_downstream": 2048,
+            "datagrams_upstream": null,
+            "datagrams_downstream": null,
+            "duration_seconds": 1.500042,
+            "connect_seconds": 0.00035,
+            "first_reply_seconds": null,
+            "reason": "closed",
+            "class": "normal",
+        }),
+        json!({
+            "time": "2023-11-14T22:13:20.250Z",
+            "protocol": "UDP",
+            "gateway": "default/edge",
+            "listener": "team/extra/dns",
+            "route": null,
+            "backend": null,
+            "endpoint": null,
+            "downstream": "192.0.2.1:40000",
+            "local": "[2001:db8::1]:5432",
+            "bytes_upstream": 0,
+            "bytes_downstream": 0,
+            "datagrams_upstream": 1,
+            "datagrams_downstream": 0,
+            "duration_seconds": 0.0,
+            "connect_seconds": null,
+            "first_reply_seconds": null,
+            "reason": "no_route",
+            "class": "refused",
+        }),
+    ];
+    assert_eq!(lines(&path), expected);
+}
+
+#[test]
+fn an_idle_log_is_written_and_goes_on_at_the_end_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    fs::write(&path, "{}\n").unwrap();
+    let (_log, records) = start(&path);
+    records.send(tcp(1)).unwrap();
+    wait_until(|| lines(&path).len() == 2);
+}
+
+#[test]
+fn after_a_rotation_records_go_to_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, rotated) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let (log, records) = start(&path);
+    records.send(tcp(1)).unwrap();
+    wait_until(|| lines(&path).len() == 1);
+    fs::rename(&path, &rotated).unwrap();
+    log.reopen().unwrap();
+    assert!(path.exists(), "the file is there before the next record");
+    records.send(tcp(2)).unwrap();
+    drop(records);
+    log.finish();
+    assert_eq!(lines(&rotated)[0]["bytes_upstream"], 1);
+    assert_eq!(lines(&path)[0]["bytes_upstream"], 2);
+}
+
+#[test]
+fn a_full_disk_costs_records_but_not_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    symlink("/dev/full", &path).unwrap();
+    let (log, records) = start(&path);
+    records.send(tcp(1)).unwrap();
+    records.send(tcp(2)).unwrap();
+    wait_until(|| log.unwritten()() == 2);
+    fs::remove_file(&path).unwrap();
+    log.reopen().unwrap();
+    records.send(tcp(3)).unwrap();
+    wait_until(|| lines(&path).len() == 1);
+    assert_eq!(log.unwritten()(), 2);
+}
+
+#[test]
+fn a_torn_line_is_ended_before_the_next() {
+    struct Tight(Arc<std::sync::Mutex<Vec<u8>>>, usize);
+    impl std::io::Write for Tight {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let length = bytes.len().min(self.1);
+            if length == 0 {
+                self.1 = usize::MAX;
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.1 -= length;
+            self.0.lock().unwrap().extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let written = Arc::default();
+    let shared = Arc::new(super::Shared {
+        sink: std::sync::Mutex::new(super::Sink {
+            writer: Box::new(Tight(Arc::clone(&written), 30)),
+            torn: false,
+        }),
+        unwritten: Default::default(),
+    });
+    let mut writer = super::Writer { shared: shared.clone(), failing: false };
+    for bytes_upstream in [1, 2] {
+        let (sender, records) = std::sync::mpsc::sync_channel(1);
+        sender.send(tcp(bytes_upstream)).unwrap();
+        drop(sender);
+        writer.write_all(&records);
+    }
+    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0].len()), (2, 30), "{text}");
+    assert_eq!(serde_json::from_str::<Value>(lines[1]).unwrap()["bytes_upstream"], 2);
+    assert_eq!(shared.unwritten.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_named() {
+    let error = AccessLog::start(Output::File("/nonexistent/access.log".into())).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/access.log"), "{error}");
+}

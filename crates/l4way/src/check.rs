@@ -1,0 +1,57 @@
+//! `l4way check`: what an API server would say of the manifests, and what becomes of their routes.
+
+use std::process::ExitCode;
+
+use l4way_resources::{Diagnostic, ReadOptions, Severity};
+use l4way_source_file::FileSource;
+use serde::Serialize;
+
+use crate::{
+    cli::{CheckArgs, CheckOutput},
+    output::{self, print},
+    problems,
+};
+
+/// The answer, as programs read it.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// Whether the manifests have passed.
+    passed: bool,
+    problems: Vec<Diagnostic>,
+}
+
+/// Checks the manifests, and prints what is wrong with them.
+pub(crate) fn run(args: &CheckArgs) -> ExitCode {
+    let options = ReadOptions { channel: args.manifests.channel.into() };
+    let mut source = FileSource::new(args.paths.clone(), options);
+    let load = source.load();
+    let graph = l4way_translate::graph(&load.snapshot, &args.graph.settings());
+    let problems = problems::all(&load, &graph);
+
+    let threshold = if args.strict { Severity::Warning } else { Severity::Error };
+    let answer =
+        Answer { passed: problems.iter().all(|problem| problem.severity < threshold), problems };
+    match args.output {
+        CheckOutput::Text => print(&text(&answer)),
+        CheckOutput::Json => print(&output::json(&answer)),
+        CheckOutput::Yaml => print(&output::yaml(&answer)),
+    }
+    if answer.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn text(answer: &Answer) -> String {
+    let renderer = output::renderer();
+    let mut text: String =
+        answer.problems.iter().map(|problem| renderer.render(problem) + "\n\n").collect();
+    let count = |severity| answer.problems.iter().filter(|p| p.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    text += &match (errors, warnings) {
+        (0, 0) => "no problems\n".to_owned(),
+        _ => format!("{}, {}\n", plural(errors, "error"), plural(warnings, "warning")),
+    };
+    text
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,260 @@
+//! The command line.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use l4way_resources::Channel;
+use l4way_translate::{AddressPool, Addresses, Settings};
+
+/// Kubernetes Gateway API for TCP and UDP: one binary, with or without a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "l4way", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a gateway from manifests, without a cluster
+    ///
+    /// Reads Gateway API manifests, listens as they say, forwards, and follows every change of the
+    /// files. SIGHUP reads them again; SIGTERM and Ctrl-C drain, a second one ends at once.
+    Run(Box<RunArgs>),
+    /// Check manifests as the API server would, and whether every route gets traffic
+    ///
+    /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not check.
+    Check(CheckArgs),
+    /// Show what a running l4way serves, and what is wrong
+    ///
+    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if l4way can't be asked.
+    Status(StatusArgs),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which manifests to read, and how strictly.
+#[derive(Args, Debug)]
+pub(crate) struct ManifestArgs {
+    /// Which CRDs of Gateway API v1.6.1 the manifests have to fit; either, if not given
+    #[arg(long, value_enum, default_value_t = ChannelArg::Any)]
+    pub(crate) channel: ChannelArg,
+}
+
+/// What shapes the graph beside the manifests.
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    /// An address of Gateways that name none in spec.addresses; may be given several times
+    #[arg(long, value_name = "IP", default_values = ["127.0.0.1"])]
+    pub(crate) address: Vec<IpAddr>,
+
+    /// Give each Gateway that names none an address of its own out of these: 127.0.1.0/24,192.0.2.7
+    #[arg(long, value_name = "ADDRESSES", conflicts_with = "address")]
+    pub(crate) address_pool: Option<AddressPool>,
+
+    /// The zone that this host is in, for topology-aware endpoints
+    #[arg(long, value_name = "ZONE", env = "L4WAY_ZONE")]
+    pub(crate) zone: Option<String>,
+}
+
+/// A release channel of the Gateway API's CRDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChannelArg {
+    /// Each kind and version from whichever channel has it, standard first
+    Any,
+    Standard,
+    Experimental,
+}
+
+impl From<ChannelArg> for Channel {
+    fn from(channel: ChannelArg) -> Self {
+        match channel {
+            ChannelArg::Any => Self::Any,
+            ChannelArg::Standard => Self::Standard,
+            ChannelArg::Experimental => Self::Experimental,
+        }
+    }
+}
+
+impl GraphArgs {
+    /// The translation's settings.
+    pub(crate) fn settings(&self) -> Settings {
+        let addresses = match &self.address_pool {
+            Some(pool) => Addresses::Pool { pool: pool.clone(), held: BTreeMap::new() },
+            None => Addresses::Shared(self.address.clone()),
+        };
+        Settings { addresses, zone: self.zone.as_deref().map(Into::into), ..Settings::default() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Manifests: a file, a directory (searched for .yaml, .yml and .json), or - for standard input
+    #[arg(short, long = "filename", value_name = "PATH", required = true, value_parser = existing)]
+    pub(crate) filenames: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
+
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
+
+    /// Answer in place of Deployments whose containers listen as an echo (-listen :PORT, -text, -udp)
+    #[arg(long)]
+    pub(crate) demo_backends: bool,
+
+    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
+    pub(crate) admin_address: SocketAddr,
+
+    /// Write one JSON line for each session that ends: to - (standard output) or to a file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) access_log: Option<PathBuf>,
+
+    /// Our own log: a level (error, warn, info, debug, trace) or tracing directives
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "L4WAY_LOG")]
+    pub(crate) log_level: String,
+
+    /// The form of our own log, which goes to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    /// Worker threads; one per core if not given
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// How long to try to connect to an endpoint, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) connect_timeout: Duration,
+
+    /// How long a UDP session may be silent before it ends, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) udp_session_timeout: Duration,
+
+    /// How long sessions may go on after SIGTERM or after their listener is gone, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_zero)]
+    pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Manifests: files, directories (searched for .yaml, .yml and .json), or - for standard input
+    #[arg(value_name = "PATH", required = true, value_parser = existing)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
+
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
+
+    /// Count warnings as problems
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t = CheckOutput::Text)]
+    pub(crate) output: CheckOutput,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// The admin address of the l4way to ask
+    #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
+    pub(crate) admin_address: SocketAddr,
+
+    /// The form of the answer: tables, or every object's status as the API has it
+    #[arg(short, long, value_enum, default_value_t = StatusOutput::Table)]
+    pub(crate) output: StatusOutput,
+}
+
+/// The forms of `l4way check`'s answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    Text,
+    Json,
+    Yaml,
+}
+
+/// The forms of `l4way status`'s answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusOutput {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// The forms of our own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A path to read from: one that is there, or - for standard input.
+fn existing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.metadata() {
+        Err(error) if text != "-" => Err(error.to_string()),
+        _ => Ok(path),
+    }
+}
+
+/// A number of threads.
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1_024;
+    match text.parse::<NonZeroUsize>() {
+        Ok(workers) if workers.get() <= MOST => Ok(workers),
+        _ => Err(format!("has to be a number from 1 to {MOST}")),
+    }
+}
+
+/// Seconds, as a decimal number from 0.001 to a year.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_zero(text)? {
+        Duration::ZERO => Err("has to be more than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Seconds, as a decimal number from 0 to a year.
+fn seconds_or_zero(text: &str) -> Result<Duration, String> {
+    const YEAR: f64 = 365.0 * 86_400.0;
+    let number: f64 =
+        text.trim_end_matches('s').parse().map_err(|_| "isn't a number of seconds")?;
+    if !(0.0..=YEAR).contains(&number) {
+        return Err(format!("has to be from 0 to {YEAR} seconds"));
+    }
+    Ok(Duration::from_millis((number * 1000.0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_seconds_in_range() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        assert_eq!(seconds("30s"), Ok(Duration::from_secs(30)));
+        for bad in ["0", "-1", "1e12", "NaN", "soon"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert_eq!(seconds_or_zero("0"), Ok(Duration::ZERO));
+    }
+}

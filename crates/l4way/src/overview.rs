@@ -1,0 +1,158 @@
+//! What a person wants to see of every object at a glance, taken from the objects and their status.
+
+use std::collections::BTreeMap;
+
+use l4way_resources::{
+    CONTROLLER_NAME, Snapshot,
+    api::{Listener, ObjectKey, ObjectRef, ParentRef},
+    status::{Condition, ConditionStatus, ListenerStatus, Status, StatusUpdate},
+};
+use serde::{Deserialize, Serialize};
+
+/// Every Gateway, listener and route that is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Overview {
+    pub(crate) gateways: Vec<GatewayRow>,
+    pub(crate) listeners: Vec<ListenerRow>,
+    pub(crate) routes: Vec<RouteRow>,
+}
+
+/// One Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GatewayRow {
+    /// `namespace/name`.
+    pub(crate) name: String,
+    pub(crate) class: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListenerRow {
+    /// `namespace/name/listener`, of the Gateway or ListenerSet.
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) port: u16,
+    pub(crate) attached_routes: u32,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// One route with one of its parents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RouteRow {
+    /// `Kind namespace/name`.
+    pub(crate) name: String,
+    /// `namespace/name`, with `/listener` or `:port` where the route names them.
+    pub(crate) parent: String,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl Overview {
+    /// Joins the objects with what is said of them.
+    pub(crate) fn new(snapshot: &Snapshot, updates: &[StatusUpdate]) -> Self {
+        let mut overview = Self::default();
+        for update in updates {
+            overview.add(snapshot, update);
+        }
+        overview
+    }
+
+    fn add(&mut self, snapshot: &Snapshot, update: &StatusUpdate) {
+        let key = &update.object.key;
+        match &update.status {
+            Status::Gateway(status) => {
+                let Some(gateway) = snapshot.gateways.get(key) else { return };
+                self.gateways.push(GatewayRow {
+                    name: key.to_string(),
+                    class: gateway.spec.gateway_class_name.to_string(),
+                    addresses: status.addresses.iter().map(|a| a.value.clone()).collect(),
+                    conditions: status.conditions.clone(),
+                });
+                self.add_listeners(key, &gateway.spec.listeners, &status.listeners);
+            }
+            Status::ListenerSet(status) => {
+                let Some(set) = snapshot.listener_sets.get(key) else { return };
+                self.add_listeners(key, &set.spec.listeners, &status.listeners);
+            }
+            Status::Route(status) => {
+                let ours = |controller: &str| controller == CONTROLLER_NAME;
+                for parent in status.parents.iter().filter(|p| ours(&p.controller_name)) {
+                    self.routes.push(RouteRow {
+                        name: update.object.to_string(),
+                        parent: parent_name(&update.object, &parent.parent_ref),
+                        conditions: parent.conditions.clone(),
+                    });
+                }
+            }
+            Status::GatewayClass(_) => {}
+        }
+    }
+
+    fn add_listeners(
+        &mut self,
+        owner: &ObjectKey,
+        specs: &[Listener],
+        statuses: &[ListenerStatus],
+    ) {
+        let specs: BTreeMap<_, _> = specs.iter().map(|spec| (&spec.name, spec)).collect();
+        for status in statuses {
+            let Some(spec) = specs.get(&status.name) else { continue };
+            self.listeners.push(ListenerRow {
+                name: format!("{owner}/{}", status.name),
+                protocol: spec.protocol.to_string(),
+                port: spec.port,
+                attached_routes: status.attached_routes,
+                conditions: status.conditions.clone(),
+            });
+        }
+    }
+
+    /// Every condition that isn't as one would wish, each as a line that says whose it is.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let gateways = self.gateways.iter().map(|row| ("Gateway", &row.name, &row.conditions));
+        let listeners = self.listeners.iter().map(|row| ("listener", &row.name, &row.conditions));
+        let routes = self.routes.iter().map(|row| ("", &row.name, &row.conditions));
+        gateways
+            .chain(listeners)
+            .chain(routes)
+            .flat_map(|(what, name, conditions)| {
+                conditions.iter().filter(|condition| is_complaint(condition)).map(
+                    move |condition| {
+                        let Condition { kind, status, reason, message, .. } = condition;
+                        let status = status.as_str();
+                        format!("{what} {name}: {kind} {status} ({reason}): {message}")
+                            .trim_start()
+                            .to_owned()
+                    },
+                )
+            })
+            .collect()
+    }
+}
+
+/// Whether the condition says that something is wrong: most do by being false, the few that name a
+/// trouble by being true.
+pub(crate) fn is_complaint(condition: &Condition) -> bool {
+    let names_a_trouble = matches!(
+        condition.kind.as_str(),
+        "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" | "l4way.dev/Superseded"
+    );
+    (condition.status == ConditionStatus::True) == names_a_trouble
+}
+
+fn parent_name(route: &ObjectRef, parent: &ParentRef) -> String {
+    let namespace = parent.namespace.as_ref().unwrap_or(&route.key.namespace);
+    let mut name = format!("{namespace}/{}", parent.name);
+    if let Some(section) = &parent.section_name {
+        name = format!("{name}/{section}");
+    }
+    if let Some(port) = parent.port {
+        name = format!("{name}:{port}");
+    }
+    name
+}

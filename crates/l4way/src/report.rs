@@ -1,0 +1,60 @@
+//! What a running l4way says of itself: served at `/status`, printed by `l4way status`.
+
+use l4way_resources::{Diagnostic, status::StatusUpdate};
+use serde::{Deserialize, Serialize};
+
+use crate::overview::Overview;
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StatusReport {
+    /// l4way's version.
+    pub(crate) version: String,
+    /// What the process is doing.
+    pub(crate) phase: Phase,
+    /// What was decided without being asked, such as whose the Gateways are.
+    pub(crate) notes: Vec<String>,
+    /// What is wrong in the manifests: a file that can't be used, a route that gets no traffic.
+    pub(crate) problems: Vec<Diagnostic>,
+    /// Every Gateway, listener and route at a glance.
+    pub(crate) overview: Overview,
+    /// Every object's status as the API has it.
+    pub(crate) objects: Vec<StatusUpdate>,
+}
+
+impl StatusReport {
+    /// The report of a process that has just begun.
+    pub(crate) fn starting() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: Phase::Starting,
+            notes: Vec::new(),
+            problems: Vec::new(),
+            overview: Overview::default(),
+            objects: Vec::new(),
+        }
+    }
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Phase {
+    /// No listener is bound yet.
+    Starting,
+    /// Sessions are taken.
+    Serving,
+    /// No new session is taken, and the old ones are waited for.
+    Draining,
+}
+
+impl Phase {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `l4way status`: asks a running l4way what it serves.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use crate::{
+    cli::{StatusArgs, StatusOutput},
+    output::{self, print},
+    report::{Phase, StatusReport},
+    table,
+};
+
+/// Prints the report of the l4way that is asked.
+///
+/// # Errors
+/// If it doesn't answer, with what to do about it.
+pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
+    let report = fetch(args.admin_address)?;
+    match args.output {
+        StatusOutput::Table => print(&text(&report)),
+        StatusOutput::Json => print(&output::json(&report)),
+        StatusOutput::Yaml => print(&output::yaml(&report)),
+    }
+    let fine = report.phase == Phase::Serving
+        && !report.problems.iter().any(l4way_resources::Diagnostic::is_error)
+        && report.overview.complaints().is_empty();
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fetch(address: SocketAddr) -> Result<StatusReport, String> {
+    let url = format!("http://{address}/status");
+    let hint = "is `l4way run` running, with this --admin-address?";
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    let body = agent
+        .get(&url)
+        .call()
+        .and_then(|mut response| response.body_mut().with_config().limit(1 << 30).read_to_string())
+        .map_err(|error| format!("{url}: {error}; {hint}"))?;
+    serde_json::from_str(&body)
+        .map_err(|error| format!("{url}: not the answer of an l4way of this version: {error}"))
+}
+
+/// The report as a person reads it.
+fn text(report: &StatusReport) -> String {
+    let mut text = String::new();
+    for note in &report.notes {
+        text += &format!("{note}\n");
+    }
+    text += &table::render(&report.overview);
+    let renderer = output::renderer();
+    for problem in &report.problems {
+        text += &renderer.render(problem);
+    }
+    if report.phase != Phase::Serving {
+        text += &format!("l4way is {}\n", report.phase.as_str());
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! A running l4way, and the manifests it runs from.
+
+use std::{
+    fmt::Debug,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up. Far more than it needs on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary that is tested.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_l4way");
+
+/// A file or folder of the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// Waits until `check` gives a value.
+pub fn wait_for<T>(what: impl Debug, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "gave up waiting for {what:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A loopback address that no other test of this run uses.
+pub fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    Ipv4Addr::new(127, 200 + (high & 0x1f), low, n as u8)
+}
+
+/// A folder of manifests that goes when it is dropped.
+pub struct Manifests(TempDir);
+
+impl Manifests {
+    /// An empty folder.
+    pub fn empty() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// A copy of one of the project's folders.
+    pub fn copy_of(folder: &str) -> Self {
+        let manifests = Self::empty();
+        manifests.add_all(folder);
+        manifests
+    }
+
+    /// Copies all files of one of the project's folders into this one.
+    pub fn add_all(&self, folder: &str) {
+        for entry in fs::read_dir(project(folder)).expect("the project's folder") {
+            let path = entry.expect("an entry").path();
+            let to = self.path().join(path.file_name().expect("a file's name"));
+            fs::copy(&path, to).expect("a copy");
+        }
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).expect("a manifest written");
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// A running `l4way run`, which is ended when it is dropped.
+pub struct L4way {
+    child: Child,
+    /// Where its admin endpoint is.
+    pub admin: SocketAddr,
+    log: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<String>>,
+}
+
+impl L4way {
+    /// Runs these manifests on `address`, and waits until they are in force.
+    pub fn run(manifests: &Manifests, address: Ipv4Addr, args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.arg("run").arg("-f").arg(manifests.path()).args(args);
+        command.args(["--address", &address.to_string(), "--admin-address", "127.0.0.1:0"]);
+        let l4way = Self::start(command);
+        l4way.wait("the first configuration", |report| report["phase"] != "starting");
+        l4way
+    }
+
+    /// Starts `command`, which is an `l4way run`, and waits for its admin endpoint.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("l4way started");
+        let stdout = collect(child.stdout.take().expect("piped"));
+        let log = collect(child.stderr.take().expect("piped"));
+        let admin = wait_for("the admin endpoint's address", || {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("l4way has ended ({status}): {}", text(&log));
+            }
+            let log = text(&log);
+            let line = log.lines().find(|line| line.contains("admin endpoint"))?;
+            let (_, address) = line.split_once("address=")?;
+            address.split_whitespace().next()?.parse().ok()
+        });
+        Self { child, admin, log, stdout }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        text(&self.log)
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gets a page of the admin endpoint: its status code and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin endpoint");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\nConnection: close\r\n\r\n")
+            .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+        (code, body.to_owned())
+    }
+
+    /// Its report.
+    pub fn report(&self) -> Value {
+        serde_json::from_str(&self.get("/status").1).expect("a report")
+    }
+
+    /// Waits until its report is as `check` wants it.
+    pub fn wait(&self, what: &str, mut check: impl FnMut(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            last = self.report();
+            if check(&last) {
+                return last;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("gave up waiting for {what}: {last:#}\nlog: {}", self.log());
+    }
+
+    /// The sum of a metric's samples whose labels hold all of `labels`; 0 if there are none.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let samples = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("a signal sent");
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        wait_for("the end of l4way", || self.child.try_wait().expect("a child's state"))
+    }
+
+    /// Its resident memory in bytes (proc_pid_status(5), VmRSS).
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its state");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("KiB");
+        kib * 1024
+    }
+}
+
+impl Drop for L4way {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- l4way's log\n{}", self.log());
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let collected = Arc::new(Mutex::new(String::new()));
+    let into = collected.clone();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            into.lock().expect("no panic").push_str(&line);
+            line.clear();
+        }
+    });
+    collected
+}
+
+fn text(collected: &Mutex<String>) -> String {
+    collected.lock().expect("no panic").clone()
+}

@@ -1,0 +1,15 @@
+//! l4way as its users meet it: the binary, real clients, real sockets.
+//!
+//! Each test runs l4way on loopback addresses of its own, so that manifests keep their ports, or in
+//! network namespaces that it makes and removes. It needs root for those, and says so.
+
+mod admin;
+mod check;
+mod client;
+mod docs;
+mod l4way;
+mod memory;
+mod namespaces;
+mod reload;
+mod signals;
+mod tutorial;

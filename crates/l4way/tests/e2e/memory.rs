@@ -1,0 +1,83 @@
+//! What idle connections cost.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    thread,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{
+    client::connect,
+    l4way::{L4way, Manifests, own_address, wait_for},
+};
+
+const CONNECTIONS: usize = 5_000;
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// Both ends of every session are descriptors of this process.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the hard limit");
+    let enough = maximum.is_none_or(|maximum| maximum > 2 * CONNECTIONS as u64 + 1_000);
+    assert!(enough, "this test takes a hard limit of descriptors above 11,000: {maximum:?}");
+}
+
+/// A server that accepts, and keeps what it accepted; its port.
+fn sink(address: Ipv4Addr) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        let accepted: Vec<_> = listener.incoming().map_while(Result::ok).collect();
+        drop(accepted);
+    });
+    port
+}
+
+#[test]
+fn five_thousand_idle_connections_add_less_than_16_mib() {
+    raise_descriptor_limit();
+    let address = own_address();
+    let backend = sink(address);
+    let manifests = Manifests::empty();
+    manifests.write(
+        "gw.yaml",
+        &format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: gw}}
+spec:
+  gatewayClassName: l4way
+  listeners: [{{name: tcp, protocol: TCP, port: 9000}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {{name: idle}}
+spec:
+  parentRefs: [{{name: gw}}]
+  rules: [{{backendRefs: [{{group: l4way.dev, kind: Backend, name: sink}}]}}]
+---
+apiVersion: l4way.dev/v1alpha1
+kind: Backend
+metadata: {{name: sink}}
+spec: {{endpoints: [{{ip: {{address: {address}, port: {backend}}}}}]}}
+"
+        ),
+    );
+    let l4way = L4way::run(&manifests, address, &[]);
+    l4way.wait("the listener", |report| report["phase"] == "serving");
+    // Whatever is allocated once is there before the first reading.
+    drop(connect((address, 9000).into()).expect("a connection"));
+    let active = || l4way.metric("l4way_sessions_active", &["protocol=\"TCP\""]);
+    wait_for("no session", || (active() == 0.0).then_some(()));
+    let before = l4way.resident();
+
+    let mut open = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        open.push(connect((address, 9000).into()).expect("a connection"));
+    }
+    wait_for("all sessions", || (active() >= CONNECTIONS as f64).then_some(()));
+    let added = l4way.resident().saturating_sub(before);
+    eprintln!("{CONNECTIONS} connections add {} bytes each", added / CONNECTIONS as u64);
+    assert!(added < 16 * MEBIBYTE, "{CONNECTIONS} idle connections add {added} bytes");
+}

@@ -1,0 +1,285 @@
+//! Several hosts: network namespaces joined by veth pairs.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    process::Command,
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{
+    client::{connect, nc},
+    l4way::{L4way, Manifests, PATIENCE, wait_for},
+};
+
+/// A network namespace, which goes when it is dropped.
+pub struct Host {
+    name: String,
+}
+
+impl Host {
+    /// A host with nothing but its loopback interface.
+    ///
+    /// # Panics
+    /// If it can't be made, which takes root: a test that needs it has not passed.
+    pub fn new() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let host = Self { name: format!("l4way-{}-{n}", std::process::id()) };
+        ip(&["netns", "add", &host.name]);
+        ip(&["-n", &host.name, "link", "set", "lo", "up"]);
+        host
+    }
+
+    /// Runs `work` on this host: its sockets, its threads and the processes it starts are there.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace");
+        thread::scope(|scope| {
+            let on_host = scope.spawn(move || {
+                use std::os::fd::AsFd;
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter a network namespace");
+                work()
+            });
+            on_host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Joins two hosts by a cable, and gives each end its addresses.
+    pub fn join(&self, addresses: &[&str], other: &Self, other_addresses: &[&str]) {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (near, far) = (format!("near{n}"), format!("far{n}"));
+        ip(&[
+            "link",
+            "add",
+            &near,
+            "netns",
+            &self.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &far,
+            "netns",
+            &other.name,
+        ]);
+        for (host, link, addresses) in [(self, &near, addresses), (other, &far, other_addresses)] {
+            for address in addresses {
+                ip(&["-n", &host.name, "addr", "add", address, "dev", link, "nodad"]);
+            }
+            ip(&["-n", &host.name, "link", "set", link, "up"]);
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn ip(args: &[&str]) {
+    let output = Command::new("ip").args(args).output().expect("ip is installed by `make setup`");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "ip {}: {error} (network namespaces need root)",
+        args.join(" ")
+    );
+}
+
+/// A client, a gateway and a backend, each a host of its own.
+struct Network {
+    client: Host,
+    gateway: Host,
+    backend: Host,
+}
+
+impl Network {
+    fn new() -> Self {
+        let network = Self { client: Host::new(), gateway: Host::new(), backend: Host::new() };
+        network.client.join(
+            &["192.0.2.1/24", "2001:db8:1::1/64"],
+            &network.gateway,
+            &["192.0.2.2/24", "192.0.2.3/24", "2001:db8:1::2/64"],
+        );
+        network.gateway.join(
+            &["198.51.100.1/24", "2001:db8:2::1/64"],
+            &network.backend,
+            &["198.51.100.2/24", "2001:db8:2::2/64"],
+        );
+        network
+    }
+}
+
+const MANIFESTS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: l4way
+  addresses: [{value: 192.0.2.3}, {value: '2001:db8:1::2'}]
+  listeners:
+  - {name: tcp, protocol: TCP, port: 7000}
+  - {name: udp, protocol: UDP, port: 7000}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{group: l4way.dev, kind: Backend, name: echo}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{group: l4way.dev, kind: Backend, name: echo}]}]
+---
+apiVersion: l4way.dev/v1alpha1
+kind: Backend
+metadata: {name: echo}
+spec:
+  endpoints:
+  - ip: {address: 'BACKEND', port: 6000}
+";
+
+fn manifests(backend: &str) -> Manifests {
+    let manifests = Manifests::empty();
+    manifests.write("edge.yaml", &MANIFESTS.replace("BACKEND", backend));
+    manifests
+}
+
+fn run_in(gateway: &Host, manifests: &Manifests, args: &[&str]) -> L4way {
+    let l4way = gateway.enter(|| L4way::run(manifests, Ipv4Addr::LOCALHOST, args));
+    gateway.enter(|| l4way.wait("both listeners", |report| report["phase"] == "serving"));
+    l4way
+}
+
+/// Serves one TCP connection and one UDP datagram on `address`, by echoing them.
+fn echo_once(backend: &Host, address: &str) {
+    let address: SocketAddr = format!("{address}:6000").parse().expect("an address");
+    let (tcp, udp) = backend.enter(|| {
+        let tcp = TcpListener::bind(address).expect("the backend's TCP port");
+        (tcp, UdpSocket::bind(address).expect("the backend's UDP port"))
+    });
+    thread::spawn(move || -> io::Result<()> {
+        let (mut from, _) = tcp.accept()?;
+        let mut to = from.try_clone()?;
+        io::copy(&mut from, &mut to)?;
+        Ok(())
+    });
+    thread::spawn(move || -> io::Result<()> {
+        let mut datagram = [0; 65_536];
+        let (length, from) = udp.recv_from(&mut datagram)?;
+        udp.send_to(&datagram[..length], from)?;
+        Ok(())
+    });
+}
+
+/// What a client on its own host sees of TCP and UDP at `gateway`, over either family.
+fn exchange(network: &Network, gateway: &str) {
+    let gateway: SocketAddr = format!("{gateway}:7000").parse().expect("an address");
+    network.client.enter(|| {
+        let mut tcp = connect(gateway).expect("a connection");
+        let message = vec![0x5a; 300_000];
+        let mut sender = tcp.try_clone().expect("a second handle");
+        let to_send = message.clone();
+        let sending = thread::spawn(move || sender.write_all(&to_send));
+        let mut answer = vec![0; message.len()];
+        tcp.read_exact(&mut answer).expect("the echo");
+        sending.join().expect("no panic").expect("all sent");
+        assert!(answer == message, "the echo differs from what was sent");
+
+        // Connected, so that a reply from any other address or port would not be received. Larger
+        // than the cable's MTU: in fragments on both cables.
+        let udp = UdpSocket::bind(SocketAddr::new(unspecified(gateway), 0)).expect("a socket");
+        udp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        udp.connect(gateway).expect("a peer");
+        let datagram = vec![0xa5; 9_000];
+        udp.send(&datagram).expect("sent");
+        let mut reply = vec![0; 65_536];
+        let length = udp.recv(&mut reply).expect("the reply");
+        assert!(reply[..length] == datagram, "the reply differs from what was sent");
+    });
+}
+
+fn unspecified(like: SocketAddr) -> std::net::IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[test]
+fn hosts_reach_each_other_through_the_gateway() {
+    let network = Network::new();
+    for (family, backend, gateway) in [
+        ("IPv4", "198.51.100.2", "192.0.2.3"),
+        ("IPv6", "2001:db8:2::2", "[2001:db8:1::2]"),
+        ("IPv4 to IPv6", "2001:db8:2::2", "192.0.2.3"),
+    ] {
+        eprintln!("{family}");
+        let manifests = manifests(backend);
+        let listen =
+            if backend.contains(':') { format!("[{backend}]") } else { backend.to_owned() };
+        let _l4way = run_in(&network.gateway, &manifests, &[]);
+        echo_once(&network.backend, &listen);
+        exchange(&network, gateway);
+    }
+}
+
+#[test]
+fn a_gateway_answers_only_on_its_addresses() {
+    let network = Network::new();
+    let manifests = manifests("198.51.100.2");
+    let l4way = run_in(&network.gateway, &manifests, &[]);
+    network.client.enter(|| {
+        let refused = connect("192.0.2.2:7000".parse().expect("an address"));
+        assert_eq!(
+            refused.expect_err("no listener there").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+    });
+    let report = network.gateway.enter(|| l4way.report());
+    let addresses = &report["overview"]["gateways"][0]["addresses"];
+    assert_eq!(addresses, &serde_json::json!(["192.0.2.3", "2001:db8:1::2"]));
+}
+
+#[test]
+fn a_host_that_is_gone_costs_its_sessions_and_is_said() {
+    let network = Network::new();
+    let manifests = manifests("198.51.100.77"); // nobody: ARP stays unanswered
+    let l4way = run_in(&network.gateway, &manifests, &["--connect-timeout", "0.5"]);
+    let answer = network.client.enter(|| {
+        let mut stream = connect("192.0.2.3:7000".parse().expect("an address")).expect("accepted");
+        stream.read(&mut [0]).map_err(|error| error.kind())
+    });
+    assert_eq!(answer, Err(io::ErrorKind::ConnectionReset));
+    network.gateway.enter(|| {
+        wait_for("the count of sessions that could not connect", || {
+            let ended = l4way.metric("l4way_sessions_ended_total", &["reason=\"connect_"]);
+            (ended >= 1.0).then_some(())
+        });
+    });
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_told() {
+    let host = Host::new();
+    let manifests = manifests("127.0.0.1");
+    let l4way = host.enter(|| L4way::run(&manifests, Ipv4Addr::LOCALHOST, &[]));
+    let report = host.enter(|| l4way.report());
+    let text = report["overview"].to_string();
+    assert!(text.contains("192.0.2.3"), "{report:#}");
+    assert!(!text.contains("\"type\":\"Programmed\",\"status\":\"True\""), "{report:#}");
+    // nc's view of the same.
+    let answer = host.enter(|| nc(&["-w", "1", "127.0.0.1", "7000"], "Hello\n"));
+    assert_eq!(answer, "");
+}

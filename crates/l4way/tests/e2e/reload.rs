@@ -1,0 +1,217 @@
+//! Changes of the manifests, under traffic and with mistakes.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{
+    client::{ask, connect, echo, echo_server},
+    l4way::{L4way, Manifests, PATIENCE, own_address, wait_for},
+};
+
+/// A Gateway with a TCP listener on 9000, and a route to two Backends with these weights.
+fn weighted(backends: [SocketAddr; 2], weights: [u32; 2]) -> String {
+    let [a, b] = backends;
+    let [weight_a, weight_b] = weights;
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: gw}}
+spec:
+  gatewayClassName: l4way
+  listeners: [{{name: tcp, protocol: TCP, port: 9000}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {{name: echo}}
+spec:
+  parentRefs: [{{name: gw}}]
+  rules:
+  - backendRefs:
+    - {{group: l4way.dev, kind: Backend, name: a, weight: {weight_a}}}
+    - {{group: l4way.dev, kind: Backend, name: b, weight: {weight_b}}}
+---
+{}---
+{}",
+        backend("a", a),
+        backend("b", b)
+    )
+}
+
+fn backend(name: &str, address: SocketAddr) -> String {
+    format!(
+        "apiVersion: l4way.dev/v1alpha1
+kind: Backend
+metadata: {{name: {name}}}
+spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
+",
+        address.ip(),
+        address.port()
+    )
+}
+
+fn running(weights: [u32; 2]) -> (Manifests, L4way, Ipv4Addr, [SocketAddr; 2]) {
+    let address = own_address();
+    let backends = [echo_server(address), echo_server(address)];
+    let manifests = Manifests::empty();
+    manifests.write("gw.yaml", &weighted(backends, weights));
+    let l4way = L4way::run(&manifests, address, &[]);
+    l4way.wait("the listener", |report| report["phase"] == "serving");
+    (manifests, l4way, address, backends)
+}
+
+fn opened(l4way: &L4way, backend: &str) -> f64 {
+    l4way
+        .metric("l4way_sessions_opened_total", &[&format!("backend=\"Backend/default/{backend}\"")])
+}
+
+#[test]
+fn a_weight_change_under_traffic_resets_nothing() {
+    let (manifests, l4way, address, backends) = running([1, 0]);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..200)
+            .map(|_| connect((address, 9000).into()).expect("a connection"))
+            .map(|mut stream| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut rounds = 0_u32;
+                    while !stop.load(Ordering::Relaxed) {
+                        echo(&mut stream, &rounds.to_be_bytes()).expect("an open connection");
+                        rounds += 1;
+                    }
+                    echo(&mut stream, b"the last").expect("an open connection");
+                })
+            })
+            .collect();
+
+        for weights in [[1, 1], [0, 1], [3, 7], [1, 0], [0, 1]] {
+            manifests.write("gw.yaml", &weighted(backends, weights));
+            let before = opened(&l4way, "b");
+            if weights[1] > 0 {
+                wait_for("the new weights in force", || {
+                    ask((address, 9000).into()).expect("an answer");
+                    (opened(&l4way, "b") > before).then_some(())
+                });
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().expect("no session was touched");
+        }
+    });
+    assert_eq!(l4way.metric("l4way_sessions_ended_total", &["_reset\""]), 0.0);
+}
+
+#[test]
+fn a_file_that_turns_bad_loses_nothing() {
+    let (manifests, l4way, address, backends) = running([1, 1]);
+    let good = weighted(backends, [1, 1]);
+    for bad in [
+        good.replace("port: 9000", "port: 900000"),
+        good.replace("parentRefs:", "parentRef:"),
+        good.replace("kind: TCPRoute\n", "kind: TCPRoute\n\tx: {"),
+        "\u{0}".to_owned(),
+    ] {
+        manifests.write("gw.yaml", &bad);
+        let report = l4way.wait("the error", |report| {
+            report["problems"].as_array().is_some_and(|problems| {
+                problems.iter().any(|problem| problem["severity"] == "error")
+            })
+        });
+        assert!(report["problems"].to_string().contains("gw.yaml"), "{report:#}");
+        assert_eq!(report["phase"], "serving");
+        assert_eq!(ask((address, 9000).into()).expect("an answer"), "Hello TCP\n");
+        assert!(l4way.metric("l4way_manifest_files_bad", &[]) >= 1.0);
+
+        manifests.write("gw.yaml", &good);
+        l4way.wait("no error", |report| report["problems"].as_array().is_some_and(Vec::is_empty));
+        assert_eq!(l4way.metric("l4way_manifest_files_bad", &[]), 0.0);
+    }
+}
+
+#[test]
+fn a_removed_listener_takes_nothing_new_and_its_sessions_drain() {
+    let (manifests, l4way, address, backends) = running([1, 1]);
+    let mut old = connect((address, 9000).into()).expect("a connection");
+    echo(&mut old, b"before").expect("an open connection");
+
+    let moved = weighted(backends, [1, 1]).replace("port: 9000", "port: 9100");
+    manifests.write("gw.yaml", &moved);
+    wait_for("the new port", || ask((address, 9100).into()).ok());
+    wait_for("the old port closed", || connect((address, 9000).into()).err());
+    echo(&mut old, b"after").expect("the old session is drained, not cut");
+    assert_eq!(l4way.report()["phase"], "serving");
+}
+
+#[test]
+fn a_taken_port_is_told_with_its_holder_and_retried() {
+    let address = own_address();
+    let holder = TcpListener::bind((address, 9000)).expect("a free port");
+    let backends = [echo_server(address), echo_server(address)];
+    let manifests = Manifests::empty();
+    manifests.write("gw.yaml", &weighted(backends, [1, 1]));
+    let l4way = L4way::run(&manifests, address, &[]);
+    let report = l4way.wait("the listener's trouble", |report| {
+        report["overview"].to_string().contains("PortUnavailable")
+    });
+    let text = report["overview"].to_string();
+    assert!(text.contains(&format!("{}", std::process::id())), "names the holder: {report:#}");
+
+    drop(holder);
+    l4way.wait("the port to be taken over", |report| report["phase"] == "serving");
+    assert_eq!(ask((address, 9000).into()).expect("an answer"), "Hello TCP\n");
+}
+
+#[test]
+fn a_udp_session_moves_when_its_endpoint_is_gone() {
+    let address = own_address();
+    let [first, second] = [(); 2].map(|()| UdpSocket::bind((address, 0)).expect("a socket"));
+    for socket in [&first, &second] {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    }
+    let manifest = |to: &UdpSocket| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: gw}}
+spec:
+  gatewayClassName: l4way
+  listeners: [{{name: udp, protocol: UDP, port: 9001}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {{name: games}}
+spec:
+  parentRefs: [{{name: gw}}]
+  rules: [{{backendRefs: [{{group: l4way.dev, kind: Backend, name: a}}]}}]
+---
+{}",
+            backend("a", to.local_addr().expect("an address"))
+        )
+    };
+    let manifests = Manifests::empty();
+    manifests.write("gw.yaml", &manifest(&first));
+    let l4way = L4way::run(&manifests, address, &[]);
+    l4way.wait("the listener", |report| report["phase"] == "serving");
+
+    let client = UdpSocket::bind((address, 0)).expect("a socket");
+    client.connect((address, 9001)).expect("a peer");
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut buffer = [0; 64];
+    client.send(b"one").expect("sent");
+    let (length, gateway) = first.recv_from(&mut buffer).expect("the first endpoint has it");
+    first.send_to(&buffer[..length], gateway).expect("sent");
+    assert_eq!(client.recv(&mut buffer).expect("a reply"), 3);
+
+    manifests.write("gw.yaml", &manifest(&second));
+    second.set_nonblocking(true).expect("a mode");
+    let gateway = wait_for("the second endpoint to have it", || {
+        client.send(b"two").expect("sent");
+        second.recv_from(&mut buffer).ok().map(|(_, gateway)| gateway)
+    });
+    second.send_to(b"from the second", gateway).expect("sent");
+    assert_eq!(client.recv(&mut buffer).expect("a reply"), b"from the second".len());
+}

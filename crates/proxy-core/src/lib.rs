@@ -1,0 +1,20 @@
+//! The proxy's decisions, without I/O: which target and endpoint a session takes, which UDP flows
+//! there are, what is due when, and how one configuration turns into the next.
+//!
+//! Nothing here reads a clock or draws random numbers: the time and the seeds are passed in, so that
+//! a test can replay anything.
+#![forbid(unsafe_code)]
+
+mod endpoint;
+mod flow;
+mod pick;
+mod plan;
+mod rng;
+mod timers;
+
+pub use endpoint::less_loaded;
+pub use flow::{FlowId, FlowKey, FlowTable};
+pub use pick::WeightedPick;
+pub use plan::{Bind, HandOver, Plan, plan};
+pub use rng::Rng;
+pub use timers::{TimerId, Timers};

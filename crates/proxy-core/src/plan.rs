@@ -1,0 +1,106 @@
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+use l4way_model::{Config, Listener, ListenerId, Transport};
+
+/// A socket that listens, by what makes it one of a kind on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bind {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The address and port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.transport, self.address)
+    }
+}
+
+/// A socket that stays open while another listener becomes its owner, so that what waits in its
+/// accept queue or receive buffer isn't lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The socket.
+    pub bind: Bind,
+    /// Its listener until now.
+    pub from: ListenerId,
+    /// Its listener from now on.
+    pub to: ListenerId,
+}
+
+/// What must be done to turn the running configuration into a new one. Listeners and sockets that
+/// stay as they are don't occur in it.
+///
+/// The fields are in the order to carry them out: sockets close before others open, which may want
+/// their port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Sockets that no listener wants any more, with the listener that had them. They take no new
+    /// sessions; those there are drain.
+    pub close: Vec<(Bind, ListenerId)>,
+    /// New listeners.
+    pub add: Vec<Listener>,
+    /// Listeners of which the route, the sockets or both differ, as they will be. Sessions they have
+    /// go on.
+    pub change: Vec<Listener>,
+    /// Sockets that pass from one listener to another.
+    pub hand_over: Vec<HandOver>,
+    /// Sockets to open, and the listener that wants them.
+    pub open: Vec<(Bind, ListenerId)>,
+    /// Listeners that are no more. Their sockets were closed or handed over.
+    pub remove: Vec<ListenerId>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How to get from `running` to `new` by touching only what differs.
+pub fn plan(running: &Config, new: &Config) -> Plan {
+    let mut plan = Plan::default();
+    plan_listeners(&mut plan, running, new);
+    plan_sockets(&mut plan, running, new);
+    plan
+}
+
+fn plan_listeners(plan: &mut Plan, running: &Config, new: &Config) {
+    let gone = running.listeners().filter(|listener| new.listener(&listener.id).is_none());
+    plan.remove = gone.map(|listener| listener.id.clone()).collect();
+    for listener in new.listeners() {
+        match running.listener(&listener.id) {
+            None => plan.add.push(listener.clone()),
+            Some(running) if running != listener => plan.change.push(listener.clone()),
+            Some(_) => {}
+        }
+    }
+}
+
+fn plan_sockets(plan: &mut Plan, running: &Config, new: &Config) {
+    let (old_owners, new_owners) = (owners(running), owners(new));
+    for (&bind, &from) in &old_owners {
+        match new_owners.get(&bind) {
+            None => plan.close.push((bind, from.clone())),
+            Some(&to) if to != from => {
+                plan.hand_over.push(HandOver { bind, from: from.clone(), to: to.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    let missing = new_owners.iter().filter(|(bind, _)| !old_owners.contains_key(bind));
+    plan.open = missing.map(|(bind, owner)| (*bind, (*owner).clone())).collect();
+}
+
+/// Who has each socket of a configuration; there is one at most, see [`Config::new`].
+fn owners(config: &Config) -> BTreeMap<Bind, &ListenerId> {
+    config
+        .listeners()
+        .flat_map(|listener| {
+            let transport = listener.transport;
+            listener.binds().map(move |address| (Bind { transport, address }, &listener.id))
+        })
+        .collect()
+}

@@ -1,0 +1,87 @@
+//! Sockets to listen on.
+
+use std::{net::SocketAddr, os::fd::OwnedFd};
+
+use l4way_model::{BindFailure, BindFailureKind, Transport};
+use l4way_proxy_core::Bind;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
+};
+
+use crate::{Settings, port_holder, socket::set_keepalive, udp};
+
+/// One socket for each worker, bound and, if TCP, listening.
+pub(crate) fn open(wanted: Bind, settings: &Settings) -> Result<Vec<OwnedFd>, BindFailure> {
+    let sockets = probe(wanted)
+        .and_then(|()| (0..settings.workers.get()).map(|_| open_one(wanted, settings)).collect());
+    sockets.map_err(|error| failure(wanted, error))
+}
+
+/// Finds out whether the port is free. The sockets proper share it (`SO_REUSEPORT`), and so they
+/// would with another process of the same user without a word.
+fn probe(wanted: Bind) -> Result<(), Errno> {
+    let socket = new_socket(wanted)?;
+    // Ports of connections that are over or go on are free to listen on; for UDP the option means
+    // sharing.
+    sockopt::set_socket_reuseaddr(&socket, wanted.transport == Transport::Tcp)?;
+    bind(&socket, &wanted.address)
+}
+
+fn open_one(wanted: Bind, settings: &Settings) -> Result<OwnedFd, Errno> {
+    let socket = new_socket(wanted)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    if wanted.transport == Transport::Udp {
+        udp::prepare(&socket, wanted.address)?;
+        bind(&socket, &wanted.address)?;
+        return Ok(socket);
+    }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Accepted connections inherit these.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    set_keepalive(&socket, settings.keepalive)?;
+    bind(&socket, &wanted.address)?;
+    listen(&socket, settings.backlog.try_into().unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+fn new_socket(wanted: Bind) -> Result<OwnedFd, Errno> {
+    let kind = match wanted.transport {
+        Transport::Tcp => SocketType::STREAM,
+        Transport::Udp => SocketType::DGRAM,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    match wanted.address {
+        SocketAddr::V4(_) => socket_with(AddressFamily::INET, kind, flags, None),
+        SocketAddr::V6(_) => {
+            let socket = socket_with(AddressFamily::INET6, kind, flags, None)?;
+            // So that [::] and 0.0.0.0 are two sockets, as the configuration has them.
+            sockopt::set_ipv6_v6only(&socket, true)?;
+            Ok(socket)
+        }
+    }
+}
+
+fn failure(wanted: Bind, error: Errno) -> BindFailure {
+    let address = wanted.address;
+    let (kind, message) = match error {
+        Errno::ADDRINUSE => {
+            let holder = port_holder::find(wanted).map(|holder| format!(" by {holder}"));
+            let by = holder.unwrap_or_default();
+            (BindFailureKind::PortTaken, format!("{wanted} is taken{by}"))
+        }
+        Errno::ADDRNOTAVAIL => (
+            BindFailureKind::AddressNotAvailable,
+            format!("{} is not an address of this host", address.ip()),
+        ),
+        Errno::ACCESS => (
+            BindFailureKind::NotPermitted,
+            format!(
+                "the process may not bind {wanted}: ports below \
+                 net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+            ),
+        ),
+        error => (BindFailureKind::Other, format!("can't bind {wanted}: {error}")),
+    };
+    BindFailure { bind: address, kind, message }
+}

@@ -1,0 +1,221 @@
+//! What is counted. Each worker writes rows of its own, resolved once when a session begins;
+//! a reader adds them up.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId, Transport};
+
+use crate::{
+    CloseReason,
+    snapshot::{CounterSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot},
+};
+
+/// What a row of counters is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The listener, and with it the Gateway.
+    pub listener: ListenerId,
+    /// The route; none for sessions that a listener without a route refuses.
+    pub route: Option<RouteId>,
+    /// The backend; none for sessions that are refused before one is chosen.
+    pub backend: Option<BackendId>,
+}
+
+/// A number that only ever grows, with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds without a locked instruction: only the worker that owns the counter may call it.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toward {
+    /// From the client to the endpoint.
+    Upstream,
+    /// From the endpoint to the client.
+    Downstream,
+}
+
+/// Upper bounds of the histograms' buckets, in microseconds; a last bucket takes the rest.
+pub(crate) const BUCKETS_US: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000,
+];
+
+/// How long something took.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    buckets: [Counter; BUCKETS_US.len() + 1],
+    sum_us: Counter,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BUCKETS_US.partition_point(|&bound| bound < us)].add(1);
+        self.sum_us.add(us);
+    }
+
+    fn add_to(&self, snapshot: &mut HistogramSnapshot) {
+        for (total, bucket) in snapshot.buckets.iter_mut().zip(&self.buckets) {
+            *total += bucket.get();
+        }
+        snapshot.sum += Duration::from_micros(self.sum_us.get());
+    }
+}
+
+/// One worker's counters of one listener, route and backend.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) labels: Arc<Labels>,
+    /// Sessions that were begun; refused ones aren't.
+    pub(crate) opened: Counter,
+    ended: [Counter; CloseReason::ALL.len()],
+    bytes: [Counter; 2],
+    datagrams: [Counter; 2],
+    /// UDP: datagrams that the kernel would not send on: too long, no room, forbidden, …
+    dropped: [Counter; 2],
+    /// TCP: from the choice of the endpoint until it accepted, over all attempts.
+    pub(crate) connect_time: Histogram,
+    /// UDP: from a session's first datagram to the first reply.
+    pub(crate) first_reply: Histogram,
+    /// UDP: sessions that ended without any reply.
+    pub(crate) unanswered: Counter,
+}
+
+impl Row {
+    fn new(labels: Arc<Labels>) -> Self {
+        Self {
+            labels,
+            opened: Counter::default(),
+            ended: Default::default(),
+            bytes: Default::default(),
+            datagrams: Default::default(),
+            dropped: Default::default(),
+            connect_time: Histogram::default(),
+            first_reply: Histogram::default(),
+            unanswered: Counter::default(),
+        }
+    }
+
+    /// A session ended.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.ended[reason as usize].add(1);
+    }
+
+    /// The configuration refused sessions: connections, or datagrams that would begin one.
+    pub(crate) fn refuse(&self, reason: RefusedReason, count: u64) {
+        self.ended[CloseReason::from(reason) as usize].add(count);
+    }
+
+    pub(crate) fn add_bytes(&self, toward: Toward, n: u64) {
+        self.bytes[toward as usize].add(n);
+    }
+
+    /// Datagrams, and the bytes in all of them.
+    pub(crate) fn add_datagrams(&self, toward: Toward, datagrams: u64, bytes: u64) {
+        self.datagrams[toward as usize].add(datagrams);
+        self.add_bytes(toward, bytes);
+    }
+
+    /// Datagrams of a session that could not be sent.
+    pub(crate) fn add_dropped(&self, toward: Toward, datagrams: u64) {
+        self.dropped[toward as usize].add(datagrams);
+    }
+
+    fn add_to(&self, snapshot: &mut RowSnapshot) {
+        // Ends before beginnings, so that what happens meanwhile can't make more of the former.
+        for (total, ended) in snapshot.ended.iter_mut().zip(&self.ended) {
+            *total += ended.get();
+        }
+        snapshot.opened += self.opened.get();
+        snapshot.bytes_upstream += self.bytes[Toward::Upstream as usize].get();
+        snapshot.bytes_downstream += self.bytes[Toward::Downstream as usize].get();
+        snapshot.datagrams_upstream += self.datagrams[Toward::Upstream as usize].get();
+        snapshot.datagrams_downstream += self.datagrams[Toward::Downstream as usize].get();
+        snapshot.dropped_upstream += self.dropped[Toward::Upstream as usize].get();
+        snapshot.dropped_downstream += self.dropped[Toward::Downstream as usize].get();
+        self.connect_time.add_to(&mut snapshot.connect_time);
+        self.first_reply.add_to(&mut snapshot.first_reply);
+        snapshot.unanswered += self.unanswered.get();
+    }
+}
+
+/// One worker's counters that belong to no listener.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
+    pub(crate) accept_pauses: Counter,
+    /// Times that the session limit stopped accepting until sessions end.
+    pub(crate) limit_pauses: Counter,
+    /// Accepted connections that were handed to a less loaded worker.
+    pub(crate) hand_offs: Counter,
+    /// Session records that the sink had no room for.
+    pub(crate) records_dropped: Counter,
+}
+
+/// All the counters of a proxy. Cheap to share: the one to hand to whoever serves metrics.
+#[derive(Debug)]
+pub struct Counters {
+    workers: Vec<Arc<WorkerCounters>>,
+    /// Each label's rows, by worker. The lock is taken by who reads or reconfigures, never by a
+    /// worker.
+    rows: Mutex<BTreeMap<Arc<Labels>, Vec<Arc<Row>>>>,
+}
+
+impl Counters {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Arc::default()).collect(), rows: Mutex::default() }
+    }
+
+    pub(crate) fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
+        self.workers[worker].clone()
+    }
+
+    /// The row with these labels that `worker` writes.
+    pub(crate) fn row(&self, labels: Labels, worker: usize) -> Arc<Row> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = Arc::new(labels);
+        let of_label = rows.entry(labels).or_insert_with_key(|labels| {
+            self.workers.iter().map(|_| Arc::new(Row::new(labels.clone()))).collect()
+        });
+        of_label[worker].clone()
+    }
+
+    /// The sums over all workers. A row lasts as long as its route is in force, its listener drains
+    /// or sessions that took it are left; should it come back later, it starts at 0 like a counter
+    /// after a restart.
+    pub fn snapshot(&self) -> CounterSnapshot {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = rows.iter().map(|(labels, of_label)| {
+            let mut sum = RowSnapshot::new(labels.clone());
+            of_label.iter().for_each(|row| row.add_to(&mut sum));
+            sum
+        });
+        let snapshot = CounterSnapshot {
+            rows: sums.collect(),
+            workers: self.workers.iter().map(|worker| WorkerSnapshot::of(worker)).collect(),
+        };
+        // After the sums, so that a row's last counts are seen once.
+        rows.retain(|_, of_label| of_label.iter().any(|row| Arc::strong_count(row) > 1));
+        snapshot
+    }
+}

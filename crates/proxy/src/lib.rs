@@ -1,0 +1,47 @@
+//! The data plane: it carries the TCP connections and UDP datagrams of a [`model::Config`] to
+//! endpoints.
+//!
+//! # Threads
+//! [`Proxy`] is the control side, for one thread at a time. Each worker is a thread with a readiness
+//! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own: nothing
+//! that a worker writes is written by another, and a session stays with its worker. Each socket to
+//! listen on exists once per worker (`SO_REUSEPORT`); a worker that accepts a connection hands it to
+//! another one that has clearly fewer. Commands, and connections that change workers, go through a
+//! mailbox that wakes up the loop.
+//!
+//! # Use
+//! [`Proxy::start`] begins with nothing to carry; [`Proxy::apply`] and [`Proxy::update_endpoints`]
+//! change that while it runs; [`Proxy::retry_failed`], called now and then, binds what was taken
+//! before; [`Proxy::drain`] and [`Proxy::stop`] end it. [`Proxy::counters`] is for metrics,
+//! [`Settings::records`] for an access log.
+//!
+//! [`model::Config`]: l4way_model::Config
+#![deny(unsafe_code)]
+
+mod apply;
+mod bind;
+mod context;
+mod counters;
+mod limits;
+mod mailbox;
+mod poll;
+mod port_holder;
+mod proxy;
+mod reason;
+mod record;
+mod routes;
+mod settings;
+mod slab;
+mod snapshot;
+mod socket;
+mod tcp;
+mod udp;
+mod worker;
+
+pub use counters::{Counters, Labels};
+pub use limits::Limits;
+pub use proxy::Proxy;
+pub use reason::{CloseClass, CloseReason};
+pub use record::SessionRecord;
+pub use settings::{Keepalive, Settings};
+pub use snapshot::{CounterSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot};

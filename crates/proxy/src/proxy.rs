@@ -1,0 +1,176 @@
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use l4way_model::{ApplyReport, Config, EndpointTable};
+use l4way_proxy_core::Rng;
+
+use crate::{
+    Counters, Limits, Settings,
+    apply::Applied,
+    context::{Context, Descriptors},
+    mailbox::{self, Sender},
+    poll::Poll,
+    record::Recorder,
+    routes::Backends,
+    socket::random_seed,
+    tcp::{Peer, Peers, Tcp},
+    worker::{Command, Done, Worker},
+};
+
+/// A running proxy, seen from the one thread that controls it. Dropping it resets all sessions.
+#[derive(Debug)]
+pub struct Proxy {
+    workers: Workers,
+    applied: Applied,
+    limits: Limits,
+    threads: Vec<thread::JoinHandle<()>>,
+    /// Disconnected when no worker runs any more.
+    finished: mpsc::Receiver<()>,
+}
+
+impl Proxy {
+    /// Starts workers, with nothing to carry yet. Raises the soft limit of open files to the hard
+    /// one.
+    ///
+    /// # Errors
+    /// If threads, epoll instances or eventfds can't be made.
+    pub fn start(settings: Settings) -> io::Result<Self> {
+        let limits = Limits::probe(&settings);
+        let settings = Arc::new(settings);
+        let count = settings.workers.get();
+        let counters = Arc::new(Counters::new(count));
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| mailbox::mailbox())
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .unzip();
+        let peers: Arc<[Peer]> = senders.iter().cloned().map(Peer::new).collect();
+        let workers = Workers { mailboxes: senders, settings, counters };
+        let (done, finished) = mpsc::channel();
+        let mut proxy =
+            Self { workers, applied: Applied::default(), limits, threads: Vec::new(), finished };
+        for (index, mailbox) in receivers.into_iter().enumerate() {
+            let make = proxy.worker_parts(index, peers.clone(), done.clone())?;
+            proxy.threads.push(Worker::spawn(index, mailbox, make)?);
+        }
+        Ok(proxy)
+    }
+
+    /// What a worker is made of, to be put together in its thread.
+    fn worker_parts(
+        &self,
+        index: usize,
+        peers: Arc<[Peer]>,
+        done: Done,
+    ) -> io::Result<impl FnOnce() -> (Context, Tcp, Done) + Send + 'static> {
+        let poll = Poll::new()?;
+        let Workers { settings, counters, .. } = &self.workers;
+        let (settings, counters) = (settings.clone(), counters.worker(index));
+        let count = settings.workers.get();
+        let descriptors = self.limits.session_descriptors / count;
+        let udp_session_limit = self.limits.udp_sessions.div_ceil(count);
+        Ok(move || {
+            let now = Instant::now();
+            let ctx = Context {
+                poll,
+                now,
+                rng: Rng::new(random_seed()),
+                records: Recorder::new(settings.records.clone()),
+                settings,
+                backends: Backends::default(),
+                descriptors: Descriptors::new(descriptors),
+                counters,
+                udp_session_limit,
+            };
+            (ctx, Tcp::new(now, Peers::new(peers, index)), done)
+        })
+    }
+
+    /// Carries `config` from now on, with these endpoints. Only what differs from before is
+    /// touched: established sessions go on, but for those of listeners that are gone, which have
+    /// [`Settings::drain_deadline`] left. A listener that can't be bound doesn't keep the others
+    /// from it.
+    pub fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) -> ApplyReport {
+        self.applied.apply(&self.workers, config, endpoints)
+    }
+
+    /// Sends new sessions to these endpoints from now on. Workers hear of the backends whose
+    /// endpoints differ only.
+    pub fn update_endpoints(&mut self, endpoints: &EndpointTable) {
+        self.applied.update_endpoints(&self.workers, endpoints);
+    }
+
+    /// Tries again to bind the listeners that failed. A new report if it differs from the last.
+    pub fn retry_failed(&mut self) -> Option<ApplyReport> {
+        self.applied.retry_failed(&self.workers)
+    }
+
+    /// Takes no new sessions any more. Workers end when their sessions have ended; those that are
+    /// left after `within` are reset. Returns at once, see [`wait`](Self::wait).
+    pub fn drain(&mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        self.workers.send_all(|_| Command::Drain { deadline });
+    }
+
+    /// Waits until all workers have ended after [`drain`](Self::drain), but no longer than
+    /// `timeout`. Whether they have.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.finished.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    /// Resets all sessions and ends.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// The counters, to be read by any thread at any time, even when the proxy has ended.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.workers.counters.clone()
+    }
+
+    /// What the system allows.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.workers.send_all(|_| Command::Stop);
+        for thread in self.threads.drain(..) {
+            // A panic has been reported by the thread's panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The way to the workers.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    mailboxes: Vec<Sender<Command>>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Workers {
+    /// Sends each worker the command that `make` gives for its index.
+    pub(crate) fn send_all(&self, mut make: impl FnMut(usize) -> Command) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            // A worker that has ended has nothing to do with it.
+            let _ = mailbox.send(make(index));
+        }
+    }
+
+    /// Sends each worker a command and waits until all have carried it out.
+    pub(crate) fn ask_all(&self, mut make: impl FnMut(Done) -> Command) {
+        let (done, finished) = mpsc::channel();
+        self.send_all(|_| make(done.clone()));
+        drop(done);
+        // Nothing is ever sent: it ends when the last worker has dropped its sender.
+        let _ = finished.recv();
+    }
+}

@@ -1,0 +1,68 @@
+use std::{num::NonZeroUsize, sync::mpsc::SyncSender, thread, time::Duration};
+
+use crate::SessionRecord;
+
+/// How a proxy behaves, apart from what it carries.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Worker threads. Default: one for each CPU that the process may use.
+    pub workers: NonZeroUsize,
+    /// How long one endpoint has to accept a connection. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How many endpoints a TCP session tries before it is reset. Default: 3.
+    pub connect_attempts: NonZeroUsize,
+    /// Keepalive probes on both sides of a TCP session. Default: see [`Keepalive`].
+    pub keepalive: Keepalive,
+    /// How many connections wait for being accepted, per worker and socket; the kernel caps it at
+    /// `net.core.somaxconn`. Default: 4,096.
+    pub backlog: u32,
+    /// How long a UDP session may be silent. Default: 60 s.
+    pub udp_session_timeout: Duration,
+    /// The most UDP sessions at a time, over all workers. Default: what descriptors and local ports
+    /// allow, see [`Limits`].
+    ///
+    /// [`Limits`]: crate::Limits
+    pub udp_session_limit: Option<NonZeroUsize>,
+    /// The most descriptors that sessions use at a time, over all workers: two for a TCP session,
+    /// one for a UDP session. Default: what `RLIMIT_NOFILE` allows, less a reserve.
+    pub session_descriptors: Option<NonZeroUsize>,
+    /// How long the sessions of a removed listener may go on. Default: 60 s.
+    pub drain_deadline: Duration,
+    /// Where a record of each session goes when it ends; it is dropped, and counted as such, if the
+    /// channel is full. Default: none.
+    pub records: Option<SyncSender<SessionRecord>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            connect_timeout: Duration::from_secs(5),
+            connect_attempts: NonZeroUsize::MIN.saturating_add(2),
+            keepalive: Keepalive::default(),
+            backlog: 4_096,
+            udp_session_timeout: Duration::from_secs(60),
+            udp_session_limit: None,
+            session_descriptors: None,
+            drain_deadline: Duration::from_secs(60),
+            records: None,
+        }
+    }
+}
+
+/// When a silent TCP peer is probed, and given up (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe (`TCP_KEEPIDLE`). Default: 60 s.
+    pub idle: Duration,
+    /// Time between probes (`TCP_KEEPINTVL`). Default: 15 s.
+    pub interval: Duration,
+    /// Probes without an answer before the connection is given up (`TCP_KEEPCNT`). Default: 4.
+    pub probes: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
+    }
+}

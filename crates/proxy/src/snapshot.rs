@@ -1,0 +1,139 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    CloseClass, CloseReason,
+    counters::{BUCKETS_US, Labels, WorkerCounters},
+};
+
+/// All counters at one time, summed over the workers.
+#[derive(Clone, Debug, Default)]
+pub struct CounterSnapshot {
+    /// One row for each listener, route and backend, in the order of their labels.
+    pub rows: Vec<RowSnapshot>,
+    /// What each worker counts apart from listeners.
+    pub workers: Vec<WorkerSnapshot>,
+}
+
+/// The counters of one listener, route and backend. All but [`active`](Self::active) only grow.
+#[derive(Clone, Debug)]
+pub struct RowSnapshot {
+    /// What it is about.
+    pub labels: Arc<Labels>,
+    /// Sessions begun; refused ones aren't.
+    pub opened: u64,
+    /// By [`CloseReason`], in the order of [`CloseReason::ALL`].
+    pub(crate) ended: [u64; CloseReason::ALL.len()],
+    /// Payload bytes from clients to endpoints.
+    pub bytes_upstream: u64,
+    /// Payload bytes from endpoints to clients.
+    pub bytes_downstream: u64,
+    /// Datagrams from clients to endpoints.
+    pub datagrams_upstream: u64,
+    /// Datagrams from endpoints to clients.
+    pub datagrams_downstream: u64,
+    /// Datagrams from clients that the kernel would not send on to endpoints: too long, no room, …
+    pub dropped_upstream: u64,
+    /// Datagrams from endpoints that the kernel would not send on to clients.
+    pub dropped_downstream: u64,
+    /// TCP: time from the choice of the endpoint until it accepted, failed attempts included.
+    pub connect_time: HistogramSnapshot,
+    /// UDP: time from a session's first datagram to the first reply.
+    pub first_reply: HistogramSnapshot,
+    /// UDP: sessions that ended without any reply.
+    pub unanswered: u64,
+}
+
+impl RowSnapshot {
+    pub(crate) fn new(labels: Arc<Labels>) -> Self {
+        Self {
+            labels,
+            opened: 0,
+            ended: [0; CloseReason::ALL.len()],
+            bytes_upstream: 0,
+            bytes_downstream: 0,
+            datagrams_upstream: 0,
+            datagrams_downstream: 0,
+            dropped_upstream: 0,
+            dropped_downstream: 0,
+            connect_time: HistogramSnapshot::default(),
+            first_reply: HistogramSnapshot::default(),
+            unanswered: 0,
+        }
+    }
+
+    /// Sessions that ended, or were refused, for this reason.
+    pub fn count(&self, reason: CloseReason) -> u64 {
+        self.ended[reason as usize]
+    }
+
+    /// Sessions that were begun and have ended, by reason, those without any left out.
+    pub fn ended(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        self.reasons().filter(|(reason, _)| reason.class() != CloseClass::Refused)
+    }
+
+    /// Sessions that were refused, by reason, those without any left out; for UDP, datagrams. Of UDP, the datagrams of
+    /// clients that got no session.
+    pub fn refused(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        self.reasons().filter(|(reason, _)| reason.class() == CloseClass::Refused)
+    }
+
+    /// Sessions there are.
+    pub fn active(&self) -> u64 {
+        self.opened.saturating_sub(self.ended().map(|(_, count)| count).sum())
+    }
+
+    fn reasons(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        let all = CloseReason::ALL.iter().map(|&reason| (reason, self.count(reason)));
+        all.filter(|&(_, count)| count > 0)
+    }
+}
+
+/// How often something took how long.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramSnapshot {
+    pub(crate) buckets: [u64; BUCKETS_US.len() + 1],
+    /// The sum of all durations.
+    pub sum: Duration,
+}
+
+impl HistogramSnapshot {
+    /// The buckets: an inclusive upper bound, `None` for infinity, and how many durations were up
+    /// to it, those of the smaller buckets included (as Prometheus has it).
+    pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
+        let bounds = BUCKETS_US.iter().map(|&us| Some(Duration::from_micros(us))).chain([None]);
+        let sums = self.buckets.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        bounds.zip(sums)
+    }
+
+    /// How many durations there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// What a worker counts apart from listeners.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkerSnapshot {
+    /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
+    pub accept_pauses: u64,
+    /// Times that the session limit stopped accepting until sessions end.
+    pub limit_pauses: u64,
+    /// Accepted connections that were handed to a less loaded worker.
+    pub hand_offs: u64,
+    /// Session records that the sink had no room for.
+    pub records_dropped: u64,
+}
+
+impl WorkerSnapshot {
+    pub(crate) fn of(counters: &WorkerCounters) -> Self {
+        Self {
+            accept_pauses: counters.accept_pauses.get(),
+            limit_pauses: counters.limit_pauses.get(),
+            hand_offs: counters.hand_offs.get(),
+            records_dropped: counters.records_dropped.get(),
+        }
+    }
+}

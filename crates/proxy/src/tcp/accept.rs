@@ -1,0 +1,380 @@
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use l4way_model::{RefusedReason, Transport};
+use l4way_proxy_core::Bind;
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
+
+use super::{
+    Due, Tcp,
+    session::{Session, reset_on_close},
+};
+use crate::{
+    SessionRecord,
+    context::{Context, Descriptors},
+    counters::Row,
+    mailbox::Sender,
+    poll::{Interest, Token},
+    routes::ListenerKey,
+    socket::local_address,
+    worker::Command,
+};
+
+/// Connections accepted from one socket before others get their turn.
+const BURST: usize = 64;
+/// How long accepting pauses when something is short.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors of a session.
+pub(super) const DESCRIPTORS: usize = 2;
+
+/// What keeps a worker from accepting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortage {
+    /// The session limit.
+    Limit,
+    /// Descriptors or memory of the process or the system.
+    System,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) struct ListenSocket {
+    socket: OwnedFd,
+    bind: Bind,
+    listener: ListenerKey,
+    /// Connections may wait in the accept queue.
+    waiting: bool,
+}
+
+/// A connection from a client.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(super) socket: OwnedFd,
+    pub(super) listener: ListenerKey,
+    /// The client's address.
+    pub(super) downstream: SocketAddr,
+    /// The address of the socket that it was accepted from.
+    pub(super) bind: SocketAddr,
+    pub(super) place: Place,
+}
+
+/// One of the workers, as the others see it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Peer {
+    /// Its TCP sessions, those that are on their way to it included.
+    sessions: AtomicUsize,
+    mailbox: Sender<Command>,
+}
+
+impl Peer {
+    pub(crate) fn new(mailbox: Sender<Command>) -> Self {
+        Self { sessions: AtomicUsize::new(0), mailbox }
+    }
+}
+
+/// All the workers, seen by one of them.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    all: Arc<[Peer]>,
+    me: usize,
+}
+
+impl Peers {
+    pub(crate) fn new(all: Arc<[Peer]>, me: usize) -> Self {
+        Self { all, me }
+    }
+
+    /// The worker that should take a new connection: this one, unless another has clearly less to
+    /// do, as handing over isn't free, or this one has no room. `None` if nobody has room.
+    fn place(&self, descriptors: &Descriptors) -> Option<Place> {
+        let sessions = |index: usize| self.all[index].sessions.load(Relaxed);
+        let mine = sessions(self.me);
+        let least = (0..self.all.len()).min_by_key(|&index| sessions(index)).unwrap_or(self.me);
+        let other = sessions(least);
+        let worker = if descriptors.allow(DESCRIPTORS) {
+            if mine > other + other / 8 { least } else { self.me }
+        } else {
+            // Every worker has the same limit. What UDP takes of another's isn't known here; should
+            // the process run out for that, accept(2) says so.
+            let has_room = least != self.me && (other + 1) * DESCRIPTORS <= descriptors.limit();
+            has_room.then_some(least)?
+        };
+        self.all[worker].sessions.fetch_add(1, Relaxed);
+        Some(Place { all: self.all.clone(), worker })
+    }
+}
+
+/// Counts a session among a worker's, for the others to see.
+#[derive(Debug)]
+pub(crate) struct Place {
+    all: Arc<[Peer]>,
+    worker: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all[self.worker].sessions.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Tcp {
+    /// Listens on a bound socket for `listener`.
+    pub(crate) fn open(
+        &mut self,
+        ctx: &mut Context,
+        listener: ListenerKey,
+        bind: Bind,
+        socket: OwnedFd,
+    ) {
+        let free = self.sockets.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        });
+        let token = Token::TcpListener(index as u32);
+        if let Err(error) = ctx.poll.add(&socket, token, Interest::Read) {
+            tracing::error!(%bind, %error, "can't watch a listening socket: epoll_ctl failed");
+            return;
+        }
+        self.sockets[index] = Some(ListenSocket { socket, bind, listener, waiting: true });
+    }
+
+    /// Accepts what waits, and stops listening.
+    pub(crate) fn close(&mut self, ctx: &mut Context, bind: Bind) {
+        for index in 0..self.sockets.len() {
+            if self.sockets[index].as_ref().is_some_and(|socket| socket.bind == bind) {
+                self.close_socket(ctx, index);
+            }
+        }
+    }
+
+    /// Accepts what waits on every socket, and stops listening.
+    pub(crate) fn drain(&mut self, ctx: &mut Context) {
+        for index in 0..self.sockets.len() {
+            self.close_socket(ctx, index);
+        }
+    }
+
+    fn close_socket(&mut self, ctx: &mut Context, index: usize) {
+        // The queue holds `backlog` connections at most, however many more come meanwhile.
+        for _ in 0..=ctx.settings.backlog as usize / BURST {
+            self.on_listener(ctx, index as u32);
+            let waiting = self.sockets[index].as_ref().is_some_and(|socket| socket.waiting);
+            if !waiting || !self.can_accept_now() {
+                break;
+            }
+        }
+        self.sockets[index] = None;
+    }
+
+    /// Sessions of this socket belong to another listener from now on.
+    pub(crate) fn hand_over(&mut self, bind: Bind, to: ListenerKey) {
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.bind == bind) {
+            socket.listener = to;
+        }
+    }
+
+    /// Whether connections may wait that nothing keeps from being accepted.
+    pub(super) fn can_accept_now(&self) -> bool {
+        self.paused_until.is_none() && self.sockets.iter().flatten().any(|socket| socket.waiting)
+    }
+
+    /// Goes on with the sockets whose accept queue wasn't emptied.
+    pub(super) fn accept_waiting(&mut self, ctx: &mut Context) {
+        for index in 0..self.sockets.len() {
+            if self.sockets[index].as_ref().is_some_and(|socket| socket.waiting) {
+                self.on_listener(ctx, index as u32);
+            }
+        }
+    }
+
+    /// Connections wait at a socket.
+    pub(crate) fn on_listener(&mut self, ctx: &mut Context, index: u32) {
+        for _ in 0..BURST {
+            let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
+            socket.waiting = true;
+            if self.paused_until.is_some() {
+                return;
+            }
+            let Some(place) = self.peers.place(&ctx.descriptors) else {
+                return self.pause_at_limit(ctx);
+            };
+            match acceptfrom_with(&socket.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((connection, from)) => {
+                    self.shortage = None;
+                    let bind = socket.bind.address;
+                    let downstream = from.and_then(|from| from.try_into().ok()).unwrap_or(bind);
+                    let listener = socket.listener;
+                    self.admit(
+                        ctx,
+                        Accepted { socket: connection, listener, downstream, bind, place },
+                    );
+                }
+                Err(Errno::AGAIN) => {
+                    socket.waiting = false;
+                    return;
+                }
+                Err(error) if concerns_one_connection(error) => {}
+                Err(error) => return self.pause_for(ctx, error),
+            }
+        }
+    }
+
+    /// Stops accepting until sessions have ended, here or elsewhere.
+    fn pause_at_limit(&mut self, ctx: &Context) {
+        if self.shortage.replace(Shortage::Limit) != Some(Shortage::Limit) {
+            tracing::warn!("the session limit is reached: connections wait for sessions to end");
+            ctx.counters.limit_pauses.add(1);
+        }
+        self.paused_until = Some(ctx.now + PAUSE);
+    }
+
+    /// Slows accepting down, for accept(2) failed for want of descriptors or memory.
+    fn pause_for(&mut self, ctx: &Context, error: Errno) {
+        if self.shortage.replace(Shortage::System) != Some(Shortage::System) {
+            tracing::warn!(%error, "can't accept connections: they wait");
+        }
+        ctx.counters.accept_pauses.add(1);
+        self.paused_until = Some(ctx.now + PAUSE);
+    }
+
+    /// A session has ended: there may be room again.
+    pub(super) fn resume_at_limit(&mut self) {
+        if self.shortage == Some(Shortage::Limit) {
+            self.paused_until = None;
+        }
+    }
+
+    /// Begins a session here or at a less loaded worker.
+    fn admit(&mut self, ctx: &mut Context, accepted: Accepted) {
+        let worker = accepted.place.worker;
+        if worker == self.peers.me {
+            return self.begin(ctx, accepted);
+        }
+        match self.peers.all[worker].mailbox.send(Command::Adopt(accepted)) {
+            Ok(()) => ctx.counters.hand_offs.add(1),
+            // It has ended, as this one is about to.
+            Err(Command::Adopt(accepted)) => self.begin(ctx, accepted),
+            Err(_) => {}
+        }
+    }
+
+    /// Begins a session, or refuses it as the route says.
+    pub(crate) fn begin(&mut self, ctx: &mut Context, accepted: Accepted) {
+        let Some(route) = self.routes.get_mut(&accepted.listener) else {
+            return reset_on_close(&accepted.socket);
+        };
+        let forward = match route.pick() {
+            Ok(forward) => forward.clone(),
+            Err(refusal) => return refuse(ctx, &accepted, &refusal.row, refusal.reason),
+        };
+        let Some(upstream) = ctx.backends.choose(forward.backend, &mut ctx.rng) else {
+            return refuse(ctx, &accepted, &forward.row, RefusedReason::NoEndpoint);
+        };
+        ctx.descriptors.take(DESCRIPTORS);
+        forward.row.opened.add(1);
+        let deadline = ctx.now + ctx.settings.connect_timeout;
+        let id = self.sessions.insert_with(|id| {
+            let timer = self.timers.schedule(deadline, Due::Connect(id));
+            Session::new(ctx, id, timer, accepted, forward, upstream)
+        });
+        self.step(ctx, id, Session::start);
+    }
+}
+
+/// Resets a connection that no session is begun for.
+fn refuse(ctx: &mut Context, accepted: &Accepted, row: &Row, reason: RefusedReason) {
+    row.refuse(reason, 1);
+    reset_on_close(&accepted.socket);
+    ctx.records.record(&ctx.counters, || SessionRecord {
+        transport: Transport::Tcp,
+        labels: row.labels.clone(),
+        endpoint: None,
+        downstream: accepted.downstream,
+        local: local_address(&accepted.socket, accepted.bind),
+        bytes_upstream: 0,
+        bytes_downstream: 0,
+        datagrams_upstream: 0,
+        datagrams_downstream: 0,
+        started: SystemTime::now(),
+        duration: Duration::ZERO,
+        connect_time: None,
+        reason: reason.into(),
+    });
+}
+
+/// Whether accept(2) failed for the connection that it would have returned, and not for want of
+/// something that the next one needs too.
+fn concerns_one_connection(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::OPNOTSUPP
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::mailbox;
+
+    /// Two workers with these numbers of sessions, seen by the first.
+    fn peers(mine: usize, other: usize) -> Peers {
+        let peer = |sessions| {
+            let (sender, _) = mailbox().unwrap();
+            Peer { sessions: AtomicUsize::new(sessions), mailbox: sender }
+        };
+        Peers::new([peer(mine), peer(other)].into(), 0)
+    }
+
+    fn placed(peers: &Peers, descriptors: &Descriptors) -> Option<usize> {
+        peers.place(descriptors).map(|place| place.worker)
+    }
+
+    #[test]
+    fn a_connection_goes_to_a_worker_with_clearly_fewer_sessions() {
+        let room = Descriptors::new(1_000);
+        assert_eq!(placed(&peers(0, 0), &room), Some(0));
+        assert_eq!(placed(&peers(1, 0), &room), Some(1));
+        assert_eq!(placed(&peers(0, 1), &room), Some(0));
+        assert_eq!(placed(&peers(100, 99), &room), Some(0));
+        assert_eq!(placed(&peers(100, 80), &room), Some(1));
+    }
+
+    #[test]
+    fn a_worker_without_room_places_connections_where_there_is_some() {
+        let full = Descriptors::new(10);
+        full.take(10);
+        assert_eq!(placed(&peers(5, 4), &full), Some(1));
+        assert_eq!(placed(&peers(5, 5), &full), None);
+    }
+
+    #[test]
+    fn a_place_counts_while_it_lasts() {
+        let (room, peers) = (Descriptors::new(1_000), peers(0, 0));
+        let first = peers.place(&room);
+        assert_eq!(placed(&peers, &room), Some(1));
+        drop(first);
+        assert_eq!(placed(&peers, &room), Some(0));
+    }
+}

@@ -1,0 +1,167 @@
+//! TCP sessions of one worker.
+
+mod accept;
+mod connect;
+mod pump;
+mod relay;
+mod session;
+
+use std::{collections::HashMap, time::Instant};
+
+use l4way_proxy_core::Timers;
+
+pub(crate) use self::accept::{Accepted, Peer, Peers};
+use self::{
+    accept::{ListenSocket, Shortage},
+    pump::Io,
+    session::{Session, Step},
+};
+use crate::{
+    CloseReason,
+    context::Context,
+    poll::{Readiness, SlotId},
+    routes::{ListenerKey, Route},
+    slab::Slab,
+};
+
+/// The TCP listeners and sessions of one worker.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    routes: HashMap<ListenerKey, Route>,
+    /// By the number in their tokens.
+    sockets: Vec<Option<ListenSocket>>,
+    /// When accepting is tried again.
+    paused_until: Option<Instant>,
+    /// What it lacked at the last try.
+    shortage: Option<Shortage>,
+    peers: Peers,
+    sessions: Slab<Session>,
+    /// Sessions that used up their turn with work left.
+    unfinished: Vec<SlotId>,
+    timers: Timers<Due>,
+    io: Io,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    /// The session's connection attempt is given up; or, if it succeeded, the session has become
+    /// old enough for keepalive to be worth its system calls.
+    Connect(SlotId),
+    /// The sessions of a listener that was removed are reset.
+    Listener(ListenerKey),
+}
+
+impl Tcp {
+    pub(crate) fn new(now: Instant, peers: Peers) -> Self {
+        Self {
+            routes: HashMap::new(),
+            sockets: Vec::new(),
+            paused_until: None,
+            shortage: None,
+            peers,
+            sessions: Slab::new(),
+            unfinished: Vec::new(),
+            timers: Timers::new(now),
+            io: Io::new(),
+        }
+    }
+
+    /// Adds a listener without sockets, or changes its route.
+    pub(crate) fn set_route(&mut self, key: ListenerKey, route: Route) {
+        self.routes.insert(key, route);
+    }
+
+    /// The listener has no sockets any more; what it has of sessions may go on until `deadline`.
+    pub(crate) fn remove_listener(&mut self, key: ListenerKey, deadline: Instant) {
+        self.timers.schedule(deadline, Due::Listener(key));
+    }
+
+    /// The client's side of a session is ready.
+    pub(crate) fn on_downstream(&mut self, ctx: &mut Context, id: SlotId, ready: Readiness) {
+        self.step(ctx, id, |session, ctx, io| session.on_downstream(ctx, io, ready));
+    }
+
+    /// The endpoint's side of a session is ready.
+    pub(crate) fn on_upstream(&mut self, ctx: &mut Context, id: SlotId, ready: Readiness) {
+        self.step(ctx, id, |session, ctx, io| session.on_upstream(ctx, io, ready));
+    }
+
+    /// Lets a session take a step, and does what it asks for then.
+    fn step(
+        &mut self,
+        ctx: &mut Context,
+        id: SlotId,
+        step: impl FnOnce(&mut Session, &mut Context, &mut Io) -> Step,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        match step(session, ctx, &mut self.io) {
+            Step::Wait => {}
+            Step::GoOn => self.unfinished.push(id),
+            Step::Retry => {
+                self.timers.cancel(session.timer);
+                session.timer =
+                    self.timers.schedule(ctx.now + ctx.settings.connect_timeout, Due::Connect(id));
+            }
+            Step::End(reason) => self.end(ctx, id, reason),
+        }
+    }
+
+    fn end(&mut self, ctx: &mut Context, id: SlotId, reason: CloseReason) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        self.timers.cancel(session.timer);
+        session.end(ctx, &mut self.io, reason);
+        self.resume_at_limit();
+    }
+
+    fn end_where(
+        &mut self,
+        ctx: &mut Context,
+        reason: CloseReason,
+        wanted: impl Fn(&Session) -> bool,
+    ) {
+        for id in self.sessions.ids(wanted) {
+            self.end(ctx, id, reason);
+        }
+    }
+
+    /// Resets every session.
+    pub(crate) fn end_all(&mut self, ctx: &mut Context, reason: CloseReason) {
+        self.end_where(ctx, reason, |_| true);
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// When [`on_tick`](Self::on_tick) has something to do.
+    pub(crate) fn next_tick(&self, ctx: &Context) -> Option<Instant> {
+        if !self.unfinished.is_empty() || self.can_accept_now() {
+            return Some(ctx.now);
+        }
+        self.timers.next_due().into_iter().chain(self.paused_until).min()
+    }
+
+    /// Does what is due at `ctx.now`, and goes on with what this turn has left over.
+    pub(crate) fn on_tick(&mut self, ctx: &mut Context) {
+        while let Some(due) = self.timers.pop(ctx.now) {
+            match due {
+                Due::Connect(id) => self.step(ctx, id, Session::on_timeout),
+                Due::Listener(key) => {
+                    self.end_where(ctx, CloseReason::ListenerRemoved, |session| session.is_of(key));
+                    self.routes.remove(&key);
+                }
+            }
+        }
+        for id in std::mem::take(&mut self.unfinished) {
+            self.step(ctx, id, Session::relay);
+        }
+        if self.paused_until.is_some_and(|until| until <= ctx.now) {
+            self.paused_until = None;
+        }
+        if self.can_accept_now() {
+            self.accept_waiting(ctx);
+        }
+    }
+}

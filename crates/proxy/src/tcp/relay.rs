@@ -1,0 +1,71 @@
+use super::{
+    pump::{Broken, Io, Moved},
+    session::{Session, Step, downstream_reason, upstream_reason},
+};
+use crate::{CloseReason, context::Context, counters::Toward};
+
+impl Session {
+    /// Moves what there is in both directions.
+    pub(super) fn relay(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
+        let before = (self.upward.bytes, self.downward.bytes);
+        let moved = self.pump_both(io);
+        self.row.add_bytes(Toward::Upstream, self.upward.bytes - before.0);
+        self.row.add_bytes(Toward::Downstream, self.downward.bytes - before.1);
+        match moved {
+            Err(reason) => Step::End(reason),
+            Ok(Moved::Turn) => Step::GoOn,
+            Ok(Moved::AllThereIs) if self.upward.finished && self.downward.finished => {
+                Step::End(CloseReason::Closed)
+            }
+            Ok(Moved::AllThereIs) => self.watch_blocked(ctx),
+        }
+    }
+
+    fn pump_both(&mut self, io: &mut Io) -> Result<Moved, CloseReason> {
+        let Self { down, up: Some(up), upward, downward, .. } = self else {
+            return Ok(Moved::AllThereIs);
+        };
+        let upward_moved = match upward.pump(io, down, up, downward.finished) {
+            Ok(moved) => moved,
+            Err(broken) => {
+                // What the endpoint said before it broke is still the client's.
+                if let Broken::To(_) = broken {
+                    let _ = downward.pump(io, up, down, false);
+                }
+                return Err(match broken {
+                    Broken::From(error) => downstream_reason(error),
+                    Broken::To(error) => upstream_reason(error),
+                });
+            }
+        };
+        let downward_moved =
+            downward.pump(io, up, down, upward.finished).map_err(|broken| match broken {
+                Broken::From(error) => upstream_reason(error),
+                Broken::To(error) => downstream_reason(error),
+            })?;
+        if upward_moved == Moved::Turn || downward_moved == Moved::Turn {
+            return Ok(Moved::Turn);
+        }
+        // Errors that no read or write has met: the peer of a side that is not read now, because it
+        // has ended or because the other side is slow.
+        down.take_error().map_err(downstream_reason)?;
+        up.take_error().map_err(upstream_reason)?;
+        Ok(Moved::AllThereIs)
+    }
+
+    /// Sees to it that an event comes when a side that is full has room again.
+    fn watch_blocked(&mut self, ctx: &Context) -> Step {
+        if self.downward.has_unsent()
+            && let Err(error) = self.down.watch_writes(ctx)
+        {
+            return Step::End(downstream_reason(error));
+        }
+        if self.upward.has_unsent()
+            && let Some(up) = &mut self.up
+            && let Err(error) = up.watch_writes(ctx)
+        {
+            return Step::End(upstream_reason(error));
+        }
+        Step::Wait
+    }
+}

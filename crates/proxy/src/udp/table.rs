@@ -1,0 +1,234 @@
+//! Which session a datagram belongs to, and when sessions begin and end.
+
+use std::{io, os::fd::OwnedFd};
+
+use l4way_model::EndpointAddress;
+use l4way_proxy_core::{FlowId, FlowKey, FlowTable};
+use rustix::io::Errno;
+
+use super::{
+    send::{Run, is_from_receiver},
+    session::{Session, connect},
+    shares::Shares,
+    socket::Sockets,
+    sys::Inbox,
+};
+use crate::{
+    CloseReason,
+    context::Context,
+    poll::{Interest, Token},
+    routes::{Forward, UpstreamLease},
+};
+
+/// A worker's UDP sessions, the sockets that clients reach them by, and the routes of new ones.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) sockets: Sockets,
+    pub(super) shares: Shares,
+    pub(super) flows: FlowTable<Session>,
+    /// No new sessions on any socket.
+    pub(super) draining: bool,
+}
+
+impl Table {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            sockets: Sockets::default(),
+            shares: Shares::new(),
+            flows: FlowTable::new(limit),
+            draining: false,
+        }
+    }
+
+    /// Carries datagrams of one client upstream.
+    pub(super) fn deliver(&mut self, ctx: &mut Context, key: FlowKey, inbox: &Inbox, run: Run) {
+        let id = match self.session_of(ctx, &key) {
+            Some(id) => id,
+            None => match self.begin(ctx, key, inbox, run) {
+                Some(id) => id,
+                None => return,
+            },
+        };
+        let left = self.send(ctx, id, inbox, run);
+        if left.is_empty() {
+            return;
+        }
+        // What hasn't gone out is the client's next datagram, with which it gets a new session.
+        self.end(ctx, id, CloseReason::IcmpUnreachable);
+        if let Some(id) = self.begin(ctx, key, inbox, left) {
+            self.send(ctx, id, inbox, left);
+        }
+    }
+
+    /// Sends upstream; returns what can't be delivered there.
+    fn send(&mut self, ctx: &Context, id: FlowId, inbox: &Inbox, run: Run) -> Run {
+        self.flows.touch(id, ctx.now);
+        let session = self.flows.get_mut(id);
+        session.map_or(Run::NONE, |session| session.send_upstream(inbox, run).undeliverable)
+    }
+
+    /// The session that the client has. If it can't go on, it ends, and there is none.
+    fn session_of(&mut self, ctx: &mut Context, key: &FlowKey) -> Option<FlowId> {
+        let id = self.flows.find(key)?;
+        if self.may_go_on(id, key) {
+            return Some(id);
+        }
+        self.end(ctx, id, CloseReason::EndpointRemoved);
+        None
+    }
+
+    /// Whether a session's endpoint is still there, and its route still leads to its backend.
+    fn may_go_on(&mut self, id: FlowId, key: &FlowKey) -> bool {
+        let Some(session) = self.flows.get_mut(id) else { return false };
+        if session.upstream.is_gone() {
+            return false;
+        }
+        if session.epoch == self.shares.epoch() {
+            return true;
+        }
+        session.epoch = self.shares.epoch();
+        // A socket that drains has no route any more; its sessions keep their endpoints.
+        self.sockets.get(key.socket).is_some_and(|socket| {
+            socket.drain.is_some() || self.shares.lead_to(socket.listener, session.backend)
+        })
+    }
+
+    /// Begins a session, or counts the datagrams as refused.
+    fn begin(
+        &mut self,
+        ctx: &mut Context,
+        key: FlowKey,
+        inbox: &Inbox,
+        run: Run,
+    ) -> Option<FlowId> {
+        let socket = self.sockets.get(key.socket)?;
+        if self.draining || socket.drain.is_some() {
+            return None;
+        }
+        match self.shares.choose(ctx, &key, socket.listener)? {
+            Ok((forward, upstream)) => self.open(ctx, key, forward, upstream),
+            Err(refusal) => {
+                let datagrams = run.indices().map(|index| inbox.message(index).datagrams());
+                refusal.row.refuse(refusal.reason, datagrams.sum());
+                None
+            }
+        }
+    }
+
+    /// Opens a session to an endpoint. If there are no resources for it, the longest idle session
+    /// makes room.
+    fn open(
+        &mut self,
+        ctx: &mut Context,
+        key: FlowKey,
+        forward: Forward,
+        upstream: UpstreamLease,
+    ) -> Option<FlowId> {
+        if self.flows.is_full() || !ctx.descriptors.allow(1) {
+            self.evict(ctx);
+        }
+        let row = forward.row.clone();
+        row.opened.add(1);
+        let connected = self.connect(ctx, &upstream.address);
+        let begun = connected.and_then(|fd| {
+            let session = Session::new(fd, forward, upstream, self.shares.epoch(), ctx.now);
+            self.insert(ctx, key, session)
+        });
+        match begun {
+            Ok(id) => Some(id),
+            Err(reason) => {
+                row.end(reason);
+                None
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        ctx: &mut Context,
+        key: FlowKey,
+        session: Session,
+    ) -> Result<FlowId, CloseReason> {
+        let inserted = self.flows.insert(key, session, ctx.now);
+        let id = inserted.map_err(|_| CloseReason::OutOfResources)?;
+        if let Some(session) = self.flows.get(id) {
+            let token = Token::UdpSession(id.to_bits());
+            if ctx.poll.add(&session.fd, token, Interest::Read).is_err() {
+                self.flows.remove(id);
+                return Err(CloseReason::OutOfResources);
+            }
+        }
+        ctx.descriptors.take(1);
+        if let Some(socket) = self.sockets.get_mut(key.socket) {
+            socket.sessions += 1;
+        }
+        Ok(id)
+    }
+
+    /// A socket to an endpoint.
+    fn connect(
+        &mut self,
+        ctx: &mut Context,
+        address: &EndpointAddress,
+    ) -> Result<OwnedFd, CloseReason> {
+        let EndpointAddress::Ip(address) = address else { return Err(CloseReason::ConnectFailed) };
+        if !ctx.descriptors.allow(1) {
+            return Err(CloseReason::OutOfResources);
+        }
+        let reason = |error: io::Error| match Errno::from_io_error(&error) {
+            Some(errno) if is_from_receiver(errno) => CloseReason::ConnectFailed,
+            _ => CloseReason::OutOfResources,
+        };
+        match connect(*address).map_err(reason) {
+            // Descriptors or local ports have run out, perhaps for lack of a limit that would say so
+            // before: one session less, one try more.
+            Err(CloseReason::OutOfResources) if self.evict(ctx) => {
+                connect(*address).map_err(reason)
+            }
+            connected => connected,
+        }
+    }
+
+    /// Carries the endpoint's datagrams, all that the inbox has, to the session's client.
+    pub(super) fn reply(&mut self, ctx: &Context, id: FlowId, inbox: &Inbox) {
+        let Some(&key) = self.flows.key(id) else { return };
+        self.flows.touch(id, ctx.now);
+        let socket = self.sockets.get(key.socket);
+        if let (Some(socket), Some(session)) = (socket, self.flows.get_mut(id)) {
+            session.send_downstream(&key, socket, inbox, ctx.now);
+        }
+    }
+
+    /// Ends the session that has been idle longest. False if there is none.
+    fn evict(&mut self, ctx: &mut Context) -> bool {
+        let Some((id, _)) = self.flows.longest_idle() else { return false };
+        self.end(ctx, id, CloseReason::Evicted);
+        true
+    }
+
+    /// Ends a session.
+    pub(super) fn end(&mut self, ctx: &mut Context, id: FlowId, reason: CloseReason) {
+        let Some((key, session)) = self.flows.remove(id) else { return };
+        if let Some(socket) = self.sockets.get_mut(key.socket) {
+            socket.sessions -= 1;
+            session.end(ctx, &key, socket.bind, reason);
+        }
+    }
+
+    /// Ends the sessions that have been idle for the session timeout.
+    pub(super) fn expire(&mut self, ctx: &mut Context) {
+        while let Some(id) = self.flows.expired(ctx.now, ctx.settings.udp_session_timeout) {
+            self.end(ctx, id, CloseReason::SessionTimeout);
+        }
+    }
+
+    /// Ends every session of a socket, and closes it.
+    pub(super) fn close(&mut self, ctx: &mut Context, socket: u32, reason: CloseReason) {
+        let sessions = self.flows.iter().filter(|(_, key, _)| key.socket == socket);
+        let sessions: Vec<_> = sessions.map(|(id, ..)| id).collect();
+        for id in sessions {
+            self.end(ctx, id, reason);
+        }
+        self.sockets.close(socket);
+    }
+}

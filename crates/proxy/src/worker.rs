@@ -1,0 +1,191 @@
+//! A worker: a thread with a loop of its own over the sockets it owns.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+
+use l4way_model::{Endpoint, Transport};
+use l4way_proxy_core::Bind;
+
+use crate::{
+    CloseReason,
+    context::Context,
+    mailbox::Receiver,
+    poll::{Events, Interest, Token},
+    routes::{BackendKey, ListenerKey, Route},
+    tcp::{Accepted, Tcp},
+    udp::Udp,
+};
+
+/// What the control thread, or another worker, tells a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Adds a listener without sockets, or changes its route.
+    SetRoute { key: ListenerKey, transport: Transport, route: Box<Route> },
+    /// A socket to listen on, already bound (and listening, if TCP).
+    Open { key: ListenerKey, bind: Bind, socket: OwnedFd },
+    /// Takes no new sessions there any more, but for those that wait in the accept queue.
+    /// The workers' UDP sockets close together, when none of them holds `in_use` for its sessions
+    /// any more: were one to close before, the kernel would spread clients anew over the others.
+    Close { bind: Bind, in_use: Arc<()>, done: Done },
+    /// A listener wants a UDP socket back that only drains. A worker that still has it answers with
+    /// its `in_use`.
+    TakeBack { key: ListenerKey, bind: Bind, answer: mpsc::Sender<Arc<()>> },
+    /// The socket belongs to another listener now.
+    HandOver { bind: Bind, to: ListenerKey },
+    /// Closes the UDP sockets on this port that only drain.
+    ReleasePort { port: u16, done: Done },
+    /// The listener is gone; its sessions may go on until the deadline.
+    RemoveListener { key: ListenerKey, transport: Transport, deadline: Instant },
+    /// The endpoints of these backends, and only these, have changed.
+    SetBackends(Vec<(BackendKey, Arc<[Endpoint]>)>),
+    /// A connection that a busier worker has accepted.
+    Adopt(Accepted),
+    /// Takes no new sessions; ends when those there are have ended, or at the deadline.
+    Drain { deadline: Instant },
+    /// Resets all sessions and ends.
+    Stop,
+}
+
+/// Dropped when a command has been carried out, or never will be; whoever sent it waits for that.
+pub(crate) type Done = mpsc::Sender<()>;
+
+/// A worker before and while it runs.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    ctx: Context,
+    tcp: Tcp,
+    udp: Udp,
+    mailbox: Receiver<Command>,
+    drain_until: Option<Instant>,
+    stopped: bool,
+}
+
+impl Worker {
+    /// Starts a worker's thread. `make` runs there, as what it makes can't change threads.
+    pub(crate) fn spawn(
+        index: usize,
+        mailbox: Receiver<Command>,
+        make: impl FnOnce() -> (Context, Tcp, Done) + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let (ctx, tcp, done) = make();
+            let udp = Udp::new(&ctx);
+            let worker = Self { ctx, tcp, udp, mailbox, drain_until: None, stopped: false };
+            if let Err(error) = worker.run() {
+                tracing::error!(worker = index, %error, "worker ended: epoll failed");
+            }
+            drop(done);
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::new();
+        self.ctx.poll.add(self.mailbox.as_fd(), Token::Mailbox, Interest::Read)?;
+        while !self.is_finished() {
+            let timeout = self.next_due().map(|due| due.saturating_duration_since(self.ctx.now));
+            self.ctx.poll.wait(&mut events, timeout)?;
+            self.ctx.now = Instant::now();
+            for index in 0..events.len() {
+                self.dispatch(&events, index);
+            }
+            self.tick();
+        }
+        let reason = if self.stopped { CloseReason::Shutdown } else { CloseReason::Drained };
+        self.tcp.end_all(&mut self.ctx, reason);
+        self.udp.end_all(&mut self.ctx, reason);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, events: &Events, index: usize) {
+        let ctx = &mut self.ctx;
+        let (token, ready) = events.get(index);
+        match token {
+            Token::Mailbox => self.read_mailbox(),
+            Token::TcpListener(socket) => self.tcp.on_listener(ctx, socket),
+            Token::TcpDownstream(id) => self.tcp.on_downstream(ctx, id, ready),
+            Token::TcpUpstream(id) => self.tcp.on_upstream(ctx, id, ready),
+            Token::UdpListener(socket) => self.udp.on_listener(ctx, socket),
+            Token::UdpSession(bits) => self.udp.on_session(ctx, bits, ready),
+        }
+    }
+
+    fn read_mailbox(&mut self) {
+        let Self { ctx, tcp, udp, mailbox, drain_until, stopped } = self;
+        for command in mailbox.drain() {
+            match command {
+                Command::SetRoute { key, transport: Transport::Tcp, route } => {
+                    tcp.set_route(key, *route);
+                }
+                Command::SetRoute { key, transport: Transport::Udp, route } => {
+                    udp.set_route(key, *route);
+                }
+                Command::Open { key, bind, socket } => match bind.transport {
+                    Transport::Tcp => tcp.open(ctx, key, bind, socket),
+                    Transport::Udp => udp.open(ctx, key, bind, socket),
+                },
+                Command::Close { bind, in_use, done } => {
+                    match bind.transport {
+                        Transport::Tcp => tcp.close(ctx, bind),
+                        Transport::Udp => udp.close(ctx, bind, in_use),
+                    }
+                    drop(done);
+                }
+                Command::TakeBack { key, bind, answer } => {
+                    // Whoever asks waits for the answer.
+                    let _ = udp.take_back(key, bind).map(|in_use| answer.send(in_use));
+                }
+                Command::HandOver { bind, to } => match bind.transport {
+                    Transport::Tcp => tcp.hand_over(bind, to),
+                    Transport::Udp => udp.hand_over(bind, to),
+                },
+                Command::ReleasePort { port, done } => {
+                    udp.release_port(ctx, port);
+                    drop(done);
+                }
+                Command::RemoveListener { key, transport, deadline } => match transport {
+                    Transport::Tcp => tcp.remove_listener(key, deadline),
+                    Transport::Udp => udp.remove_listener(ctx, key, deadline),
+                },
+                Command::SetBackends(backends) => {
+                    for (key, endpoints) in backends {
+                        ctx.backends.set(key, &endpoints);
+                    }
+                }
+                Command::Adopt(accepted) => tcp.begin(ctx, accepted),
+                Command::Drain { deadline } => {
+                    *drain_until = Some(deadline);
+                    tcp.drain(ctx);
+                    udp.drain();
+                }
+                Command::Stop => *stopped = true,
+            }
+        }
+    }
+
+    /// What is due, and what the events have left over.
+    fn tick(&mut self) {
+        self.tcp.on_tick(&mut self.ctx);
+        if self.udp.next_tick().is_some_and(|due| due <= self.ctx.now) {
+            self.udp.on_tick(&mut self.ctx);
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        [self.tcp.next_tick(&self.ctx), self.udp.next_tick(), self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn is_finished(&self) -> bool {
+        let drained = |deadline| {
+            self.ctx.now >= deadline || (self.tcp.sessions() == 0 && self.udp.sessions() == 0)
+        };
+        self.stopped || self.drain_until.is_some_and(drained)
+    }
+}

@@ -1,0 +1,72 @@
+//! What happens when descriptors run out. The process's limit is changed, so all of it is one test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use common::*;
+use l4way_proxy::{Proxy, Settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+fn accept_pauses(proxy: &Proxy) -> u64 {
+    proxy.counters().snapshot().workers.iter().map(|worker| worker.accept_pauses).sum()
+}
+
+fn limit_pauses(proxy: &Proxy) -> u64 {
+    proxy.counters().snapshot().workers.iter().map(|worker| worker.limit_pauses).sum()
+}
+
+#[test]
+fn shortages_slow_accepting_down_and_end() {
+    the_session_limit_holds_connections_back();
+    without_descriptors_connections_wait();
+}
+
+fn the_session_limit_holds_connections_back() {
+    let session_descriptors = NonZeroUsize::new(8);
+    let settings = Settings { session_descriptors, ..settings() };
+    let (proxy, address) = proxy_with(settings, vec![echo()]);
+    assert_eq!(proxy.limits().tcp_sessions(), 4);
+    let mut clients: Vec<_> = (0..4).map(|_| connect(address)).collect();
+    clients.iter().for_each(|client| ping(client, "hello"));
+    let waiting = connect(address);
+    eventually("the limit is noticed", || limit_pauses(&proxy) > 0);
+    assert_eq!(total(&proxy, |row| row.opened), 4);
+    clients.pop();
+    ping(&waiting, "my turn");
+}
+
+fn without_descriptors_connections_wait() {
+    let (proxy, address) = proxy_to(vec![echo()]);
+    let address = socket2::SockAddr::from(address);
+    let new = |_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let mut clients: Vec<_> = (0..10).map(new).collect();
+    let before = getrlimit(Resource::Nofile);
+    set_soft_limit(0, before);
+    clients.iter().for_each(|client| client.connect(&address).unwrap());
+    let start = Instant::now();
+    eventually("accepting pauses", || accept_pauses(&proxy) > 0);
+    eventually("it is tried again", || accept_pauses(&proxy) >= 6);
+    // Six of two workers are three of one at least: a pause of 100 ms has gone by.
+    assert!(start.elapsed() >= Duration::from_millis(100), "it spins");
+    setrlimit(Resource::Nofile, before).unwrap();
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"hello").unwrap();
+        let mut reply = [0; 5];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, *b"hello");
+    }
+    assert_eq!(total(&proxy, |row| row.opened), 10);
+}
+
+fn set_soft_limit(current: u64, before: Rlimit) {
+    let limit = Rlimit { current: Some(current), maximum: before.maximum };
+    setrlimit(Resource::Nofile, limit).unwrap();
+}

@@ -1,0 +1,90 @@
+//! Sessions outlive their listener, but not for ever.
+
+mod udp_support;
+
+use std::{net::UdpSocket, time::Duration};
+
+use l4way_proxy::{CloseReason, Settings};
+use udp_support::*;
+
+#[test]
+fn a_removed_listener_serves_its_sessions_and_no_others() {
+    let settings = Settings { udp_session_timeout: Duration::from_millis(300), ..settings() };
+    let (mut bench, endpoint) = Bench::with_backend(settings);
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.remove_listener();
+    round_trip(&client, &endpoint, b"after");
+    bench.client().send(b"too late").expect("sent");
+    round_trip(&client, &endpoint, b"the only one");
+    assert_eq!(bench.record().reason, CloseReason::SessionTimeout);
+    assert_eq!(bench.opened(), 1);
+    eventually("the port is free", || UdpSocket::bind(bench.address()).is_ok());
+}
+
+#[test]
+fn a_removed_listener_without_sessions_frees_its_port() {
+    let (mut bench, _endpoint) = Bench::with_backend(settings());
+    bench.remove_listener();
+    eventually("the port is free", || UdpSocket::bind(bench.address()).is_ok());
+}
+
+#[test]
+fn sessions_of_a_removed_listener_end_at_the_deadline() {
+    let settings = Settings { drain_deadline: Duration::from_millis(50), ..settings() };
+    let (mut bench, endpoint) = Bench::with_backend(settings);
+    round_trip(&bench.client(), &endpoint, b"hello");
+    bench.remove_listener();
+    assert_eq!(bench.record().reason, CloseReason::ListenerRemoved);
+    eventually("the port is free", || UdpSocket::bind(bench.address()).is_ok());
+}
+
+#[test]
+fn a_listener_that_comes_back_takes_its_sessions_back() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.remove_listener();
+    bench.apply();
+    round_trip(&client, &endpoint, b"after");
+    assert_eq!(bench.opened(), 1);
+    let new_clients = [(); 20].map(|()| bench.client());
+    new_clients.iter().for_each(|client| round_trip(client, &endpoint, b"a new client"));
+    assert_eq!(bench.opened(), 21);
+}
+
+#[test]
+fn a_renamed_listener_keeps_its_sessions() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.rename_listener("renamed");
+    round_trip(&client, &endpoint, b"after");
+    assert_eq!(bench.opened(), 1);
+    round_trip(&bench.client(), &endpoint, b"a new client");
+    let rows = bench.proxy.counters().snapshot().rows;
+    let opened = rows.iter().map(|row| (&*row.labels.listener.name, row.opened));
+    let opened = opened.filter(|(_, opened)| *opened > 0);
+    assert_eq!(opened.collect::<Vec<_>>(), [("dns", 1), ("renamed", 1)]);
+}
+
+#[test]
+fn a_proxy_that_drains_serves_its_sessions_to_their_end() {
+    let settings = Settings { udp_session_timeout: Duration::from_millis(200), ..settings() };
+    let (mut bench, endpoint) = Bench::with_backend(settings);
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.proxy.drain(PATIENCE);
+    round_trip(&client, &endpoint, b"after");
+    assert!(bench.proxy.wait(PATIENCE), "the session's timeout ends the drain");
+    assert_eq!(bench.record().reason, CloseReason::SessionTimeout);
+}
+
+#[test]
+fn a_drains_deadline_ends_what_is_left() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    round_trip(&bench.client(), &endpoint, b"hello");
+    bench.proxy.drain(Duration::from_millis(50));
+    assert!(bench.proxy.wait(PATIENCE), "the deadline ends the drain");
+    assert_eq!(bench.record().reason, CloseReason::Drained);
+}

@@ -1,0 +1,89 @@
+use crate::{
+    path::Path,
+    schema::{Channel, Kind, Problem, Version, nearest},
+};
+
+/// What an `apiVersion` and `kind` stand for.
+pub(super) enum Resolved {
+    /// A kind that is read, with the version's schemas to try in turn.
+    Known { kind: &'static Kind, schemas: Schemas },
+    /// A kind that is passed over.
+    Other,
+    /// No such kind or version.
+    Unknown(Problem),
+}
+
+/// The schemas that a version has in the channels that may be used. At least one is there.
+#[derive(Clone, Copy)]
+pub(super) struct Schemas {
+    pub(super) standard: Option<&'static Version>,
+    pub(super) experimental: Option<&'static Version>,
+}
+
+/// Finds the kind; with no channel given, in both.
+pub(super) fn resolve(api_version: &str, kind: &str, channel: Option<Channel>) -> Resolved {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let Some(known) = Kind::all().iter().find(|known| known.name == kind && known.group == group)
+    else {
+        return misspelt(api_version, group, kind).map_or(Resolved::Other, Resolved::Unknown);
+    };
+    let served = |wanted: Channel| {
+        let allowed = channel.is_none_or(|channel| channel == wanted);
+        known.served(wanted, version).filter(|_| allowed)
+    };
+    let schemas = Schemas {
+        standard: served(Channel::Standard),
+        experimental: served(Channel::Experimental),
+    };
+    if schemas.standard.is_none() && schemas.experimental.is_none() {
+        return Resolved::Unknown(unknown_version(known, api_version, channel));
+    }
+    Resolved::Known { kind: known, schemas }
+}
+
+fn unknown_version(kind: &Kind, api_version: &str, channel: Option<Channel>) -> Problem {
+    let channels = match channel {
+        Some(Channel::Standard) => "the standard channel",
+        Some(Channel::Experimental) => "the experimental channel",
+        None => "Gateway API v1.6.1",
+    };
+    let known: Vec<_> = kind
+        .served_names(channel.unwrap_or(Channel::Experimental))
+        .map(|version| format!("`{}`", kind.api_version(version)))
+        .collect();
+    let whose = match kind.group {
+        crate::GATEWAY_GROUP => format!("{channels} serves"),
+        _ => "known".to_owned(),
+    };
+    no_matches(kind.name, api_version, "apiVersion")
+        .with_help(format!("{whose} {}", known.join(" and ")))
+}
+
+/// A kind or group that is nearly one that is known. Others belong to somebody else.
+fn misspelt(api_version: &str, group: &str, kind: &str) -> Option<Problem> {
+    let kinds = || Kind::all().iter();
+    let ours = [crate::GATEWAY_GROUP, crate::L4WAY_GROUP].contains(&group);
+    if ours || kinds().any(|known| known.group == group) {
+        let names = kinds().filter(|known| known.group == group).map(|known| known.name);
+        if let Some(meant) = nearest(kind, names) {
+            let problem = no_matches(kind, api_version, "kind");
+            return Some(problem.with_help(format!("did you mean `{meant}`?")));
+        }
+    }
+    if ours {
+        return Some(no_matches(kind, api_version, "kind"));
+    }
+    let known = kinds().find(|known| known.name == kind)?;
+    let near =
+        nearest(group, [known.group]).is_some() || group.is_empty() || known.group.is_empty();
+    near.then(|| {
+        let version = known.served_names(Channel::Standard).next().unwrap_or("v1");
+        no_matches(kind, api_version, "apiVersion")
+            .with_help(format!("did you mean `{}`?", known.api_version(version)))
+    })
+}
+
+fn no_matches(kind: &str, api_version: &str, field: &str) -> Problem {
+    let message = format!("there is no kind `{kind}` in version `{api_version}`");
+    Problem::new(Path::default().field(field), message)
+}

@@ -1,0 +1,11 @@
+//! Validation as an API server does it with a kind's CustomResourceDefinition: structural schema,
+//! defaults, list keys, unknown fields, then CEL rules.
+
+mod catalog;
+mod check;
+mod suggest;
+mod value;
+
+pub(crate) use catalog::{Channel, Kind, Scope, Version};
+pub(crate) use check::{Problem, Spot};
+pub(crate) use suggest::nearest;

@@ -1,0 +1,312 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use l4way_model::{BackendId, Transport};
+use l4way_resources::{
+    GATEWAY_GROUP, L4WAY_GROUP, Snapshot,
+    api::{
+        BackendEndpoint, BackendRef, BackendTlsPolicy, ObjectKey, RouteKind, Service, ServicePort,
+    },
+};
+
+use super::{
+    CrossReference, Grants,
+    endpoint::{self, EndpointSource, Slices},
+};
+use crate::{Settings, conditions::route as conditions, finding::Outcome, suggest};
+
+/// A backend that some route refers to and may use.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendNode {
+    /// Where its sessions may go.
+    pub(crate) endpoints: Vec<EndpointSource>,
+    /// Why it has no endpoint, and what to do, if it has none.
+    pub(crate) why_empty: Option<String>,
+}
+
+/// Looks up what backendRefs refer to, and collects the backends.
+pub(crate) struct Backends<'a> {
+    snapshot: &'a Snapshot,
+    grants: &'a Grants<'a>,
+    slices: Slices<'a>,
+    tls_policies: HashMap<ObjectKey, Vec<&'a BackendTlsPolicy>>,
+    zone: Option<Arc<str>>,
+    nodes: BTreeMap<BackendId, BackendNode>,
+}
+
+impl<'a> Backends<'a> {
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        grants: &'a Grants<'a>,
+        settings: &Settings,
+    ) -> Self {
+        let mut tls_policies: HashMap<_, Vec<_>> = HashMap::new();
+        for policy in snapshot.backend_tls_policies.values() {
+            for target in &policy.spec.target_refs {
+                let key = ObjectKey::new(policy.metadata.namespace.clone(), target.name.clone());
+                tls_policies.entry(key).or_default().push(&**policy);
+            }
+        }
+        Self {
+            snapshot,
+            grants,
+            slices: Slices::new(&snapshot.endpoint_slices),
+            tls_policies,
+            zone: settings.zone.clone(),
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    /// Every backend that was resolved.
+    pub(crate) fn into_nodes(self) -> BTreeMap<BackendId, BackendNode> {
+        self.nodes
+    }
+
+    /// What a backendRef of a route in `namespace` refers to.
+    ///
+    /// # Errors
+    /// The outcome for the route if it can't be used.
+    pub(crate) fn resolve(
+        &mut self,
+        kind: RouteKind,
+        namespace: &Arc<str>,
+        reference: &BackendRef,
+    ) -> Result<BackendId, Outcome> {
+        let target = (&*reference.group, &*reference.kind);
+        if target != ("", "Service") && target != (L4WAY_GROUP, "Backend") {
+            return Err(conditions::invalid_kind(format!(
+                "{} of group {:?} can't be a backend; use a Service, or a Backend of group \
+                 {L4WAY_GROUP}",
+                reference.kind, reference.group
+            )));
+        }
+        let key = ObjectKey {
+            namespace: reference.namespace.clone().unwrap_or_else(|| namespace.clone()),
+            name: reference.name.clone(),
+        };
+        self.permit(kind, namespace, target, &key)?;
+        if target.1 == "Service" {
+            self.service(kind, &key, reference.port)
+        } else {
+            self.backend(kind, &key)
+        }
+    }
+
+    fn permit(
+        &self,
+        kind: RouteKind,
+        namespace: &str,
+        to: (&str, &str),
+        key: &ObjectKey,
+    ) -> Result<(), Outcome> {
+        let reference = CrossReference {
+            from: (GATEWAY_GROUP, kind.as_str()),
+            from_namespace: namespace,
+            to,
+            to_namespace: &key.namespace,
+            to_name: &key.name,
+        };
+        if self.grants.permit(reference) {
+            return Ok(());
+        }
+        Err(conditions::ref_not_permitted(format!(
+            "no ReferenceGrant permits the reference to {} {key}; {}",
+            to.1,
+            reference.cure()
+        )))
+    }
+
+    fn service(
+        &mut self,
+        kind: RouteKind,
+        key: &ObjectKey,
+        port: Option<u16>,
+    ) -> Result<BackendId, Outcome> {
+        let service = self.snapshot.services.get(key).ok_or_else(|| {
+            let names = names_in(&key.namespace, self.snapshot.services.keys());
+            conditions::backend_not_found(format!(
+                "Service {key} doesn't exist{}",
+                suggest::did_you_mean(&key.name, names)
+            ))
+        })?;
+        let number = port.ok_or_else(|| {
+            conditions::unsupported_value(format!(
+                "the reference to Service {key} needs a port; it has {}",
+                ports(service)
+            ))
+        })?;
+        let transport = transport(kind);
+        let external_name = (service.spec.kind.as_deref() == Some("ExternalName"))
+            .then(|| service.spec.external_name.clone().unwrap_or_default());
+        let port = match service_port(service, number, transport) {
+            Ok(port) => Some(port),
+            // Its ports are only hints.
+            Err(_) if external_name.is_some() => None,
+            Err(outcome) => return Err(outcome),
+        };
+        if let Some(policy) = self.tls_policy(kind, key, "Service", port) {
+            return Err(tls_unsupported("Service", key, policy));
+        }
+        let id = id("Service", key, Some(number), transport);
+        if !self.nodes.contains_key(&id) {
+            let node = match (external_name, port) {
+                (Some(hostname), _) => BackendNode {
+                    endpoints: vec![EndpointSource::Dns { hostname, port: number }],
+                    why_empty: None,
+                },
+                (None, Some(port)) => self.service_node(service, port, transport),
+                (None, None) => BackendNode { endpoints: Vec::new(), why_empty: None },
+            };
+            self.nodes.insert(id.clone(), node);
+        }
+        Ok(id)
+    }
+
+    fn service_node(
+        &self,
+        service: &'a Service,
+        port: &ServicePort,
+        transport: Transport,
+    ) -> BackendNode {
+        let slices = self.slices.of(service);
+        let zone = self.zone.as_deref();
+        let endpoints = endpoint::of_service_port(service, port, transport, slices, zone);
+        let why_empty = endpoints.is_empty().then(|| {
+            let key = service.metadata.key();
+            if slices.is_empty() {
+                format!(
+                    "Service {key} has no EndpointSlice: sessions to it are refused; add one, \
+                     use a Backend, or run with --demo-backends"
+                )
+            } else if slices.iter().all(|slice| !has_port(slice, port)) {
+                format!(
+                    "no EndpointSlice of Service {key} has a {transport} port named {:?}: \
+                     sessions to it are refused; a slice's port has the Service port's name",
+                    port.name
+                )
+            } else {
+                format!("no endpoint of Service {key} is ready: sessions to it are refused")
+            }
+        });
+        BackendNode { endpoints, why_empty }
+    }
+
+    fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
+        let backend = self.snapshot.backends.get(key).ok_or_else(|| {
+            let names = names_in(&key.namespace, self.snapshot.backends.keys());
+            conditions::backend_not_found(format!(
+                "Backend {key} doesn't exist{}",
+                suggest::did_you_mean(&key.name, names)
+            ))
+        })?;
+        let transport = transport(kind);
+        let is_unix = |endpoint: &BackendEndpoint| matches!(endpoint, BackendEndpoint::Unix(_));
+        if transport == Transport::Udp && backend.spec.endpoints.iter().any(is_unix) {
+            return Err(conditions::unsupported_protocol(format!(
+                "Backend {key} has a unix endpoint, which takes no datagrams; give it only ip and \
+                 fqdn endpoints, or refer to it from a TCPRoute"
+            )));
+        }
+        if let Some(policy) = self.tls_policy(kind, key, "Backend", None) {
+            return Err(tls_unsupported("Backend", key, policy));
+        }
+        let id = id("Backend", key, None, transport);
+        let endpoints = endpoint::of_backend(backend);
+        let why_empty = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
+        self.nodes.insert(id.clone(), BackendNode { endpoints, why_empty });
+        Ok(id)
+    }
+
+    /// The policy that wants TLS spoken to this backend, if there is one. Only where the Gateway
+    /// would have to begin the TLS session: not for UDP, nor where clients bring their own.
+    fn tls_policy(
+        &self,
+        kind: RouteKind,
+        key: &ObjectKey,
+        target: &str,
+        port: Option<&ServicePort>,
+    ) -> Option<&'a BackendTlsPolicy> {
+        if kind != RouteKind::Tcp {
+            return None;
+        }
+        let group = if target == "Service" { "" } else { L4WAY_GROUP };
+        let covers = |policy: &&&BackendTlsPolicy| {
+            policy.spec.target_refs.iter().any(|reference| {
+                let section = reference.section_name.as_deref();
+                (&*reference.group, &*reference.kind) == (group, target)
+                    && reference.name == key.name
+                    && section.is_none_or(|name| port.is_some_and(|port| &*port.name == name))
+            })
+        };
+        self.tls_policies.get(key)?.iter().find(covers).copied()
+    }
+}
+
+/// The names of the objects in a namespace.
+fn names_in<'k>(
+    namespace: &'k str,
+    keys: impl Iterator<Item = &'k ObjectKey>,
+) -> impl Iterator<Item = &'k str> {
+    keys.filter(move |key| &*key.namespace == namespace).map(|key| &*key.name)
+}
+
+/// Sent in the clear, the traffic would lack what the policy promises, so nothing is sent.
+fn tls_unsupported(kind: &str, key: &ObjectKey, policy: &BackendTlsPolicy) -> Outcome {
+    conditions::unsupported_protocol(format!(
+        "BackendTLSPolicy {} asks for TLS to {kind} {key}, which this version of l4way doesn't \
+         speak: its share of the sessions is refused; remove the policy to send plain text",
+        policy.metadata.key()
+    ))
+}
+
+/// The Service's port of this number and transport.
+fn service_port(
+    service: &Service,
+    number: u16,
+    transport: Transport,
+) -> Result<&ServicePort, Outcome> {
+    let mut numbered = service.spec.ports.iter().filter(|port| port.port == number).peekable();
+    if numbered.peek().is_none() {
+        return Err(conditions::backend_not_found(format!(
+            "Service {} has no port {number}; it has {}",
+            service.metadata.key(),
+            ports(service)
+        )));
+    }
+    numbered.find(|port| *port.protocol == *transport.to_string()).ok_or_else(|| {
+        conditions::unsupported_protocol(format!(
+            "port {number} of Service {} doesn't speak {transport}; it has {}",
+            service.metadata.key(),
+            ports(service)
+        ))
+    })
+}
+
+fn ports(service: &Service) -> String {
+    let ports: Vec<_> =
+        service.spec.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
+    if ports.is_empty() { "no ports".into() } else { format!("ports {}", ports.join(", ")) }
+}
+
+fn has_port(slice: &l4way_resources::api::EndpointSlice, port: &ServicePort) -> bool {
+    slice.ports.iter().any(|candidate| candidate.name.as_deref().unwrap_or_default() == &*port.name)
+}
+
+fn transport(kind: RouteKind) -> Transport {
+    match kind {
+        RouteKind::Udp => Transport::Udp,
+        RouteKind::Tcp | RouteKind::Tls | RouteKind::Http => Transport::Tcp,
+    }
+}
+
+fn id(kind: &str, key: &ObjectKey, port: Option<u16>, transport: Transport) -> BackendId {
+    BackendId {
+        kind: kind.into(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        port,
+        transport,
+    }
+}

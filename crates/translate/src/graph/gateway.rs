@@ -1,0 +1,208 @@
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use l4way_model::{GatewayId, ListenerId};
+use l4way_resources::{
+    Snapshot,
+    api::{Gateway, ObjectKey, TlsPeerConfig},
+};
+
+use super::{
+    Certificates, ClassNode, ListenerNode, Protocol, Referrer,
+    certificate::Defect,
+    tls,
+};
+use crate::{
+    conditions::{self, ACCEPTED},
+    finding::{Findings, Severity},
+};
+
+/// A Gateway that is ours.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayNode {
+    pub(crate) object: Arc<Gateway>,
+    /// The addresses that its listeners are bound on.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Its own listeners.
+    pub(crate) listeners: Vec<ListenerNode>,
+    /// The ListenerSets that may attach, the one with precedence first.
+    pub(crate) listener_sets: Vec<ObjectKey>,
+    pub(crate) findings: Findings,
+}
+
+impl GatewayNode {
+    /// Reads a Gateway, without its addresses and what its neighbours have to say.
+    pub(crate) fn new(
+        gateway: &Arc<Gateway>,
+        class: Option<&ClassNode>,
+        certificates: &Certificates<'_>,
+    ) -> Self {
+        let mut node = Self {
+            object: gateway.clone(),
+            addresses: Vec::new(),
+            listeners: Vec::new(),
+            listener_sets: Vec::new(),
+            findings: Findings::default(),
+        };
+        node.check_class(class);
+        node.check_parameters();
+        node.check_default_scope();
+        node.check_client_certificate(certificates);
+        node.read_listeners(certificates);
+        node.check_frontend(certificates);
+        node
+    }
+
+    /// The name by which the proxy knows it.
+    pub(crate) fn id(&self) -> GatewayId {
+        id(&self.object.metadata.key())
+    }
+
+    /// Whether its listeners may run at all. Whether one of them is valid, its status tells.
+    pub(crate) fn may_run(&self) -> bool {
+        self.findings.outcome(ACCEPTED).is_none()
+    }
+
+    fn referrer(&self) -> Referrer<'_> {
+        Referrer { kind: "Gateway", namespace: &self.object.metadata.namespace }
+    }
+
+    fn check_class(&mut self, class: Option<&ClassNode>) {
+        if class.is_some_and(|class| class.findings.outcome(ACCEPTED).is_some()) {
+            let message = format!(
+                "GatewayClass {} is not accepted; see its status",
+                self.object.spec.gateway_class_name
+            );
+            let outcomes = conditions::gateway::class_not_accepted(message);
+            self.findings.error("/spec/gatewayClassName", outcomes);
+        }
+    }
+
+    fn check_parameters(&mut self) {
+        let infrastructure = self.object.spec.infrastructure.as_ref();
+        if let Some(parameters) = infrastructure.and_then(|infra| infra.parameters_ref.as_ref()) {
+            let message = format!(
+                "parametersRef names {} {:?}, but l4way has no kind of parameters; remove it",
+                parameters.kind, parameters.name
+            );
+            let outcomes = conditions::gateway::invalid_parameters(message);
+            self.findings.error("/spec/infrastructure/parametersRef", outcomes);
+        }
+    }
+
+    fn check_default_scope(&mut self) {
+        let scope = self.object.spec.default_scope.as_deref();
+        if scope.is_some_and(|scope| scope != "None") {
+            self.findings.note(
+                Severity::Warning,
+                "/spec/defaultScope",
+                "Default Gateways are not supported, no route attaches because of this; name \
+                 the Gateway in the routes' parentRefs.",
+            );
+        }
+    }
+
+    fn check_client_certificate(&mut self, certificates: &Certificates<'_>) {
+        let backend = self.object.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+        let Some(reference) = backend.and_then(|tls| tls.client_certificate_ref.as_ref()) else {
+            return;
+        };
+        let pointer = "/spec/tls/backend/clientCertificateRef";
+        match certificates.key_pair(self.referrer(), reference) {
+            Ok(()) => self.findings.note(
+                Severity::Warning,
+                pointer,
+                "This version of l4way speaks no TLS to backends: the certificate is not used.",
+            ),
+            Err(Defect::NotPermitted(message)) => {
+                let outcome = conditions::gateway::ref_not_permitted(message);
+                self.findings.error(pointer, [outcome]);
+            }
+            Err(Defect::Kind(message) | Defect::Invalid(message)) => {
+                let outcome = conditions::gateway::invalid_client_certificate_ref(message);
+                self.findings.error(pointer, [outcome]);
+            }
+        }
+    }
+
+    fn read_listeners(&mut self, certificates: &Certificates<'_>) {
+        let metadata = &self.object.metadata;
+        let gateway = self.id();
+        let listeners = self.object.spec.listeners.iter().enumerate().map(|(index, listener)| {
+            let id = ListenerId {
+                gateway: gateway.clone(),
+                listener_set: None,
+                name: listener.name.clone(),
+            };
+            let mut node = ListenerNode::new(id, metadata.namespace.clone(), index, listener);
+            tls::check_certificates(&mut node, listener, self.referrer(), certificates);
+            node
+        });
+        self.listeners = listeners.collect();
+    }
+
+    /// What is asked of clients' certificates, on this port.
+    fn frontend(&self, port: u16) -> Option<(String, &TlsPeerConfig)> {
+        let frontend = self.object.spec.tls.as_ref()?.frontend.as_ref()?;
+        let on_port = frontend.per_port.iter().enumerate().find(|(_, tls)| tls.port == port);
+        Some(match on_port {
+            Some((index, on_port)) => {
+                (format!("/spec/tls/frontend/perPort/{index}/tls/validation"), &on_port.tls)
+            }
+            None => ("/spec/tls/frontend/default/validation".into(), &frontend.default),
+        })
+    }
+
+    fn check_frontend(&mut self, certificates: &Certificates<'_>) {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        for listener in &mut listeners {
+            if listener.protocol == Some(Protocol::Https) {
+                self.check_frontend_of(listener, certificates);
+            }
+        }
+        self.listeners = listeners;
+        let insecure = self.object.spec.tls.iter().flat_map(|tls| &tls.frontend).any(|frontend| {
+            let configs = frontend.per_port.iter().map(|on_port| &on_port.tls);
+            configs.chain([&frontend.default]).any(tls::lets_anybody_in)
+        });
+        if insecure {
+            let outcome = conditions::gateway::insecure_frontend_validation(
+                "mode AllowInsecureFallback lets clients in without a valid certificate; use \
+                 AllowValidOnly",
+            );
+            self.findings.warning("/spec/tls/frontend", outcome);
+        }
+    }
+
+    /// Checks what clients of an HTTPS listener have to show, be it the Gateway's own or a
+    /// ListenerSet's.
+    pub(crate) fn check_frontend_of(
+        &self,
+        listener: &mut ListenerNode,
+        certificates: &Certificates<'_>,
+    ) {
+        let Some((pointer, config)) = self.frontend(listener.port) else { return };
+        if let Some(validation) = &config.validation {
+            tls::check_validation(listener, &pointer, validation, self.referrer(), certificates);
+        }
+    }
+}
+
+/// The name by which the proxy knows a Gateway.
+pub(crate) fn id(key: &ObjectKey) -> GatewayId {
+    GatewayId::new(key.namespace.clone(), key.name.clone())
+}
+
+/// The Gateways that are ours, and whether that is because there is no GatewayClass at all.
+pub(crate) fn build(
+    snapshot: &Snapshot,
+    classes: &BTreeMap<Arc<str>, ClassNode>,
+    certificates: &Certificates<'_>,
+) -> BTreeMap<ObjectKey, GatewayNode> {
+    let classless = snapshot.gateway_classes.is_empty();
+    let ours = snapshot.gateways.iter().filter_map(|(key, gateway)| {
+        let class = classes.get(&gateway.spec.gateway_class_name);
+        (classless || class.is_some())
+            .then(|| (key.clone(), GatewayNode::new(gateway, class, certificates)))
+    });
+    ours.collect()
+}

@@ -1,0 +1,160 @@
+use std::sync::Arc;
+
+use l4way_model::{ListenerId, Transport};
+use l4way_resources::{
+    GATEWAY_GROUP,
+    api::{Listener, RouteGroupKind, RouteKind, RouteNamespaces},
+};
+
+use super::{Protocol, RouteKey, namespace};
+use crate::{
+    conditions::{self, PROGRAMMED},
+    finding::{Findings, Severity},
+    suggest,
+};
+
+/// A listener of a Gateway or ListenerSet.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerNode {
+    pub(crate) id: ListenerId,
+    /// Its place in `spec.listeners`.
+    pub(crate) index: usize,
+    pub(crate) port: u16,
+    /// `None` if the API doesn't know it.
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) hostname: Option<Arc<str>>,
+    /// The kinds of route that may attach.
+    pub(crate) kinds: Vec<RouteKind>,
+    /// The namespaces from which they may.
+    pub(crate) namespaces: RouteNamespaces,
+    /// The namespace of the object that it is in.
+    pub(crate) home: Arc<str>,
+    pub(crate) findings: Findings,
+    /// The routes that are attached, the one with precedence first.
+    pub(crate) routes: Vec<RouteKey>,
+}
+
+impl ListenerNode {
+    /// Reads a listener, without what its certificates and neighbours have to say.
+    pub(crate) fn new(id: ListenerId, home: Arc<str>, index: usize, listener: &Listener) -> Self {
+        let mode = listener.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
+        let protocol = Protocol::parse(&listener.protocol, mode);
+        let mut node = Self {
+            id,
+            index,
+            port: listener.port,
+            protocol,
+            hostname: listener.hostname.clone().filter(|hostname| !hostname.is_empty()),
+            kinds: Vec::new(),
+            namespaces: listener.allowed_routes.namespaces.clone(),
+            home,
+            findings: Findings::default(),
+            routes: Vec::new(),
+        };
+        match protocol {
+            None => node.refuse_protocol(&listener.protocol),
+            Some(protocol) => {
+                node.allow_kinds(protocol, &listener.allowed_routes.kinds);
+                node.check_fields(protocol, listener);
+            }
+        }
+        node
+    }
+
+    /// The JSON pointer to one of its fields.
+    pub(crate) fn pointer(&self, field: &str) -> String {
+        format!("/spec/listeners/{}/{field}", self.index)
+    }
+
+    /// Whether nothing keeps it out of a data plane that carries its protocol.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.findings.outcome(PROGRAMMED).is_none()
+    }
+
+    /// What this version carries it on, if it is valid and this version does.
+    pub(crate) fn carried_on(&self) -> Option<Transport> {
+        self.protocol.and_then(Protocol::carried_on).filter(|_| self.is_valid())
+    }
+
+    fn refuse_protocol(&mut self, protocol: &str) {
+        let names = Protocol::NAMES;
+        let message = format!(
+            "protocol {protocol:?} is not supported{}; use one of {}",
+            suggest::did_you_mean(protocol, names),
+            names.join(", "),
+        );
+        let outcomes = conditions::listener::unsupported_protocol(message);
+        self.findings.error(self.pointer("protocol"), outcomes);
+    }
+
+    /// The kinds that are asked for as far as they fit the protocol, all that fit if none is.
+    fn allow_kinds(&mut self, protocol: Protocol, asked: &[RouteGroupKind]) {
+        let fitting = protocol.route_kinds();
+        if asked.is_empty() {
+            self.kinds = fitting.to_vec();
+            return;
+        }
+        let fits = |kind: &RouteGroupKind| {
+            let known = fitting.iter().find(|fitting| fitting.as_str() == &*kind.kind);
+            known.filter(|_| &*kind.group == GATEWAY_GROUP).copied()
+        };
+        for (index, kind) in asked.iter().enumerate() {
+            match fits(kind) {
+                Some(kind) if self.kinds.contains(&kind) => {}
+                Some(kind) => self.kinds.push(kind),
+                None => self.refuse_kind(protocol, index, kind),
+            }
+        }
+        if self.kinds.is_empty() {
+            let message = "None of the route kinds that it allows fits its protocol.";
+            let outcome = conditions::listener::invalid(message);
+            self.findings.error(self.pointer("allowedRoutes/kinds"), [outcome]);
+        }
+    }
+
+    fn refuse_kind(&mut self, protocol: Protocol, index: usize, kind: &RouteGroupKind) {
+        let fitting: Vec<_> = protocol.route_kinds().iter().map(|kind| kind.as_str()).collect();
+        let message = format!(
+            "kind {} of group {:?} can't attach to a {protocol} listener; use {}",
+            kind.kind,
+            kind.group,
+            fitting.join(" or "),
+        );
+        let outcome = conditions::listener::invalid_route_kinds(message);
+        self.findings.error(self.pointer(&format!("allowedRoutes/kinds/{index}")), [outcome]);
+    }
+
+    /// Fields that can't be honoured make the listener invalid, so that nobody relies on them.
+    fn check_fields(&mut self, protocol: Protocol, listener: &Listener) {
+        if let Some(defect) = namespace::defect(&self.namespaces) {
+            let outcomes = conditions::listener::unsupported_value(defect);
+            self.findings.error(self.pointer("allowedRoutes/namespaces"), outcomes);
+        }
+        if let Some(option) = listener.tls.iter().flat_map(|tls| tls.options.keys()).next() {
+            let message = format!("TLS option {option:?} is not supported; remove it");
+            let outcomes = conditions::listener::unsupported_value(message);
+            self.findings.error(self.pointer("tls/options"), outcomes);
+        }
+        match (&listener.tls, protocol.begins_with_tls()) {
+            (Some(_), false) => {
+                let message = format!("a {protocol} listener has no tls; remove it");
+                let outcomes = conditions::listener::unsupported_value(message);
+                self.findings.error(self.pointer("tls"), outcomes);
+            }
+            (None, true) => {
+                let message = format!("a {protocol} listener needs tls");
+                let outcomes = conditions::listener::unsupported_value(message);
+                self.findings.error(self.pointer("protocol"), outcomes);
+            }
+            _ => {}
+        }
+        if protocol.carried_on().is_none() {
+            self.findings.note(Severity::Warning, self.pointer("protocol"), not_carried(protocol));
+        }
+    }
+}
+
+/// Why a listener of this protocol takes no sessions, though it is valid.
+pub(crate) fn not_carried(protocol: Protocol) -> String {
+    format!("This version of l4way doesn't carry {protocol} yet: the port stays closed.")
+}

@@ -1,0 +1,162 @@
+//! How the objects relate to each other.
+//!
+//! Every object that is ours, or asks to be, becomes a node. What is found out about it hangs on
+//! the node as findings: the outcomes that its conditions tell, and the notes that a check prints.
+//! Nothing is left out for being invalid; who reads the graph decides what to make of it. Where
+//! objects compete, the order is always age, then namespace and name, never the order of reading.
+
+mod address;
+mod backend;
+mod certificate;
+mod class;
+mod conflict;
+mod endpoint;
+mod gateway;
+mod grant;
+mod hostname;
+mod listener;
+mod listener_set;
+mod namespace;
+mod parent;
+mod precedence;
+mod protocol;
+mod route;
+mod stray;
+mod tls;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use l4way_model::{BackendId, GatewayId};
+use l4way_resources::{Snapshot, api::ObjectKey};
+
+use crate::{Addresses, Settings};
+
+pub use endpoint::EndpointSource;
+
+pub(crate) use backend::{BackendNode, Backends};
+pub(crate) use certificate::{Certificates, Referrer};
+pub(crate) use class::ClassNode;
+pub(crate) use gateway::GatewayNode;
+pub(crate) use grant::{CrossReference, Grants};
+pub(crate) use listener::{ListenerNode, not_carried};
+pub(crate) use listener_set::ListenerSetNode;
+pub(crate) use namespace::Namespaces;
+pub(crate) use parent::Parent;
+pub(crate) use protocol::Protocol;
+pub(crate) use route::{RouteKey, RouteNode};
+pub(crate) use stray::Stray;
+
+/// The objects and how they relate to each other.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(crate) controller_name: Arc<str>,
+    pub(crate) classless: bool,
+    pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
+    pub(crate) gateways: BTreeMap<ObjectKey, GatewayNode>,
+    pub(crate) listener_sets: BTreeMap<ObjectKey, ListenerSetNode>,
+    pub(crate) routes: BTreeMap<RouteKey, RouteNode>,
+    pub(crate) backends: BTreeMap<BackendId, BackendNode>,
+    pub(crate) strays: Vec<Stray>,
+}
+
+impl Graph {
+    /// Whether there is no GatewayClass at all, so that every Gateway is ours.
+    pub fn claims_every_gateway(&self) -> bool {
+        self.classless
+    }
+
+    /// The addresses that each of our Gateways is on.
+    pub fn addresses(&self) -> impl Iterator<Item = (GatewayId, &[IpAddr])> {
+        self.gateways.values().map(|gateway| (gateway.id(), gateway.addresses.as_slice()))
+    }
+
+    /// The address that each of our Gateways has, for [`Addresses::Pool`] to keep.
+    pub fn assignments(&self) -> BTreeMap<GatewayId, IpAddr> {
+        self.addresses()
+            .filter_map(|(gateway, addresses)| Some((gateway, *addresses.first()?)))
+            .collect()
+    }
+
+    /// The listener at a place of a parent.
+    pub(crate) fn listener(&self, parent: &Parent, index: usize) -> Option<&ListenerNode> {
+        let listeners = match parent {
+            Parent::Gateway(key) => &self.gateways.get(key)?.listeners,
+            Parent::ListenerSet(key) => &self.listener_sets.get(key)?.listeners,
+        };
+        listeners.get(index)
+    }
+
+    /// The listeners that a Gateway would run: its own, and those of the ListenerSets that it
+    /// allows, the ones with precedence first.
+    pub(crate) fn listeners_of<'a>(
+        &'a self,
+        gateway: &'a GatewayNode,
+    ) -> impl Iterator<Item = &'a ListenerNode> {
+        let sets = gateway.listener_sets.iter().filter_map(|key| self.listener_sets.get(key));
+        gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners))
+    }
+}
+
+/// Relates the objects of a snapshot to each other.
+pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
+    let namespaces = Namespaces::new(&snapshot.namespaces);
+    let grants = Grants::new(&snapshot.reference_grants);
+    let certificates = Certificates { snapshot, grants: &grants };
+
+    let classes = class::build(snapshot, settings);
+    let mut gateways = gateway::build(snapshot, &classes, &certificates);
+    let mut listener_sets =
+        listener_set::build(snapshot, &mut gateways, &namespaces, &certificates);
+    settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
+
+    let mut backends = Backends::new(snapshot, &grants, settings);
+    let mut routes = BTreeMap::new();
+    for ((kind, key), route) in &snapshot.routes {
+        routes.insert((*kind, key.clone()), RouteNode::new(*kind, route, &mut backends));
+    }
+    let parents = parent::Parents {
+        gateways: &gateways,
+        listener_sets: &listener_sets,
+        namespaces: &namespaces,
+    };
+    for route in routes.values_mut() {
+        route.parents = parents.attach(route);
+    }
+    precedence::settle(&mut routes, &mut gateways, &mut listener_sets);
+
+    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets);
+    Graph {
+        controller_name: settings.controller_name.clone(),
+        classless: snapshot.gateway_classes.is_empty(),
+        classes,
+        gateways,
+        listener_sets,
+        routes,
+        backends: backends.into_nodes(),
+        strays,
+    }
+}
+
+/// Settles who gets which address and port.
+fn settle_listeners(
+    gateways: &mut BTreeMap<ObjectKey, GatewayNode>,
+    listener_sets: &mut BTreeMap<ObjectKey, ListenerSetNode>,
+    addresses: &Addresses,
+) {
+    for gateway in gateways.values_mut() {
+        let mut sets: Vec<_> = gateway
+            .listener_sets
+            .iter()
+            .filter_map(|key| listener_sets.remove_entry(key))
+            .collect();
+        let mut objects = vec![&mut gateway.listeners[..]];
+        objects.extend(sets.iter_mut().map(|(_, set)| &mut set.listeners[..]));
+        conflict::refuse(objects.iter_mut().map(|listeners| &mut **listeners));
+        conflict::mark_overlapping(objects);
+        listener_sets.extend(sets);
+    }
+    let mut oldest_first: Vec<_> = gateways.values_mut().collect();
+    oldest_first.sort_by(|a, b| a.object.metadata.age_order().cmp(&b.object.metadata.age_order()));
+    address::assign(&mut oldest_first, addresses);
+    address::refuse_held(&mut oldest_first, listener_sets);
+}

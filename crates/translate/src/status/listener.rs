@@ -1,0 +1,185 @@
+use l4way_model::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
+use l4way_resources::{
+    GATEWAY_GROUP,
+    api::RouteGroupKind,
+    status::ListenerStatus,
+};
+
+use crate::{
+    conditions::{
+        ACCEPTED, CONFLICTED, OVERLAPPING_TLS_CONFIG, PROGRAMMED, RESOLVED_REFS, listener,
+    },
+    finding::Outcome,
+    graph::{GatewayNode, ListenerNode, Protocol, not_carried},
+};
+
+/// How far a listener has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State<'a> {
+    /// Something about it is wrong.
+    Invalid,
+    /// Something about its Gateway is wrong.
+    GatewayInvalid(&'static str),
+    /// It is valid, but this version doesn't carry its protocol.
+    NotCarried(Protocol),
+    /// The proxy hasn't reported it.
+    Waiting,
+    /// Its port can't be bound.
+    PortUnavailable(&'a BindFailure),
+    /// Its Gateway's address can't be bound.
+    AddressNotUsable(&'a BindFailure),
+    /// It takes sessions.
+    Bound,
+}
+
+impl<'a> State<'a> {
+    /// How far `listener`, which `gateway` would run, has come according to `report`.
+    pub(super) fn of(
+        gateway: &GatewayNode,
+        listener: &ListenerNode,
+        report: &'a ApplyReport,
+    ) -> Self {
+        let Some(protocol) = listener.protocol.filter(|_| listener.is_valid()) else {
+            return Self::Invalid;
+        };
+        if !gateway.may_run() {
+            return Self::GatewayInvalid("The Gateway is not accepted.");
+        }
+        if protocol.carried_on().is_none() {
+            return Self::NotCarried(protocol);
+        }
+        if gateway.addresses.is_empty() {
+            return Self::GatewayInvalid("The Gateway has no address.");
+        }
+        match report.listeners.get(&listener.id) {
+            None => Self::Waiting,
+            Some(ListenerReport::Bound) => Self::Bound,
+            Some(ListenerReport::Failed(failure)) => match failure.kind {
+                BindFailureKind::AddressNotAvailable => Self::AddressNotUsable(failure),
+                BindFailureKind::PortTaken
+                | BindFailureKind::NotPermitted
+                | BindFailureKind::Other => Self::PortUnavailable(failure),
+            },
+        }
+    }
+
+    /// Whether nothing is wrong with the listener itself.
+    pub(super) fn is_valid(self) -> bool {
+        !matches!(self, Self::Invalid | Self::PortUnavailable(_))
+    }
+
+    fn programmed(self) -> Outcome {
+        match self {
+            Self::Invalid => listener::invalid("The listener is not valid."),
+            Self::GatewayInvalid(why) => listener::invalid(why),
+            Self::NotCarried(protocol) => listener::not_carried(not_carried(protocol)),
+            Self::Waiting => listener::programming(),
+            Self::PortUnavailable(failure) => {
+                let [_, programmed] = listener::port_unavailable(failure.message.clone());
+                programmed
+            }
+            Self::AddressNotUsable(failure) => {
+                listener::address_not_usable(failure.message.clone())
+            }
+            Self::Bound => listener::programmed(),
+        }
+    }
+}
+
+/// The status of a listener, on an object of this generation.
+pub(super) fn status(node: &ListenerNode, state: State<'_>, generation: i64) -> ListenerStatus {
+    let found = |kind| node.findings.outcome(kind).cloned();
+    let accepted = found(ACCEPTED).unwrap_or_else(|| match state {
+        State::PortUnavailable(failure) => {
+            let [accepted, _] = listener::port_unavailable(failure.message.clone());
+            accepted
+        }
+        _ => listener::accepted(),
+    });
+    let mut outcomes = vec![
+        accepted,
+        found(PROGRAMMED).unwrap_or_else(|| state.programmed()),
+        found(CONFLICTED).unwrap_or_else(listener::no_conflicts),
+        found(RESOLVED_REFS).unwrap_or_else(listener::resolved_refs),
+    ];
+    outcomes.extend(found(OVERLAPPING_TLS_CONFIG));
+    let kinds = node.kinds.iter().map(|kind| RouteGroupKind {
+        group: GATEWAY_GROUP.into(),
+        kind: kind.as_str().into(),
+    });
+    ListenerStatus {
+        name: node.id.name.clone(),
+        supported_kinds: kinds.collect(),
+        attached_routes: u32::try_from(node.routes.len()).unwrap_or(u32::MAX),
+        conditions: outcomes.iter().map(|outcome| outcome.observed(generation)).collect(),
+    }
+}
+
+/// How the listeners of a Gateway or ListenerSet stand, as its own conditions sum it up.
+#[derive(Debug)]
+pub(super) struct Summary<'a> {
+    /// Each listener's name and state.
+    listeners: Vec<(&'a str, State<'a>)>,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn of(
+        gateway: &GatewayNode,
+        listeners: impl IntoIterator<Item = &'a ListenerNode>,
+        report: &'a ApplyReport,
+    ) -> Self {
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| (&*listener.id.name, State::of(gateway, listener, report)));
+        Self { listeners: listeners.collect() }
+    }
+
+    pub(super) fn has_valid(&self) -> bool {
+        self.listeners.iter().any(|(_, state)| state.is_valid())
+    }
+
+    pub(super) fn has_bound(&self) -> bool {
+        self.listeners.iter().any(|(_, state)| matches!(state, State::Bound))
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        self.listeners.iter().any(|(_, state)| matches!(state, State::Waiting))
+    }
+
+    /// The sockets that can't be bound as the host doesn't have their address.
+    pub(super) fn unusable_addresses(&self) -> impl Iterator<Item = &'a BindFailure> {
+        self.listeners.iter().filter_map(|(_, state)| match state {
+            State::AddressNotUsable(failure) => Some(*failure),
+            _ => None,
+        })
+    }
+
+    /// Which listeners are not valid and which are, if some are not.
+    pub(super) fn not_valid(&self) -> Option<String> {
+        let (valid, invalid): (Vec<_>, Vec<_>) =
+            self.listeners.iter().partition(|(_, state)| state.is_valid());
+        if invalid.is_empty() {
+            return None;
+        }
+        let valid = if valid.is_empty() { "none".into() } else { names(valid) };
+        Some(format!("Listeners not valid: {}; valid: {valid}.", names(invalid)))
+    }
+
+    /// Which listeners take sessions and which don't.
+    pub(super) fn programmed(&self) -> String {
+        let (bound, not): (Vec<_>, Vec<_>) =
+            self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound));
+        match (bound.is_empty(), not.is_empty()) {
+            (true, true) => "There is no listener.".into(),
+            (_, true) => "All listeners take sessions.".into(),
+            (true, _) => "No listener takes sessions.".into(),
+            (false, false) => {
+                format!("Listeners taking sessions: {}; not: {}.", names(bound), names(not))
+            }
+        }
+    }
+}
+
+fn names(listeners: Vec<&(&str, State<'_>)>) -> String {
+    listeners.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,64 @@
+use l4way_model::ApplyReport;
+use l4way_resources::status::{ConditionStatus, ListenerSetStatus};
+
+use super::listener::{self, State, Summary};
+use crate::{
+    Graph,
+    conditions::{ACCEPTED, PROGRAMMED, listener_set},
+    finding::Outcome,
+    graph::{GatewayNode, ListenerSetNode},
+};
+
+/// The status of a ListenerSet. One that its Gateway doesn't let in has no listeners in it.
+pub(super) fn status(
+    graph: &Graph,
+    set: &ListenerSetNode,
+    report: &ApplyReport,
+) -> Option<ListenerSetStatus> {
+    let gateway = graph.gateways.get(&set.gateway)?;
+    let generation = set.object.metadata.generation;
+    let listeners = set.listeners.iter().filter(|_| set.is_allowed()).map(|listener| {
+        listener::status(listener, State::of(gateway, listener, report), generation)
+    });
+    let outcomes = outcomes(gateway, set, report);
+    Some(ListenerSetStatus {
+        conditions: outcomes.iter().map(|outcome| outcome.observed(generation)).collect(),
+        listeners: listeners.collect(),
+    })
+}
+
+/// Whether it is attached to its Gateway, in the API's sense: allowed and accepted.
+pub(super) fn is_accepted(
+    gateway: &GatewayNode,
+    set: &ListenerSetNode,
+    report: &ApplyReport,
+) -> bool {
+    let [accepted, _] = outcomes(gateway, set, report);
+    accepted.status == ConditionStatus::True
+}
+
+/// `Accepted` and `Programmed`.
+fn outcomes(gateway: &GatewayNode, set: &ListenerSetNode, report: &ApplyReport) -> [Outcome; 2] {
+    let found = |kind| set.findings.outcome(kind).cloned();
+    if let (Some(accepted), Some(programmed)) = (found(ACCEPTED), found(PROGRAMMED)) {
+        return [accepted, programmed];
+    }
+    if !gateway.may_run() {
+        let message = format!("Gateway {} is not accepted.", set.gateway);
+        return listener_set::parent_not_accepted(message);
+    }
+    let summary = Summary::of(gateway, &set.listeners, report);
+    let accepted = match summary.not_valid() {
+        Some(message) if summary.has_valid() => listener_set::some_listeners_not_valid(message),
+        Some(message) => return listener_set::no_listener_valid(message),
+        None => listener_set::accepted(),
+    };
+    let programmed = if summary.has_waiting() {
+        listener_set::programming()
+    } else if summary.has_bound() {
+        listener_set::programmed(summary.programmed())
+    } else {
+        listener_set::nothing_programmed(summary.programmed())
+    };
+    [accepted, programmed]
+}

@@ -1,0 +1,172 @@
+//! Results as text that people can review: one line for each condition.
+
+use std::fmt::Write as _;
+
+use l4way_model::{Listener, Target};
+use l4way_resources::{
+    AnyObject, Snapshot,
+    api::{ObjectRef, ParentRef},
+    status::{Condition, ListenerStatus, Status, StatusUpdate},
+};
+use l4way_translate::{Compiled, Problem, Severity};
+
+/// Everything that comes of a scenario, as the part of its file after `expect:`.
+pub(crate) fn expectation(compiled: &Compiled, status: &[StatusUpdate], problems: &[Problem]) -> String {
+    let mut text = String::new();
+    write_all(&mut text, compiled, status, problems).expect("a string takes all that is written");
+    text
+}
+
+fn write_all(
+    out: &mut String,
+    compiled: &Compiled,
+    status: &[StatusUpdate],
+    problems: &[Problem],
+) -> std::fmt::Result {
+    section(out, "config", compiled.config.listeners().len() > 0)?;
+    for listener in compiled.config.listeners() {
+        write_listener(out, listener)?;
+    }
+    section(out, "backends", !compiled.backends.is_empty())?;
+    for (id, endpoints) in &compiled.backends {
+        let endpoints: Vec<_> = endpoints.iter().map(|e| format!("'{e}'")).collect();
+        writeln!(out, "    {id} {}: [{}]", id.transport, endpoints.join(", "))?;
+    }
+    section(out, "status", !status.is_empty())?;
+    for update in status {
+        writeln!(out, "    {}:", update.object)?;
+        write_status(out, &update.status)?;
+    }
+    writeln!(out, "  problems:{}", if problems.is_empty() { " none" } else { " |" })?;
+    for problem in problems {
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(out, "    {severity} {} {}", problem.object, problem.pointer)?;
+        writeln!(out, "      {}", problem.message)?;
+    }
+    Ok(())
+}
+
+fn section(out: &mut String, name: &str, filled: bool) -> std::fmt::Result {
+    writeln!(out, "  {name}:{}", if filled { "" } else { " none" })
+}
+
+fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {
+    let binds: Vec<_> = listener.binds().map(|bind| bind.to_string()).collect();
+    writeln!(out, "    {}:", listener.id)?;
+    writeln!(out, "      bind: {} {}", listener.transport, binds.join(" "))?;
+    let Some(route) = &listener.route else {
+        return writeln!(out, "      route: none");
+    };
+    let targets: Vec<_> = route
+        .targets
+        .iter()
+        .map(|target| match &target.target {
+            Target::Backend(id) => format!("{} {id}", target.weight),
+            Target::Refused(reason) => format!("{} refused {reason}", target.weight),
+        })
+        .collect();
+    writeln!(out, "      route: {}", route.id)?;
+    writeln!(out, "      targets: [{}]", targets.join(", "))
+}
+
+fn write_status(out: &mut String, status: &Status) -> std::fmt::Result {
+    match status {
+        Status::GatewayClass(status) => write_conditions(out, 6, &status.conditions),
+        Status::Gateway(status) => {
+            let addresses: Vec<_> =
+                status.addresses.iter().map(|a| format!("{} '{}'", a.kind, a.value)).collect();
+            writeln!(out, "      addresses: [{}]", addresses.join(", "))?;
+            if status.attached_listener_sets > 0 {
+                writeln!(out, "      attachedListenerSets: {}", status.attached_listener_sets)?;
+            }
+            write_conditions(out, 6, &status.conditions)?;
+            status.listeners.iter().try_for_each(|listener| write_listener_status(out, listener))
+        }
+        Status::ListenerSet(status) => {
+            write_conditions(out, 6, &status.conditions)?;
+            status.listeners.iter().try_for_each(|listener| write_listener_status(out, listener))
+        }
+        Status::Route(status) => status.parents.iter().try_for_each(|parent| {
+            writeln!(out, "      parent {}:", parent_name(&parent.parent_ref))?;
+            write_conditions(out, 8, &parent.conditions)
+        }),
+    }
+}
+
+fn parent_name(reference: &ParentRef) -> String {
+    let mut name = format!("{} ", reference.kind);
+    if let Some(namespace) = &reference.namespace {
+        name += &format!("{namespace}/");
+    }
+    name += &reference.name;
+    if let Some(section) = &reference.section_name {
+        name += &format!(" sectionName {section}");
+    }
+    if let Some(port) = reference.port {
+        name += &format!(" port {port}");
+    }
+    name
+}
+
+fn write_listener_status(out: &mut String, listener: &ListenerStatus) -> std::fmt::Result {
+    let kinds: Vec<_> = listener.supported_kinds.iter().map(|kind| &*kind.kind).collect();
+    writeln!(out, "      listener {}:", listener.name)?;
+    writeln!(out, "        attachedRoutes: {}", listener.attached_routes)?;
+    writeln!(out, "        supportedKinds: [{}]", kinds.join(", "))?;
+    write_conditions(out, 8, &listener.conditions)
+}
+
+fn write_conditions(out: &mut String, indent: usize, conditions: &[Condition]) -> std::fmt::Result {
+    writeln!(out, "{:indent$}conditions: |", "")?;
+    conditions.iter().try_for_each(|condition| {
+        let Condition { kind, status, reason, message, .. } = condition;
+        write!(out, "{:indent$}  {kind}={} {reason}", "", status.as_str())?;
+        if is_plain(condition) { writeln!(out) } else { writeln!(out, " {message:?}") }
+    })
+}
+
+/// Whether the message has nothing to tell that type and reason don't.
+fn is_plain(condition: &Condition) -> bool {
+    condition.kind == condition.reason && condition.message.len() < 40
+        || condition.reason == "NoConflicts"
+}
+
+/// Every condition says which generation of its object it is about.
+pub(crate) fn check_observed_generations(snapshot: &Snapshot, status: &[StatusUpdate]) {
+    for update in status {
+        let generation = generation(snapshot, &update.object);
+        let listeners = match &update.status {
+            Status::Gateway(status) => &status.listeners[..],
+            Status::ListenerSet(status) => &status.listeners[..],
+            _ => &[],
+        };
+        let own: Vec<_> = match &update.status {
+            Status::GatewayClass(status) => status.conditions.iter().collect(),
+            Status::Gateway(status) => status.conditions.iter().collect(),
+            Status::ListenerSet(status) => status.conditions.iter().collect(),
+            Status::Route(status) => status.parents.iter().flat_map(|p| &p.conditions).collect(),
+        };
+        let all = own.into_iter().chain(listeners.iter().flat_map(|l| &l.conditions));
+        for condition in all {
+            assert_eq!(condition.observed_generation, generation, "{}", update.object);
+        }
+    }
+}
+
+fn generation(snapshot: &Snapshot, object: &ObjectRef) -> i64 {
+    let key = &object.key;
+    let found = match &*object.kind {
+        "GatewayClass" => snapshot.gateway_classes.get(key).cloned().map(AnyObject::GatewayClass),
+        "Gateway" => snapshot.gateways.get(key).cloned().map(AnyObject::Gateway),
+        "ListenerSet" => snapshot.listener_sets.get(key).cloned().map(AnyObject::ListenerSet),
+        kind => snapshot
+            .routes
+            .iter()
+            .find(|((of, name), _)| of.as_str() == kind && name == key)
+            .map(|((kind, _), route)| AnyObject::Route(*kind, route.clone())),
+    };
+    found.expect("a status is of an object that was read").metadata().generation
+}

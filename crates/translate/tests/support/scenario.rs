@@ -1,0 +1,144 @@
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
+
+use l4way_model::{
+    ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport,
+};
+use l4way_resources::{AnyObject, ReadOptions, Snapshot, SourceText, read};
+use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
+use serde::Deserialize;
+
+use super::render;
+
+/// What stands between a scenario's input and what is expected of it.
+pub(crate) const EXPECT: &str = "---\nexpect:\n";
+
+/// What a scenario sets besides objects.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ScenarioSettings {
+    /// The addresses of Gateways that name none.
+    addresses: Vec<IpAddr>,
+    /// A pool to take addresses from instead.
+    pool: Option<String>,
+    /// Who has which address of the pool, by the Gateway's `namespace/name`.
+    held: BTreeMap<String, IpAddr>,
+    /// The proxy's zone.
+    zone: Option<String>,
+    /// Listeners that can't be bound, by `namespace/object/name`.
+    failures: BTreeMap<String, Failure>,
+    /// Listeners that the proxy doesn't report.
+    unreported: Vec<String>,
+    /// The objects are such as the API server would reject, but older versions of it let through.
+    unvalidated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failure {
+    kind: BindFailureKind,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct SettingsDocument {
+    settings: ScenarioSettings,
+}
+
+/// A scenario's input.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    settings: ScenarioSettings,
+    /// The objects, in the order of the file.
+    pub(crate) objects: Vec<AnyObject>,
+}
+
+impl Scenario {
+    /// Reads a file, and what it expects.
+    pub(crate) fn read(path: &Path) -> (Self, String) {
+        let text = fs::read_to_string(path).expect("a scenario can be read");
+        let (input, expected) = text.split_once(EXPECT).unwrap_or((&text, ""));
+        (Self::parse(input), expected.to_owned())
+    }
+
+    fn parse(input: &str) -> Self {
+        let documents = input.split("\n---\n").map(|document| format!("{document}\n"));
+        let (settings, objects): (Vec<_>, Vec<_>) =
+            documents.partition(|document| document.lines().any(|line| line == "settings:"));
+        let settings: ScenarioSettings = settings
+            .first()
+            .map(|document| {
+                let document: SettingsDocument =
+                    serde_saphyr::from_str(document).expect("the settings are valid");
+                document.settings
+            })
+            .unwrap_or_default();
+        let objects = if settings.unvalidated {
+            objects.iter().filter_map(|document| unvalidated(document)).collect()
+        } else {
+            validated(&objects.join("---\n"))
+        };
+        Self { settings, objects }
+    }
+
+    /// What comes of these objects under the scenario's settings, as text.
+    pub(crate) fn run(&self, objects: impl IntoIterator<Item = AnyObject>) -> String {
+        let snapshot: Snapshot = objects.into_iter().collect();
+        let graph = graph(&snapshot, &self.translate_settings());
+        let compiled = compile(&graph);
+        let status = status(&graph, &self.report(&compiled.config));
+        render::check_observed_generations(&snapshot, &status);
+        render::expectation(&compiled, &status, &problems(&graph))
+    }
+
+    fn translate_settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        if !self.settings.addresses.is_empty() {
+            settings.addresses = Addresses::Shared(self.settings.addresses.clone());
+        }
+        if let Some(pool) = &self.settings.pool {
+            let held = self.settings.held.iter().map(|(gateway, address)| {
+                let (namespace, name) = gateway.split_once('/').expect("namespace/name");
+                (GatewayId::new(namespace, name), *address)
+            });
+            let pool = pool.parse().expect("the pool is valid");
+            settings.addresses = Addresses::Pool { pool, held: held.collect() };
+        }
+        settings.zone = self.settings.zone.as_deref().map(Into::into);
+        settings
+    }
+
+    /// What a proxy would report that runs the configuration, but for what the scenario says.
+    fn report(&self, config: &Config) -> ApplyReport {
+        let listeners = config.listeners().filter_map(|listener| {
+            let name = listener.id.to_string();
+            if self.settings.unreported.contains(&name) {
+                return None;
+            }
+            let report = match self.settings.failures.get(&name) {
+                Some(failure) => ListenerReport::Failed(BindFailure {
+                    bind: listener.binds().next().expect("a listener has an address"),
+                    kind: failure.kind,
+                    message: failure.message.clone(),
+                }),
+                None => ListenerReport::Bound,
+            };
+            Some((listener.id.clone(), report))
+        });
+        ApplyReport { listeners: listeners.collect() }
+    }
+}
+
+/// The objects, as `l4way` reads them from files.
+fn validated(text: &str) -> Vec<AnyObject> {
+    let source = SourceText::new("scenario", text);
+    let result = read(&source, ReadOptions::default());
+    let errors: Vec<_> = result.diagnostics.iter().filter(|d| d.is_error()).collect();
+    assert!(errors.is_empty(), "the input is not valid: {errors:#?}");
+    result.manifests.into_iter().map(|manifest| manifest.object).collect()
+}
+
+fn unvalidated(document: &str) -> Option<AnyObject> {
+    let value: serde_json::Value = serde_saphyr::from_str(document).expect("the input is YAML");
+    let kind = value.get("kind")?.as_str()?.to_owned();
+    Some(AnyObject::from_value(&kind, value)?.expect("the input has its kind's shape"))
+}
