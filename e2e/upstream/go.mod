@@ -1,4 +1,5 @@
-// The upstream Gateway API, whose manifests the tests read. Nothing here is built.
+// The upstream Gateway API, whose manifests the tests of crates/resources read. Nothing here
+// is built: `go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance` is all.
 module l4way.dev/e2e/upstream
 
 go 1.24

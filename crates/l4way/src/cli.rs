@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Run a gateway from manifests, without a cluster
     ///
     /// Reads Gateway API manifests, listens as they say, forwards, and follows every change of the
-    /// files. SIGHUP reads them again; SIGTERM and Ctrl-C drain, a second one ends at once.
+    /// files. SIGHUP reads them again; SIGTERM drains, and a second one or Ctrl-C ends at once.
     Run(Box<RunArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
     ///

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -34,17 +34,15 @@ fn changes_of_weights_and_endpoints_leave_open_connections_alone() {
     all_bound(&proxy.apply(split(address, 1, 1), &table));
     let clients: Vec<_> = (0..200).map(|_| connect(address)).collect();
     clients.iter().for_each(|client| ping(client, "hello"));
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, pings) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let talkers = clients.chunks(50).map(|clients| {
         let clients: Vec<TcpStream> = clients.iter().map(|c| c.try_clone().unwrap()).collect();
-        let stop = stop.clone();
+        let (stop, pings) = (stop.clone(), pings.clone());
         thread::spawn(move || {
-            let mut rounds = 0;
-            while !stop.load(Ordering::Relaxed) {
-                clients.iter().for_each(|client| ping(client, "still here?"));
-                rounds += 1;
+            for client in clients.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                ping(client, "still here?");
+                pings.fetch_add(1, Ordering::Relaxed);
             }
-            rounds
         })
     });
     let talkers: Vec<_> = talkers.collect();
@@ -52,10 +50,11 @@ fn changes_of_weights_and_endpoints_leave_open_connections_alone() {
         all_bound(&proxy.apply(split(address, n, 50 - n), &table));
         proxy.update_endpoints(&endpoints([("a", vec![b]), ("b", vec![a])]));
         proxy.update_endpoints(&endpoints::<SocketAddr>([]));
-        thread::yield_now();
+        let enough = pings.load(Ordering::Relaxed) + 20;
+        eventually("traffic", || pings.load(Ordering::Relaxed) >= enough);
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(talkers.into_iter().all(|talker| talker.join().unwrap() > 0));
+    talkers.into_iter().for_each(|talker| talker.join().unwrap());
     clients.iter().for_each(|client| ping(client, "and now?"));
     assert_eq!(total(&proxy, |row| row.active()), 200);
 }
@@ -132,22 +131,22 @@ fn connections_that_wait_to_be_accepted_are_served_when_their_listener_goes() {
 fn a_socket_passes_to_a_listener_of_another_name_without_a_gap() {
     let (mut proxy, address) = proxy_to(vec![named("ok")]);
     let table = endpoints([("b", vec![named("ok")])]);
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stopped, counted) = (stop.clone(), calls.clone());
     let caller = thread::spawn(move || {
-        let mut calls = 0;
         while !stopped.load(Ordering::Relaxed) {
             assert_eq!(read_all(&connect(address)).unwrap(), "ok");
-            calls += 1;
+            counted.fetch_add(1, Ordering::Relaxed);
         }
-        calls
     });
     for n in 0..50 {
         let next = listener(&format!("l{n}"), address, Some(route_to("b")));
         all_bound(&proxy.apply(config([next]), &table));
+        let before = calls.load(Ordering::Relaxed);
+        eventually("a call", || caller.is_finished() || calls.load(Ordering::Relaxed) > before);
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(caller.join().unwrap() > 0);
+    caller.join().unwrap();
 }
 
 #[test]

@@ -44,6 +44,8 @@ fn the_session_limit_holds_connections_back() {
 
 fn without_descriptors_connections_wait() {
     let (proxy, address) = proxy_to(vec![echo()]);
+    // So that the endpoint waits in accept(2), with a descriptor reserved.
+    ping(&connect(address), "hello");
     let address = socket2::SockAddr::from(address);
     let new = |_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let mut clients: Vec<_> = (0..10).map(new).collect();
@@ -63,7 +65,7 @@ fn without_descriptors_connections_wait() {
         client.read_exact(&mut reply).unwrap();
         assert_eq!(reply, *b"hello");
     }
-    assert_eq!(total(&proxy, |row| row.opened), 10);
+    assert_eq!(total(&proxy, |row| row.opened), 11);
 }
 
 fn set_soft_limit(current: u64, before: Rlimit) {

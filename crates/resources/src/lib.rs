@@ -15,7 +15,8 @@ pub mod status;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Related, Renderer, Severity};
-pub use manifest::{Channel, Manifest, ReadOptions, ReadResult, read};
+pub use manifest::{Channel, Manifest, PassedOver, ReadOptions, ReadResult, read};
+pub use schema::GATEWAY_API_VERSION;
 pub use snapshot::{AnyObject, Snapshot, Store};
 pub use source::{Position, SourceText};
 

@@ -112,8 +112,8 @@ fn kinds_that_are_not_read_are_told_once() {
     let pods = "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\n".repeat(3);
     let result = read_with(&pods, Channel::Any);
     assert!(result.is_valid() && result.manifests.is_empty());
-    assert_eq!(severities(&result), [Severity::Note]);
-    assert!(result.diagnostics[0].message.contains("3 objects"));
+    let notes: Vec<_> = result.passed_over.diagnostics().map(|note| note.message).collect();
+    assert_eq!(notes, ["Pod (v1) is not a kind that l4way reads: 3 objects passed over"]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_grpc_route_is_checked_and_passed_over() {
     };
     let result = read_with(&route(9000), Channel::Any);
     assert!(result.is_valid() && result.manifests.is_empty());
-    assert_eq!(severities(&result), [Severity::Note]);
+    assert_eq!(result.passed_over.diagnostics().count(), 1);
     assert!(!read_with(&route(0), Channel::Any).is_valid());
 }
 
@@ -156,6 +156,26 @@ fn built_in_kinds_are_checked_as_far_as_they_are_read() {
     for text in invalid {
         assert!(!read_with(text, Channel::Any).is_valid(), "accepted: {text}");
     }
+}
+
+#[test]
+fn diagnostics_are_written_flat() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports: 80\n";
+    let result = read_with(text, Channel::Any);
+    let expected = serde_json::json!([{
+        "severity": "error",
+        "message": "spec.ports: must be a list, not 80",
+        "object": {"kind": "Service", "namespace": "default", "name": "a"},
+        "field": "spec.ports",
+        "file": "test.yaml",
+        "line": 5,
+        "column": 10,
+        "snippet": "  ports: 80",
+        "help": "start each item with `- `",
+    }]);
+    assert_eq!(serde_json::to_value(&result.diagnostics).unwrap(), expected);
+    let shown = l4way_resources::Renderer::coloured().render(&result.diagnostics[0]);
+    assert!(shown.contains("\u{1b}["));
 }
 
 #[test]

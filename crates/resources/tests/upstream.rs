@@ -70,13 +70,12 @@ fn rendered(result: &ReadResult) -> String {
 /// Where Go keeps a module at the version that `e2e/upstream/go.mod` names.
 fn module(name: &str) -> PathBuf {
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/upstream");
-    let advice =
-        format!("run `go mod download` in {} first, as `make test` does", pinned.display());
+    let advice = format!("run `go mod download {name}` in {}", pinned.display());
     let output = Command::new("go")
         .args(["list", "-m", "-f", "{{.Dir}}", name])
         .current_dir(&pinned)
         .output()
-        .unwrap_or_else(|error| panic!("can't run `go list`: {error}; install Go, and {advice}"));
+        .unwrap_or_else(|error| panic!("can't run `go list`: {error}; install Go, then {advice}"));
     let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert!(
         output.status.success() && !directory.is_empty(),

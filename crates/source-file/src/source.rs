@@ -6,7 +6,8 @@ use std::{
 };
 
 use l4way_resources::{
-    Diagnostic, Manifest, Place, ReadOptions, Severity, Snapshot, SourceText, api::ObjectRef, read,
+    Diagnostic, Manifest, PassedOver, Place, ReadOptions, Severity, Snapshot, SourceText,
+    api::ObjectRef, read,
 };
 
 use crate::{Watcher, listing::Listing};
@@ -51,6 +52,7 @@ struct File {
     /// What of it is in force; `None` until it could be read.
     manifests: Option<Vec<Manifest>>,
     diagnostics: Vec<Diagnostic>,
+    passed_over: PassedOver,
 }
 
 impl FileSource {
@@ -110,12 +112,15 @@ impl FileSource {
         let order = self.order(&listing);
         let kept: BTreeSet<_> = order.iter().collect();
         self.files.retain(|path, _| kept.contains(path));
+        let mut passed_over = PassedOver::default();
         for path in &order {
             let file = self.files.entry(path.clone()).or_default();
             file.update(path, self.options);
             diagnostics.extend(file.diagnostics.iter().cloned());
+            passed_over.merge(&file.passed_over);
         }
         let in_force = self.resolve(&order, &mut diagnostics);
+        diagnostics.extend(passed_over.diagnostics());
         let changed = self.diagnostics != diagnostics || !same(&self.in_force, &in_force);
         self.in_force = in_force;
         self.diagnostics = diagnostics;
@@ -127,16 +132,14 @@ impl FileSource {
     fn order(&self, listing: &Listing) -> Vec<PathBuf> {
         let stdin = Some(PathBuf::from(STDIN)).filter(|stdin| self.paths.contains(stdin));
         let mut order: Vec<_> = stdin.into_iter().chain(listing.files.iter().cloned()).collect();
-        for path in
-            self.files.keys().filter(|path| !order.contains(path)).cloned().collect::<Vec<_>>()
-        {
-            let hidden = |(failed, error): &(PathBuf, io::Error)| {
+        let listed: BTreeSet<_> = order.iter().cloned().collect();
+        let unseen = self.files.keys().filter(|path| {
+            let hides = |(failed, error): &(PathBuf, io::Error)| {
                 error.kind() != io::ErrorKind::NotFound && path.starts_with(failed)
             };
-            if listing.failed.iter().any(hidden) {
-                order.push(path);
-            }
-        }
+            !listed.contains(*path) && listing.failed.iter().any(hides)
+        });
+        order.extend(unseen.cloned());
         order
     }
 
@@ -148,13 +151,7 @@ impl FileSource {
     ) -> BTreeMap<ObjectRef, (PathBuf, Manifest)> {
         let mut places: BTreeMap<ObjectRef, Vec<(&PathBuf, &Manifest)>> = BTreeMap::new();
         for path in order {
-            for manifest in self
-                .files
-                .get(path)
-                .into_iter()
-                .filter_map(|file| file.manifests.as_ref())
-                .flatten()
-            {
+            for manifest in self.files.get(path).into_iter().flat_map(File::in_force) {
                 places.entry(manifest.reference()).or_default().push((path, manifest));
             }
         }
@@ -174,6 +171,10 @@ impl FileSource {
 }
 
 impl File {
+    fn in_force(&self) -> &[Manifest] {
+        self.manifests.as_deref().unwrap_or_default()
+    }
+
     fn update(&mut self, path: &Path, options: ReadOptions) {
         if self.content.is_some() && is_stream(path) {
             return;
@@ -186,6 +187,7 @@ impl File {
             Ok(text) => {
                 let result = read(&SourceText::new(name(path), text.clone()), options);
                 self.diagnostics = result.diagnostics;
+                self.passed_over = result.passed_over;
                 self.take(result.manifests, path);
             }
             Err(error) => {

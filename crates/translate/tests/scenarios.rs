@@ -32,7 +32,14 @@ fn every_scenario_comes_out_as_expected() {
     let paths = scenarios();
     assert!(!paths.is_empty());
     for path in paths {
-        let (scenario, expected) = Scenario::read(&path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (scenario, expected) = match Scenario::read(&path) {
+            Ok(read) => read,
+            Err(error) => {
+                differences.push(format!("{name}\n  {error}"));
+                continue;
+            }
+        };
         let actual = scenario.run(scenario.objects.clone());
         if actual == expected {
             continue;
@@ -42,7 +49,6 @@ fn every_scenario_comes_out_as_expected() {
             let input = text.split_once(EXPECT).map_or(text.as_str(), |(input, _)| input);
             fs::write(&path, format!("{}\n{EXPECT}{actual}", input.trim_end())).unwrap();
         } else {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             differences.push(format!("{name}\n{}", difference(&expected, &actual)));
         }
     }
@@ -57,7 +63,7 @@ fn every_scenario_comes_out_as_expected() {
 #[test]
 fn the_order_of_reading_does_not_matter() {
     for path in scenarios() {
-        let (scenario, _) = Scenario::read(&path);
+        let (scenario, _) = Scenario::read(&path).unwrap();
         let forwards = scenario.run(scenario.objects.clone());
         let backwards = scenario.run(scenario.objects.iter().rev().cloned());
         assert_eq!(forwards, backwards, "{}", path.display());

@@ -98,12 +98,17 @@ impl Scrape {
         self.rows.iter().map(|(labels, row)| (labels.as_slice(), row))
     }
 
-    /// The rows of one protocol, for metrics that mean nothing to the other.
-    fn rows_of(
+    /// The rows that may have sessions: without a backend there are refused ones only.
+    fn begun(&self) -> impl Iterator<Item = (&[SessionLabel], &RowSnapshot)> {
+        self.rows().filter(|(_, row)| row.labels.backend.is_some() || row.opened > 0)
+    }
+
+    /// Those of one protocol, for metrics that mean nothing to the other.
+    fn begun_of(
         &self,
         transport: Transport,
     ) -> impl Iterator<Item = (&[SessionLabel], &RowSnapshot)> {
-        self.rows().filter(move |(_, row)| row.labels.transport == transport)
+        self.begun().filter(move |(_, row)| row.labels.transport == transport)
     }
 
     fn sessions(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
@@ -111,12 +116,12 @@ impl Scrape {
             "sessions_opened",
             "Sessions begun. Refused ones aren't.",
             None,
-            self.rows().map(|(labels, row)| (labels, row.opened)),
+            self.begun().map(|(labels, row)| (labels, row.opened)),
         )?;
         encoder.gauges(
             "sessions_active",
             "Sessions there are.",
-            self.rows().map(|(labels, row)| (labels, row.active())),
+            self.begun().map(|(labels, row)| (labels, row.active())),
         )?;
         encoder.counters(
             "sessions_refused",
@@ -131,7 +136,7 @@ impl Scrape {
             "sessions_ended",
             "Sessions ended, by reason. class is error if something went wrong, else normal.",
             None,
-            self.rows().flat_map(|(labels, row)| {
+            self.begun().flat_map(|(labels, row)| {
                 row.ended().map(move |(reason, count)| {
                     let class = reason.class().as_str();
                     ((labels, [("reason", reason.as_str()), ("class", class)]), count)
@@ -142,7 +147,7 @@ impl Scrape {
             "sessions_unanswered",
             "UDP sessions that ended without any reply.",
             None,
-            self.rows_of(Transport::Udp).map(|(labels, row)| (labels, row.unanswered)),
+            self.begun_of(Transport::Udp).map(|(labels, row)| (labels, row.unanswered)),
         )
     }
 
@@ -151,7 +156,7 @@ impl Scrape {
             "session",
             "Payload bytes, by direction: upstream is from the client to the endpoint.",
             Some(&Unit::Bytes),
-            self.rows().flat_map(|(labels, row)| {
+            self.begun().flat_map(|(labels, row)| {
                 directions(labels, row.bytes_upstream, row.bytes_downstream)
             }),
         )?;
@@ -159,7 +164,7 @@ impl Scrape {
             "session_datagrams",
             "UDP datagrams, by direction: upstream is from the client to the endpoint.",
             None,
-            self.rows_of(Transport::Udp).flat_map(|(labels, row)| {
+            self.begun_of(Transport::Udp).flat_map(|(labels, row)| {
                 directions(labels, row.datagrams_upstream, row.datagrams_downstream)
             }),
         )
@@ -170,12 +175,12 @@ impl Scrape {
             "connect",
             "Time from the choice of a TCP session's endpoint until it accepted, failed attempts \
              included.",
-            self.rows_of(Transport::Tcp).map(|(labels, row)| (labels, &row.connect_time)),
+            self.begun_of(Transport::Tcp).map(|(labels, row)| (labels, &row.connect_time)),
         )?;
         encoder.histograms(
             "first_reply",
             "Time from a UDP session's first datagram to the first reply.",
-            self.rows_of(Transport::Udp).map(|(labels, row)| (labels, &row.first_reply)),
+            self.begun_of(Transport::Udp).map(|(labels, row)| (labels, &row.first_reply)),
         )
     }
 

@@ -95,6 +95,10 @@ async fn serve(args: RunArgs) -> Result<(), String> {
             },
             _ = retry.tick() => control.retry_failed(),
             signal = signals.next() => match signal {
+                Signal::Drain => {
+                    drain(&mut control, &mut signals, args.drain_timeout).await;
+                    break;
+                }
                 Signal::End => break,
                 Signal::Reload => {
                     tracing::info!("SIGHUP: reading the manifests again");
@@ -106,7 +110,8 @@ async fn serve(args: RunArgs) -> Result<(), String> {
             },
         }
     }
-    drain(control, &mut signals, args.drain_timeout).await;
+    // Ends what sessions are left, and with them the senders of the access log's records.
+    drop(control);
     if let Some(log) = access_log {
         log.finish();
     }
@@ -152,7 +157,7 @@ async fn serve_admin(address: SocketAddr, admin: Admin) {
 
 /// Takes no new sessions and waits until those there are have ended, until the deadline, or until
 /// told again to end.
-async fn drain(mut control: Control, signals: &mut Signals, timeout: Duration) {
+async fn drain(control: &mut Control, signals: &mut Signals, timeout: Duration) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     control.set_phase(Phase::Draining);
     control.drain(timeout);
@@ -169,15 +174,14 @@ async fn drain(mut control: Control, signals: &mut Signals, timeout: Duration) {
                     told = true;
                     tracing::info!(
                         sessions = control.active_sessions(),
-                        "draining for up to {timeout:?}; tell me again to end at once"
+                        "draining for up to {timeout:?}; SIGTERM or Ctrl-C ends at once"
                     );
                 }
             }
-            signal = signals.next() => if signal == Signal::End {
-                tracing::info!("ending at once");
+            signal = signals.next() => if signal != Signal::Reload {
                 break;
             }
         }
     }
-    tracing::info!("drained in {:.1?}", started.elapsed());
+    tracing::info!(sessions = control.active_sessions(), "drained for {:.1?}", started.elapsed());
 }

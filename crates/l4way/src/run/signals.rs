@@ -16,7 +16,9 @@ pub(super) struct Signals {
 pub(super) enum Signal {
     /// SIGHUP: to read everything again.
     Reload,
-    /// SIGTERM or SIGINT: to end.
+    /// SIGTERM: to end when the sessions have ended.
+    Drain,
+    /// SIGINT, a person at the terminal: to end at once.
     End,
 }
 
@@ -34,7 +36,7 @@ impl Signals {
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.hangup.recv() => Signal::Reload,
-            _ = self.terminate.recv() => Signal::End,
+            _ = self.terminate.recv() => Signal::Drain,
             _ = self.interrupt.recv() => Signal::End,
         }
     }

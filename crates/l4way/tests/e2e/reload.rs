@@ -124,11 +124,11 @@ fn a_file_that_turns_bad_loses_nothing() {
         assert!(report["problems"].to_string().contains("gw.yaml"), "{report:#}");
         assert_eq!(report["phase"], "serving");
         assert_eq!(ask((address, 9000).into()).expect("an answer"), "Hello TCP\n");
-        assert!(l4way.metric("l4way_manifest_files_bad", &[]) >= 1.0);
+        assert!(l4way.metric("l4way_bad_files", &[]) >= 1.0);
 
         manifests.write("gw.yaml", &good);
         l4way.wait("no error", |report| report["problems"].as_array().is_some_and(Vec::is_empty));
-        assert_eq!(l4way.metric("l4way_manifest_files_bad", &[]), 0.0);
+        assert_eq!(l4way.metric("l4way_bad_files", &[]), 0.0);
     }
 }
 

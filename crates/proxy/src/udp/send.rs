@@ -240,7 +240,7 @@ impl<'a> Batch<'a> {
         let bytes = message.bytes.len();
         let segment = if message.segment == 0 { bytes } else { message.segment };
         let datagrams = message.datagrams();
-        let is_full = bytes > 0 && bytes % segment == 0;
+        let is_full = bytes > 0 && bytes.is_multiple_of(segment);
         self.parts[self.used] = IoSlice::new(message.bytes);
         self.used += 1;
         let last = self.trains.wrapping_sub(1);

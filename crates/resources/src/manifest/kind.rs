@@ -1,4 +1,5 @@
 use crate::{
+    GATEWAY_API_VERSION, GATEWAY_GROUP, L4WAY_GROUP,
     path::Path,
     schema::{Channel, Kind, Problem, Version, nearest},
 };
@@ -42,27 +43,24 @@ pub(super) fn resolve(api_version: &str, kind: &str, channel: Option<Channel>) -
 }
 
 fn unknown_version(kind: &Kind, api_version: &str, channel: Option<Channel>) -> Problem {
-    let channels = match channel {
-        Some(Channel::Standard) => "the standard channel",
-        Some(Channel::Experimental) => "the experimental channel",
-        None => "Gateway API v1.6.1",
-    };
     let known: Vec<_> = kind
         .served_names(channel.unwrap_or(Channel::Experimental))
         .map(|version| format!("`{}`", kind.api_version(version)))
         .collect();
-    let whose = match kind.group {
-        crate::GATEWAY_GROUP => format!("{channels} serves"),
-        _ => "known".to_owned(),
-    };
-    no_matches(kind.name, api_version, "apiVersion")
-        .with_help(format!("{whose} {}", known.join(" and ")))
+    let known = known.join(" and ");
+    no_matches(kind.name, api_version, "apiVersion").with_help(match channel {
+        _ if kind.group != GATEWAY_GROUP => format!("use {known}"),
+        None => format!("Gateway API {GATEWAY_API_VERSION} serves {known}"),
+        Some(channel) => {
+            format!("the {channel} channel of Gateway API {GATEWAY_API_VERSION} serves {known}")
+        }
+    })
 }
 
 /// A kind or group that is nearly one that is known. Others belong to somebody else.
 fn misspelt(api_version: &str, group: &str, kind: &str) -> Option<Problem> {
     let kinds = || Kind::all().iter();
-    let ours = [crate::GATEWAY_GROUP, crate::L4WAY_GROUP].contains(&group);
+    let ours = [GATEWAY_GROUP, L4WAY_GROUP].contains(&group);
     if ours || kinds().any(|known| known.group == group) {
         let names = kinds().filter(|known| known.group == group).map(|known| known.name);
         if let Some(meant) = nearest(kind, names) {

@@ -2,6 +2,7 @@
 
 mod kind;
 mod metadata;
+mod passed_over;
 mod read;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::{
     yaml::Node,
 };
 
+pub use passed_over::PassedOver;
 pub use read::{Channel, ReadOptions, ReadResult, read};
 
 /// A valid object, and where each of its fields is written.

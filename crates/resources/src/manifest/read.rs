@@ -1,9 +1,9 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{
-    Document, Manifest,
+    Document, Manifest, PassedOver,
     kind::{Resolved, Schemas, resolve},
     metadata,
 };
@@ -54,6 +54,8 @@ pub struct ReadResult {
     pub manifests: Vec<Manifest>,
     /// What there is to say about the text. An object with an error is not in `manifests`.
     pub diagnostics: Vec<Diagnostic>,
+    /// The objects of other kinds.
+    pub passed_over: PassedOver,
 }
 
 impl ReadResult {
@@ -67,23 +69,20 @@ impl ReadResult {
 ///
 /// Each document stands for itself: one that is wrong leaves the others alone.
 pub fn read(source: &SourceText, options: ReadOptions) -> ReadResult {
-    let mut reader =
-        Reader { source, options, result: ReadResult::default(), others: BTreeMap::new() };
+    let mut reader = Reader { source, options, result: ReadResult::default() };
     for document in documents(source) {
         match document {
             Ok(root) => reader.document(root, Mask::Nothing),
             Err(error) => reader.syntax_error(error),
         }
     }
-    reader.finish()
+    reader.result
 }
 
 struct Reader<'a> {
     source: &'a SourceText,
     options: ReadOptions,
     result: ReadResult,
-    /// The kinds that are passed over, with the first place of each and their number.
-    others: BTreeMap<String, (Place, usize)>,
 }
 
 impl Reader<'_> {
@@ -178,17 +177,7 @@ impl Reader<'_> {
 
     fn pass_over(&mut self, document: &Document, kind: &str, api_version: &str) {
         let place = document.place(&Path::default().field("kind"));
-        self.others.entry(format!("{kind} ({api_version})")).or_insert((place, 0)).1 += 1;
-    }
-
-    fn finish(mut self) -> ReadResult {
-        for (kind, (place, count)) in self.others {
-            let objects =
-                if count == 1 { "1 object".to_owned() } else { format!("{count} objects") };
-            let message = format!("{kind} is not a kind that l4way reads: {objects} passed over");
-            self.result.diagnostics.push(Diagnostic::new(Severity::Note, message).at(place));
-        }
-        self.result
+        self.result.passed_over.add(format!("{kind} ({api_version})"), &place, 1);
     }
 }
 

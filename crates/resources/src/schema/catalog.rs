@@ -1,4 +1,7 @@
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::{
+    fmt,
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
+};
 
 use kube_cel::{CompiledSchema, Validator, compile_schema};
 use serde::Deserialize;
@@ -10,11 +13,23 @@ use super::{
 };
 use crate::{GATEWAY_GROUP, L4WAY_GROUP, path::Path};
 
+/// The version of the Gateway API whose kinds are known.
+pub const GATEWAY_API_VERSION: &str = "v1.6.1";
+
 /// The release channels of the Gateway API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Channel {
     Standard,
     Experimental,
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standard => "standard",
+            Self::Experimental => "experimental",
+        })
+    }
 }
 
 /// Whether a kind's objects are in namespaces.
@@ -226,6 +241,19 @@ mod tests {
                     assert_eq!(broken_rules(&compiled.rules), 0, "{} {}", kind.name, version.name);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_vendored_crds_are_of_the_version_that_is_named() {
+        for text in [
+            include_str!("../../crds/standard/gateways.json"),
+            include_str!("../../crds/experimental/gateways.json"),
+        ] {
+            let crd = yaml(text);
+            let version =
+                &crd["metadata"]["annotations"]["gateway.networking.k8s.io/bundle-version"];
+            assert_eq!(version, GATEWAY_API_VERSION);
         }
     }
 

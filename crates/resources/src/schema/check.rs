@@ -7,6 +7,7 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
+    message::{meaning, one_of, range, shown, type_help},
     nearest,
     value::{Format, ListType, Schema, Type},
 };
@@ -295,21 +296,6 @@ impl Check {
     }
 }
 
-/// A value as messages show it.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "a mapping".to_owned(),
-        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
-        Value::String(text) if text.chars().count() > 60 => {
-            format!("the text {:?}…", text.chars().take(60).collect::<String>())
-        }
-        Value::String(text) => format!("the text {text:?}"),
-        value => value.to_string(),
-    }
-}
-
 /// Puts defaults where nothing is; as with an API server, a null that isn't allowed is nothing.
 fn put_defaults(schema: &Schema, fields: &mut Map<String, Value>) {
     let nullable = |name: &str| schema.properties.get(name).is_some_and(|field| field.nullable);
@@ -352,23 +338,6 @@ fn suggestion<'a>(schema: &'a Schema, name: &str) -> Option<&'a str> {
     nearest(name, schema.properties.keys().map(String::as_str))
 }
 
-fn type_help(expected: Option<Type>, value: &Value, secret: bool) -> Option<String> {
-    match (expected?, value) {
-        (Type::Integer | Type::Number | Type::Boolean, Value::String(text))
-            if text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok() =>
-        {
-            Some(if secret { "remove the quotes".to_owned() } else { format!("write {text}, without quotes") })
-        }
-        (Type::String, Value::Bool(_) | Value::Number(_)) => Some(
-            "put it in quotes: YAML takes digits for a number, and yes, no, on and off for a boolean"
-                .to_owned(),
-        ),
-        (Type::Array, _) => Some("start each item with `- `".to_owned()),
-        (Type::Object, Value::Array(items)) if !items.is_empty() => Some("remove the `- `".to_owned()),
-        _ => None,
-    }
-}
-
 fn is_integer(value: &Value) -> bool {
     value.is_i64() || value.is_u64()
 }
@@ -381,49 +350,6 @@ fn is_base64(text: &str) -> bool {
     length % 4 == 0
         && text.len() - digits.len() <= 2
         && digits.chars().filter(|c| !matches!(c, '\r' | '\n')).all(alphabet)
-}
-
-fn range<T: std::fmt::Display + PartialEq>(minimum: Option<T>, maximum: Option<T>) -> String {
-    match (minimum, maximum) {
-        (Some(minimum), Some(maximum)) if minimum == maximum => format!("exactly {minimum}"),
-        (Some(minimum), Some(maximum)) => format!("from {minimum} to {maximum}"),
-        (Some(minimum), None) => format!("at least {minimum}"),
-        (None, Some(maximum)) => format!("at most {maximum}"),
-        (None, None) => "anything".to_owned(),
-    }
-}
-
-fn one_of(allowed: &[String]) -> String {
-    match allowed {
-        [only] => only.clone(),
-        allowed => format!("one of {}", allowed.join(", ")),
-    }
-}
-
-/// What the regular expressions that the Gateway API uses most say.
-fn meaning(pattern: &str) -> Option<&'static str> {
-    Some(match pattern {
-        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
-            "a DNS name (lower-case letters, digits, `-` and `.`)"
-        }
-        r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
-            "empty or a DNS name (lower-case letters, digits, `-` and `.`)"
-        }
-        r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
-            "a DNS name in lower case, which may start with `*.`"
-        }
-        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => {
-            "a DNS label (lower-case letters, digits and `-`, no dot)"
-        }
-        r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$" => {
-            "a kind (letters, digits and `-`, a letter first)"
-        }
-        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$" => {
-            "a DNS name, `/` and a path, such as example.com/name"
-        }
-        "^/" => "an absolute path",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ fn write_conditions(out: &mut String, indent: usize, conditions: &[Condition]) -
     conditions.iter().try_for_each(|condition| {
         let Condition { kind, status, reason, message, .. } = condition;
         write!(out, "{:indent$}  {kind}={} {reason}", "", status.as_str())?;
-        if is_plain(condition) { writeln!(out) } else { writeln!(out, " {message:?}") }
+        if is_plain(condition) { writeln!(out) } else { writeln!(out, ": {message}") }
     })
 }
 

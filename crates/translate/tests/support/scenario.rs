@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 use l4way_model::{
     ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport,
 };
-use l4way_resources::{AnyObject, ReadOptions, Snapshot, SourceText, read};
+use l4way_resources::{AnyObject, ReadOptions, Renderer, Snapshot, SourceText, read};
 use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
 use serde::Deserialize;
 
@@ -54,13 +54,16 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     /// Reads a file, and what it expects.
-    pub(crate) fn read(path: &Path) -> (Self, String) {
+    ///
+    /// # Errors
+    /// What is wrong with the input.
+    pub(crate) fn read(path: &Path) -> Result<(Self, String), String> {
         let text = fs::read_to_string(path).expect("a scenario can be read");
         let (input, expected) = text.split_once(EXPECT).unwrap_or((&text, ""));
-        (Self::parse(input), expected.to_owned())
+        Ok((Self::parse(input)?, expected.to_owned()))
     }
 
-    fn parse(input: &str) -> Self {
+    fn parse(input: &str) -> Result<Self, String> {
         let documents = input.split("\n---\n").map(|document| format!("{document}\n"));
         let (settings, objects): (Vec<_>, Vec<_>) =
             documents.partition(|document| document.lines().any(|line| line == "settings:"));
@@ -75,9 +78,9 @@ impl Scenario {
         let objects = if settings.unvalidated {
             objects.iter().filter_map(|document| unvalidated(document)).collect()
         } else {
-            validated(&objects.join("---\n"))
+            validated(&objects.join("---\n"))?
         };
-        Self { settings, objects }
+        Ok(Self { settings, objects })
     }
 
     /// What comes of these objects under the scenario's settings, as text.
@@ -129,12 +132,17 @@ impl Scenario {
 }
 
 /// The objects, as `l4way` reads them from files.
-fn validated(text: &str) -> Vec<AnyObject> {
+fn validated(text: &str) -> Result<Vec<AnyObject>, String> {
     let source = SourceText::new("scenario", text);
     let result = read(&source, ReadOptions::default());
-    let errors: Vec<_> = result.diagnostics.iter().filter(|d| d.is_error()).collect();
-    assert!(errors.is_empty(), "the input is not valid: {errors:#?}");
-    result.manifests.into_iter().map(|manifest| manifest.object).collect()
+    let renderer = Renderer::plain();
+    let errors = result.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+    let errors: String = errors.map(|error| renderer.render(error)).collect();
+    if errors.is_empty() {
+        Ok(result.manifests.into_iter().map(|manifest| manifest.object).collect())
+    } else {
+        Err(format!("the input is not valid:\n{errors}"))
+    }
 }
 
 fn unvalidated(document: &str) -> Option<AnyObject> {
