@@ -62,13 +62,14 @@ impl Config {
     ///
     /// # Errors
     /// [`DuplicateBind`] if two of them want the same address, port and transport.
-    pub fn new(listeners: impl IntoIterator<Item = Listener>) -> Result<Self, DuplicateBind> {
+    pub fn new(listeners: impl IntoIterator<Item = Listener>) -> Result<Self, Box<DuplicateBind>> {
         let mut taken = BTreeMap::new();
         let mut config = Self::default();
         for listener in listeners {
             for bind in listener.binds() {
                 if let Some(first) = taken.insert((listener.transport, bind), listener.id.clone()) {
-                    return Err(DuplicateBind { bind, first, second: listener.id.clone() });
+                    let second = listener.id.clone();
+                    return Err(Box::new(DuplicateBind { bind, first, second }));
                 }
             }
             config.listeners.insert(listener.id.clone(), listener);

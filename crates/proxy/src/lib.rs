@@ -3,11 +3,11 @@
 //!
 //! # Threads
 //! [`Proxy`] is the control side, for one thread at a time. Each worker is a thread with a readiness
-//! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own: nothing
-//! that a worker writes is written by another, and a session stays with its worker. Each socket to
-//! listen on exists once per worker (`SO_REUSEPORT`); a worker that accepts a connection hands it to
-//! another one that has clearly fewer. Commands, and connections that change workers, go through a
-//! mailbox that wakes up the loop.
+//! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own. It takes
+//! no lock, and all that others write of what it reads is its mailbox, through which commands come,
+//! and how many sessions each worker has. Each socket to listen on exists once per worker
+//! (`SO_REUSEPORT`); a worker that accepts a connection gives it to another one that has clearly
+//! fewer, and from then on a session stays with its worker.
 //!
 //! # Use
 //! [`Proxy::start`] begins with nothing to carry; [`Proxy::apply`] and [`Proxy::update_endpoints`]

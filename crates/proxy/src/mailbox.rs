@@ -67,11 +67,45 @@ impl<T> Receiver<T> {
         self.bell.eventfd.as_fd()
     }
 
-    /// Every message that waits. Call it after each wake-up.
-    pub(crate) fn drain(&self) -> impl Iterator<Item = T> + '_ {
-        // Before looking: a message that comes after the last look rings again. The eventfd isn't
-        // read, as with edge triggering every write to it is an event of its own.
+    /// Has the next message wake the worker up again. Call it after a wake-up, before looking: the
+    /// eventfd isn't read, as with edge triggering every write to it is an event of its own.
+    pub(crate) fn acknowledge(&self) {
         self.bell.rung.swap(false, Ordering::AcqRel);
-        self.receiver.try_iter()
+    }
+
+    /// The next message, if one waits.
+    pub(crate) fn next(&self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+    use crate::poll::{Events, Interest, Poll, Token};
+
+    #[test]
+    fn every_message_is_read_however_the_wake_ups_fall() {
+        const MESSAGES: usize = 20_000;
+        let (sender, receiver) = mailbox().unwrap();
+        let poll = Poll::new().unwrap();
+        poll.add(receiver.as_fd(), Token::Mailbox, Interest::Read).unwrap();
+        let senders = [sender.clone(), sender];
+        let senders = senders.map(|sender| {
+            thread::spawn(move || (0..MESSAGES).for_each(|n| sender.send(n).unwrap()))
+        });
+        let mut events = Events::new();
+        let mut read = 0;
+        while read < 2 * MESSAGES {
+            poll.wait(&mut events, Some(Duration::from_secs(30))).unwrap();
+            assert!(events.len() > 0, "asleep with {read} messages read");
+            receiver.acknowledge();
+            while receiver.next().is_some() {
+                read += 1;
+            }
+        }
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
     }
 }

@@ -163,3 +163,43 @@ impl Backends {
         Some(UpstreamLease::new(upstreams[index].clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const KEY: BackendKey = BackendKey(1);
+
+    fn endpoints(ports: &[u16]) -> Vec<Endpoint> {
+        ports.iter().map(|&port| SocketAddr::from(([127, 0, 0, 1], port)).into()).collect()
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_keeps_its_sessions_and_one_that_goes_says_so() {
+        let (mut backends, mut rng) = (Backends::default(), Rng::new(1));
+        backends.set(KEY, &endpoints(&[1]));
+        let stays = backends.choose(KEY, &mut rng).unwrap();
+        backends.set(KEY, &endpoints(&[2, 1]));
+        assert!(!stays.is_gone());
+        let other = backends.choose(KEY, &mut rng).unwrap();
+        assert_eq!(other.address.to_string(), "127.0.0.1:2", "the one without sessions");
+        backends.set(KEY, &endpoints(&[1]));
+        assert!(other.is_gone() && !stays.is_gone());
+        backends.set(KEY, &[]);
+        assert!(stays.is_gone());
+        assert!(backends.choose(KEY, &mut rng).is_none());
+    }
+
+    #[test]
+    fn an_endpoint_that_failed_is_not_chosen_again() {
+        let (mut backends, mut rng) = (Backends::default(), Rng::new(1));
+        backends.set(KEY, &endpoints(&[1, 2]));
+        let failed = backends.choose(KEY, &mut rng).unwrap();
+        let has_failed = |upstream: &Upstream| upstream.address == failed.address;
+        let next = backends.choose_another(KEY, &mut rng, has_failed).unwrap();
+        assert_ne!(next.address, failed.address);
+        assert!(backends.choose_another(KEY, &mut rng, |_| true).is_none());
+    }
+}

@@ -137,3 +137,54 @@ impl WorkerSnapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, time::Duration};
+
+    use l4way_model::{GatewayId, ListenerId, RefusedReason, Transport};
+
+    use crate::{CloseReason, Counters, Labels, counters::Toward};
+
+    fn labels() -> Labels {
+        let gateway = GatewayId::new("ns", "gw");
+        let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
+        Labels { transport: Transport::Tcp, listener, route: None, backend: None }
+    }
+
+    #[test]
+    fn a_row_is_the_sum_of_the_workers_rows() {
+        let counters = Counters::new(2);
+        let rows = [counters.row(labels(), 0), counters.row(labels(), 1)];
+        for row in &rows {
+            row.opened.add(3);
+            row.end(CloseReason::Closed);
+            row.refuse(RefusedReason::NoEndpoint, 2);
+            row.add_bytes(Toward::Upstream, 10);
+            row.connect_time.observe(Duration::from_micros(100));
+            row.connect_time.observe(Duration::from_secs(60));
+        }
+        let snapshot = counters.snapshot();
+        let [row] = &snapshot.rows[..] else { panic!("{snapshot:?}") };
+        assert_eq!((row.opened, row.active()), (6, 4));
+        assert!(row.ended().eq([(CloseReason::Closed, 2)]));
+        assert!(row.refused().eq([(CloseReason::NoEndpoint, 4)]));
+        assert_eq!((row.bytes_upstream, row.bytes_downstream), (20, 0));
+        assert_eq!(row.connect_time.count(), 4);
+        let buckets: Vec<_> = row.connect_time.cumulative().collect();
+        assert_eq!(buckets[0], (Some(Duration::from_micros(100)), 2));
+        assert_eq!(buckets.last(), Some(&(None, 4)));
+        assert_eq!(row.connect_time.sum, Duration::from_micros(200) + Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_row_lasts_while_anybody_may_count_in_it_and_one_look_longer() {
+        let counters = Counters::new(1);
+        let row = counters.row(labels(), 0);
+        let rows = || counters.snapshot().rows.len();
+        assert!(iter::repeat_with(rows).take(3).all(|rows| rows == 1));
+        row.end(CloseReason::Closed);
+        drop(row);
+        assert_eq!((rows(), rows()), (1, 0));
+    }
+}

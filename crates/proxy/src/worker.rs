@@ -115,55 +115,60 @@ impl Worker {
     }
 
     fn read_mailbox(&mut self) {
-        let Self { ctx, tcp, udp, mailbox, drain_until, stopped } = self;
-        for command in mailbox.drain() {
-            match command {
-                Command::SetRoute { key, transport: Transport::Tcp, route } => {
-                    tcp.set_route(key, *route);
-                }
-                Command::SetRoute { key, transport: Transport::Udp, route } => {
-                    udp.set_route(key, *route);
-                }
-                Command::Open { key, bind, socket } => match bind.transport {
-                    Transport::Tcp => tcp.open(ctx, key, bind, socket),
-                    Transport::Udp => udp.open(ctx, key, bind, socket),
-                },
-                Command::Close { bind, in_use, done } => {
-                    match bind.transport {
-                        Transport::Tcp => tcp.close(ctx, bind),
-                        Transport::Udp => udp.close(ctx, bind, in_use),
-                    }
-                    drop(done);
-                }
-                Command::TakeBack { key, bind, answer } => {
-                    // Whoever asks waits for the answer.
-                    let _ = udp.take_back(key, bind).map(|in_use| answer.send(in_use));
-                }
-                Command::HandOver { bind, to } => match bind.transport {
-                    Transport::Tcp => tcp.hand_over(bind, to),
-                    Transport::Udp => udp.hand_over(bind, to),
-                },
-                Command::ReleasePort { port, done } => {
-                    udp.release_port(ctx, port);
-                    drop(done);
-                }
-                Command::RemoveListener { key, transport, deadline } => match transport {
-                    Transport::Tcp => tcp.remove_listener(key, deadline),
-                    Transport::Udp => udp.remove_listener(ctx, key, deadline),
-                },
-                Command::SetBackends(backends) => {
-                    for (key, endpoints) in backends {
-                        ctx.backends.set(key, &endpoints);
-                    }
-                }
-                Command::Adopt(accepted) => tcp.begin(ctx, accepted),
-                Command::Drain { deadline } => {
-                    *drain_until = Some(deadline);
-                    tcp.drain(ctx);
-                    udp.drain();
-                }
-                Command::Stop => *stopped = true,
+        self.mailbox.acknowledge();
+        while let Some(command) = self.mailbox.next() {
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let Self { ctx, tcp, udp, .. } = self;
+        match command {
+            Command::SetRoute { key, transport: Transport::Tcp, route } => {
+                tcp.set_route(key, *route);
             }
+            Command::SetRoute { key, transport: Transport::Udp, route } => {
+                udp.set_route(key, *route);
+            }
+            Command::Open { key, bind, socket } => match bind.transport {
+                Transport::Tcp => tcp.open(ctx, key, bind, socket),
+                Transport::Udp => udp.open(ctx, key, bind, socket),
+            },
+            Command::Close { bind, in_use, done } => {
+                match bind.transport {
+                    Transport::Tcp => tcp.close(ctx, bind),
+                    Transport::Udp => udp.close(ctx, bind, in_use),
+                }
+                drop(done);
+            }
+            Command::TakeBack { key, bind, answer } => {
+                // Whoever asks waits for the answer.
+                let _ = udp.take_back(key, bind).map(|in_use| answer.send(in_use));
+            }
+            Command::HandOver { bind, to } => match bind.transport {
+                Transport::Tcp => tcp.hand_over(bind, to),
+                Transport::Udp => udp.hand_over(bind, to),
+            },
+            Command::ReleasePort { port, done } => {
+                udp.release_port(ctx, port);
+                drop(done);
+            }
+            Command::RemoveListener { key, transport, deadline } => match transport {
+                Transport::Tcp => tcp.remove_listener(key, deadline),
+                Transport::Udp => udp.remove_listener(ctx, key, deadline),
+            },
+            Command::SetBackends(backends) => {
+                for (key, endpoints) in backends {
+                    ctx.backends.set(key, &endpoints);
+                }
+            }
+            Command::Adopt(accepted) => tcp.begin(ctx, accepted),
+            Command::Drain { deadline } => {
+                self.drain_until = Some(deadline);
+                tcp.drain(ctx);
+                udp.drain();
+            }
+            Command::Stop => self.stopped = true,
         }
     }
 

@@ -6,6 +6,7 @@ mod common;
 use std::{
     io::{Read, Write},
     net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    num::NonZeroUsize,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -372,4 +373,48 @@ fn sessions_spread_over_endpoints_and_workers() {
     assert_eq!(total(&proxy, |row| row.active()), 40);
     drop(clients);
     eventually("the sessions end", || total(&proxy, |row| row.active()) == 0);
+}
+
+/// However the two sides behave, a session ends when both are gone, and gives back what it used.
+#[test]
+fn every_session_ends() {
+    let servers: [fn(TcpStream); 5] = [
+        echo_all,
+        drop,
+        reset,
+        |mut connection| {
+            let _ = connection.write_all(b"hello");
+        },
+        |mut connection| {
+            let _ = read_all(&connection);
+            let _ = connection.write_all(b"goodbye");
+        },
+    ];
+    let clients: [fn(TcpStream); 5] = [
+        drop,
+        reset,
+        |mut stream| {
+            let _ = stream.write_all(b"unread");
+            reset(stream);
+        },
+        |mut stream| {
+            let _ = stream.write_all(b"question");
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = read_all(&stream);
+        },
+        |stream| {
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = read_all(&stream);
+        },
+    ];
+    let session_descriptors = NonZeroUsize::new(40);
+    for server in servers {
+        let settings = Settings { session_descriptors, ..settings() };
+        let (proxy, address) = proxy_with(settings, vec![serve(server)]);
+        for client in clients.iter().cycle().take(100) {
+            client(connect(address));
+        }
+        eventually("all have begun", || total(&proxy, |row| row.opened) >= 80);
+        eventually("all have ended", || total(&proxy, |row| row.active()) == 0);
+    }
 }

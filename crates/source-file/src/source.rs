@@ -18,7 +18,7 @@ const STDIN: &str = "-";
 /// Objects from files, from directories of them, and from standard input.
 ///
 /// - A file that can't be read, or has an error in it, changes nothing of what is in force. Only
-///   what a file holds when it is first seen is used as far as it is valid: nothing better is there.
+///   when it is first seen is what of it is valid used: nothing better is there.
 /// - A file that is gone takes its objects with it.
 /// - An object that is in two places stays the one that was in force, or else the first: paths in
 ///   the order given, files by name, documents from the top.

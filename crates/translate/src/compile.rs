@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use l4way_model::{BackendId, Config, Listener, RefusedReason, Route, RouteId, Target, WeightedTarget};
+use l4way_model::{
+    BackendId, Config, Listener, RefusedReason, Route, RouteId, Target, WeightedTarget,
+};
 
 use crate::graph::{EndpointSource, GatewayNode, Graph, ListenerNode, RouteNode};
 

@@ -1,12 +1,12 @@
 //! What somebody who checks manifests wants to know, before any proxy runs.
 
-use l4way_resources::api::{ObjectMeta, ObjectRef};
+use l4way_resources::api::{ObjectKey, ObjectMeta, ObjectRef, RouteKind};
 use serde::Serialize;
 
 use crate::{
     Graph, Severity,
     finding::{Findings, Note},
-    graph::{ListenerNode, RouteNode},
+    graph::{self, ListenerNode, RouteNode},
 };
 
 /// Something that is wrong with an object, or keeps traffic from it.
@@ -68,6 +68,11 @@ impl Problems {
     fn listeners(&mut self, kind: &str, metadata: &ObjectMeta, listeners: &[ListenerNode]) {
         for listener in listeners {
             self.findings(kind, metadata, &listener.findings);
+            if let Some(message) = not_carried(listener) {
+                let (severity, pointer) = (Severity::Warning, listener.pointer("protocol"));
+                let object = ObjectRef::new(kind, metadata.key());
+                self.0.push(Problem { object, pointer, severity, message });
+            }
         }
     }
 
@@ -85,26 +90,49 @@ impl Problems {
     fn no_traffic(&mut self, graph: &Graph, route: &RouteNode) {
         for parent in &route.parents {
             for index in &parent.listeners {
-                let Some(listener) = graph.listener(&parent.parent, *index) else { continue };
-                if !listener.is_valid() {
-                    let message = format!(
-                        "no traffic through listener {}: it is not valid",
-                        listener.id
-                    );
-                    self.of_route(route, Severity::Error, &parent.pointer("name"), message);
+                let listener = graph.listener(&parent.parent, *index);
+                if let Some((severity, why)) = listener.and_then(|l| why_closed(graph, l)) {
+                    self.of_route(route, severity, &parent.pointer("name"), why);
                 }
             }
         }
         let weights: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
-        if weights == 0 {
+        // The rules of an HTTPRoute may do without backends.
+        if weights == 0 && route.kind != RouteKind::Http {
             let message = "No backend has a weight above 0: every session is refused.".to_owned();
             self.of_route(route, Severity::Warning, "/spec/rules/0/backendRefs", message);
         }
-        for target in &route.targets {
+        for target in route.targets.iter().filter(|target| target.weight > 0) {
             let node = target.backend.as_ref().and_then(|id| graph.backends.get(id));
             if let Some(why) = node.and_then(|node| node.why_empty.as_ref()) {
                 self.of_route(route, Severity::Warning, &target.pointer, why.clone());
             }
         }
     }
+}
+
+/// Why a listener takes no sessions for any route, if it doesn't.
+fn why_closed(graph: &Graph, listener: &ListenerNode) -> Option<(Severity, String)> {
+    let id = &listener.id;
+    let key = ObjectKey::new(id.gateway.namespace.clone(), id.gateway.name.clone());
+    let gateway = graph.gateways.get(&key)?;
+    let why = if !listener.is_valid() {
+        "it is not valid".to_owned()
+    } else if !gateway.may_run() {
+        format!("Gateway {key} is not accepted")
+    } else if gateway.addresses.is_empty() {
+        format!("Gateway {key} has no address")
+    } else if listener.carried_on().is_none() {
+        let message = format!("no traffic through listener {id}: {}", not_carried(listener)?);
+        return Some((Severity::Warning, message));
+    } else {
+        return None;
+    };
+    Some((Severity::Error, format!("no traffic through listener {id}: {why}")))
+}
+
+/// What to say of a valid listener that this version doesn't carry.
+fn not_carried(listener: &ListenerNode) -> Option<String> {
+    let protocol = listener.protocol.filter(|_| listener.is_valid())?;
+    protocol.carried_on().is_none().then(|| graph::not_carried(protocol))
 }

@@ -132,9 +132,7 @@ fn range(text: &str) -> Result<(IpAddr, u64), InvalidAddressPool> {
     let host_bits = u32::from(network.max_prefix_len() - network.prefix_len()).min(63);
     let all = 1_u64 << host_bits;
     Ok(match network.network() {
-        IpAddr::V4(first) if all > 2 => {
-            (Ipv4Addr::from_bits(first.to_bits() + 1).into(), all - 2)
-        }
+        IpAddr::V4(first) if all > 2 => (Ipv4Addr::from_bits(first.to_bits() + 1).into(), all - 2),
         first => (first, all),
     })
 }
@@ -163,7 +161,8 @@ mod tests {
     fn a_pool_leaves_out_network_and_broadcast_addresses() {
         let pool: AddressPool = "192.0.2.0/30, 2001:db8::1".parse().unwrap();
         assert_eq!(pool.len(), 3);
-        let all: Vec<_> = (0..3).filter_map(|index| pool.get(index)).map(|a| a.to_string()).collect();
+        let all: Vec<_> =
+            (0..3).filter_map(|index| pool.get(index)).map(|a| a.to_string()).collect();
         assert_eq!(all, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
         assert!(pool.contains("192.0.2.2".parse().unwrap()));
         assert!(!pool.contains("192.0.2.3".parse().unwrap()));

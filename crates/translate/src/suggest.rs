@@ -1,5 +1,8 @@
 //! What somebody may have meant who wrote a name that isn't there.
 
+/// How many names are looked at: an object with thousands of neighbours gets no better hint.
+const CANDIDATES: usize = 256;
+
 /// The name that is most like `wrong`, if one is close enough to be a slip of the pen.
 pub(crate) fn closest<'a>(
     wrong: &str,
@@ -8,6 +11,7 @@ pub(crate) fn closest<'a>(
     let most = (wrong.chars().count() / 3).max(1);
     names
         .into_iter()
+        .take(CANDIDATES)
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, _)| *distance <= most)
         .min()
@@ -15,10 +19,7 @@ pub(crate) fn closest<'a>(
 }
 
 /// `: did you mean x?` or nothing.
-pub(crate) fn did_you_mean<'a>(
-    wrong: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     closest(wrong, names).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
 }
 

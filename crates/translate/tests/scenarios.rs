@@ -10,7 +10,8 @@ use support::{EXPECT, Scenario};
 fn scenarios() -> Vec<PathBuf> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let entries = fs::read_dir(directory).expect("the scenarios can be listed");
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.expect("the directory can be read").path()).collect();
     paths.sort();
     paths
 }

@@ -82,15 +82,17 @@ impl Demo {
             }
         }
         self.pods.retain(|id, _| wanted.contains_key(id));
+        let mut failed = BTreeMap::new();
         for (id, echoes) in wanted {
-            let deployment = id.0.clone();
-            if let Err(message) = self.run(id, &echoes) {
-                let note = Note { deployment, message };
-                if !notes.contains(&note) {
-                    notes.push(note);
+            // What fails for one replica fails for the next, after as many attempts.
+            if self.pods.contains_key(&id) || !failed.contains_key(&id.0) {
+                let deployment = id.0.clone();
+                if let Err(message) = self.run(id, &echoes) {
+                    failed.insert(deployment, message);
                 }
             }
         }
+        notes.extend(failed.into_iter().map(|(deployment, message)| Note { deployment, message }));
         slices::add(snapshot, &self.pods);
         notes.sort();
         notes

@@ -1,6 +1,6 @@
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -228,6 +228,26 @@ fn an_address_whose_port_is_taken_is_skipped() {
     for endpoint in [first, second] {
         hello(endpoint, "hi\n");
     }
+}
+
+#[test]
+fn a_port_that_is_taken_on_every_address_is_said() {
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = everywhere.local_addr().unwrap().port();
+    let mut snapshot: Snapshot = [
+        deployment("a", 3, &json!([echo(port, &[])])),
+        service("a", "a", &json!([{"port": port}])),
+    ]
+    .into_iter()
+    .collect();
+    let mut demo = Demo::start().unwrap();
+    let notes = demo.apply(&mut snapshot);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].message.contains("taken"), "{}", notes[0]);
+    assert_eq!(endpoints(&snapshot, "a", ""), []);
+    drop(everywhere);
+    assert_eq!(demo.apply(&mut snapshot), []);
+    assert_eq!(endpoints(&snapshot, "a", "").len(), 3);
 }
 
 #[test]

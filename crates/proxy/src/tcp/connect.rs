@@ -103,7 +103,10 @@ impl Session {
             };
             connected |= self.upward.bytes > 0;
         }
-        up.watch(ctx, if connected { Interest::Read } else { Interest::ReadWrite })?;
+        let interest = if connected { Interest::Read } else { Interest::ReadWrite };
+        if up.watch(ctx, interest).is_err() {
+            return Ok(Step::End(CloseReason::OutOfResources));
+        }
         self.up = Some(up);
         if !connected {
             return Ok(Step::Wait);

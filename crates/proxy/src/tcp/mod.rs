@@ -97,7 +97,11 @@ impl Tcp {
         let Some(session) = self.sessions.get_mut(id) else { return };
         match step(session, ctx, &mut self.io) {
             Step::Wait => {}
-            Step::GoOn => self.unfinished.push(id),
+            Step::GoOn if session.unfinished => {}
+            Step::GoOn => {
+                session.unfinished = true;
+                self.unfinished.push(id);
+            }
             Step::Retry => {
                 self.timers.cancel(session.timer);
                 session.timer =
@@ -155,7 +159,10 @@ impl Tcp {
             }
         }
         for id in std::mem::take(&mut self.unfinished) {
-            self.step(ctx, id, Session::relay);
+            self.step(ctx, id, |session, ctx, io| {
+                session.unfinished = false;
+                session.relay(ctx, io)
+            });
         }
         if self.paused_until.is_some_and(|until| until <= ctx.now) {
             self.paused_until = None;

@@ -53,6 +53,8 @@ pub(super) struct Session {
     pub(super) upward: Flow,
     pub(super) downward: Flow,
     pub(super) timer: TimerId,
+    /// It is among those that go on in the next turn.
+    pub(super) unfinished: bool,
     pub(super) begun: Instant,
     connect_time: Option<Duration>,
     downstream: SocketAddr,
@@ -88,6 +90,7 @@ impl Session {
             upward: Flow::new(),
             downward: Flow::new(),
             timer,
+            unfinished: false,
             begun: ctx.now,
             connect_time: None,
             downstream,

@@ -5,6 +5,7 @@
 //! own that is connected to its endpoint. Datagrams are received in batches, and those of one
 //! session go on together.
 
+mod account;
 mod send;
 mod session;
 mod shares;
@@ -12,6 +13,7 @@ mod socket;
 #[expect(unsafe_code, reason = "no safe crate has recvmmsg, sendmmsg and these control messages")]
 mod sys;
 mod table;
+mod train;
 
 use std::{
     net::SocketAddr,
@@ -150,9 +152,9 @@ impl Udp {
         for _ in 0..BATCHES_PER_TURN {
             let Some(socket) = self.table.sockets.get(number) else { return };
             match self.inbox.receive(socket.fd.as_fd()) {
-                Ok(more) => {
+                Ok(()) => {
                     self.deliver(ctx, number);
-                    if !more {
+                    if !self.inbox.is_full() {
                         return;
                     }
                 }
@@ -196,9 +198,9 @@ impl Udp {
         for _ in 0..BATCHES_PER_TURN {
             let Some(session) = self.table.flows.get(id) else { return };
             match self.inbox.receive(session.fd.as_fd()) {
-                Ok(more) => {
+                Ok(()) => {
                     self.table.reply(ctx, id, &self.inbox);
-                    if !more && !until_error {
+                    if !self.inbox.is_full() && !until_error {
                         return;
                     }
                 }

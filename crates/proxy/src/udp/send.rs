@@ -5,12 +5,10 @@ use std::{io::IoSlice, os::fd::BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::sys::{self, BATCH, Destination, Inbox, Message, Train};
-
-/// The most bytes in a train: with its headers it must be a valid IP packet.
-const TRAIN_BYTES: u64 = 65_487;
-/// The most datagrams in a train (the kernel's `UDP_MAX_SEGMENTS`).
-const TRAIN_DATAGRAMS: u64 = 64;
+use super::{
+    sys::{self, BATCH, Destination, Inbox, Message},
+    train::{Train, Trains},
+};
 
 /// Which messages of an [`Inbox`] go the same way: one bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +37,7 @@ impl Run {
         Self(self.0 & !other.0)
     }
 
-    fn from(self, index: usize) -> Self {
+    fn starting_at(self, index: usize) -> Self {
         Self(self.0 & u32::MAX << index)
     }
 
@@ -66,6 +64,13 @@ pub(super) struct Outcome {
     pub(super) undeliverable: Run,
 }
 
+impl Outcome {
+    fn add(&mut self, train: &Train) {
+        self.datagrams += train.datagrams;
+        self.bytes += train.bytes as u64;
+    }
+}
+
 /// One direction of a session.
 #[derive(Debug)]
 pub(super) struct Path<'a> {
@@ -81,77 +86,64 @@ impl Path<'_> {
     /// Sends `run`.
     pub(super) fn send(mut self, inbox: &Inbox, run: Run) -> Outcome {
         let mut outcome = Outcome { datagrams: 0, bytes: 0, dropped: 0, undeliverable: Run::NONE };
-        let mut batch = Batch::new();
+        let mut trains = Trains::new();
         for index in run.indices() {
             let message = inbox.message(index);
-            let join = *self.trains;
-            let length = if join || message.segment == 0 { usize::MAX } else { message.segment };
-            let mut rest = message.bytes;
-            loop {
-                let (bytes, after) = rest.split_at(rest.len().min(length));
-                let segment = if join { message.segment } else { 0 };
-                if batch.is_full() {
-                    self.flush(&mut batch, run, &mut outcome);
+            if *self.trains {
+                trains.push(index, &message, true);
+                continue;
+            }
+            for message in message.split() {
+                if trains.is_full() {
+                    self.flush(&trains, run, &mut outcome);
+                    trains = Trains::new();
                 }
-                batch.push(index, Message { bytes, segment, ..message }, join);
-                rest = after;
-                if rest.is_empty() {
-                    break;
-                }
+                trains.push(index, &message, false);
             }
         }
-        self.flush(&mut batch, run, &mut outcome);
+        self.flush(&trains, run, &mut outcome);
         outcome
     }
 
-    fn flush(&mut self, batch: &mut Batch<'_>, run: Run, outcome: &mut Outcome) {
-        let mut done = 0;
-        while done < batch.trains && outcome.undeliverable.is_empty() {
-            let parts = &batch.parts[..batch.used];
-            let left = &batch.cuts[done..batch.trains];
-            match sys::send(self.socket, self.destination.as_ref(), parts, left) {
-                Ok(sent) => {
-                    for cargo in &batch.cargo[done..done + sent] {
-                        outcome.datagrams += cargo.datagrams;
-                        outcome.bytes += cargo.bytes;
-                    }
-                    done += sent.max(1);
+    fn flush(&mut self, trains: &Trains<'_>, run: Run, outcome: &mut Outcome) {
+        let mut left = trains.as_slice();
+        while let Some((first, rest)) = left.split_first()
+            && outcome.undeliverable.is_empty()
+        {
+            let sent = sys::send(self.socket, self.destination.as_ref(), trains.parts(), left);
+            match sent.map_err(|error| Failure::of(error, first)) {
+                Ok(count) => {
+                    let (sent, unsent) = left.split_at(count);
+                    sent.iter().for_each(|train| outcome.add(train));
+                    left = unsent;
+                    continue;
                 }
-                Err(error) => {
-                    let (cut, cargo) = (batch.cuts[done], batch.cargo[done]);
-                    match Failure::of(error, cut.segment.is_some()) {
-                        Failure::Interrupted => continue,
-                        Failure::Train => {
-                            *self.trains = false;
-                            self.send_one_by_one(parts, cut, outcome);
-                        }
-                        Failure::Full => {
-                            let left = &batch.cargo[done..batch.trains];
-                            outcome.dropped += left.iter().map(|c| c.datagrams).sum::<u64>();
-                            break;
-                        }
-                        Failure::Datagram => outcome.dropped += cargo.datagrams,
-                        Failure::Receiver => outcome.undeliverable = run.from(cargo.message),
-                    }
-                    done += 1;
+                Err(Failure::Interrupted) => continue,
+                Err(Failure::Full) => {
+                    outcome.dropped += left.iter().map(|train| train.datagrams).sum::<u64>();
+                    return;
                 }
+                Err(Failure::Train) => {
+                    *self.trains = false;
+                    self.send_one_by_one(trains.parts(), first, outcome);
+                }
+                Err(Failure::Datagram) => outcome.dropped += first.datagrams,
+                Err(Failure::Receiver) => outcome.undeliverable = run.starting_at(first.message),
             }
+            left = rest;
         }
-        *batch = Batch::new();
     }
 
     /// Sends a train's datagrams, each as a message.
-    fn send_one_by_one(&self, parts: &[IoSlice<'_>], cut: Train, outcome: &mut Outcome) {
-        let segment = usize::from(cut.segment.unwrap_or(u16::MAX));
-        let parts = &parts[cut.parts.0..cut.parts.1];
-        for datagram in parts.iter().flat_map(|part| part.chunks(segment)) {
-            let part = [IoSlice::new(datagram)];
-            let train = [Train { parts: (0, 1), segment: None }];
-            match sys::send(self.socket, self.destination.as_ref(), &part, &train) {
-                Ok(_) => {
-                    outcome.datagrams += 1;
-                    outcome.bytes += datagram.len() as u64;
-                }
+    fn send_one_by_one(&self, parts: &[IoSlice<'_>], train: &Train, outcome: &mut Outcome) {
+        let length = train.cut().map_or(usize::MAX, usize::from);
+        let parts = &parts[train.parts.0..train.parts.1];
+        for datagram in parts.iter().flat_map(|part| part.chunks(length)) {
+            let mut single = Trains::new();
+            single.push(train.message, &Message::single(datagram), false);
+            let destination = self.destination.as_ref();
+            match sys::send(self.socket, destination, single.parts(), single.as_slice()) {
+                Ok(_) => single.as_slice().iter().for_each(|train| outcome.add(train)),
                 Err(_) => outcome.dropped += 1,
             }
         }
@@ -172,11 +164,11 @@ enum Failure {
 }
 
 impl Failure {
-    fn of(error: Errno, is_train: bool) -> Self {
+    fn of(error: Errno, train: &Train) -> Self {
         match error {
             Errno::INTR => Self::Interrupted,
             Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => Self::Full,
-            Errno::INVAL | Errno::IO | Errno::MSGSIZE if is_train => Self::Train,
+            Errno::INVAL | Errno::IO | Errno::MSGSIZE if train.cut().is_some() => Self::Train,
             error if is_from_receiver(error) => Self::Receiver,
             _ => Self::Datagram,
         }
@@ -198,71 +190,100 @@ pub(super) fn is_from_receiver(error: Errno) -> bool {
     )
 }
 
-/// Trains that wait to be sent.
-struct Batch<'a> {
-    parts: [IoSlice<'a>; BATCH],
-    used: usize,
-    cuts: [Train; BATCH],
-    cargo: [Cargo; BATCH],
-    trains: usize,
-}
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
 
-/// What is in a train.
-#[derive(Clone, Copy)]
-struct Cargo {
-    /// The first message's index.
-    message: usize,
-    datagrams: u64,
-    bytes: u64,
-    /// The length of its datagrams, until one is shorter; then none may follow.
-    segment: usize,
-    open: bool,
-}
+    use super::*;
 
-impl<'a> Batch<'a> {
-    fn new() -> Self {
-        let cargo = Cargo { message: 0, datagrams: 0, bytes: 0, segment: 0, open: false };
-        Self {
-            parts: [IoSlice::new(&[]); BATCH],
-            used: 0,
-            cuts: [Train { parts: (0, 0), segment: None }; BATCH],
-            cargo: [cargo; BATCH],
-            trains: 0,
+    fn pair() -> (UdpSocket, UdpSocket) {
+        let (from, to) = (socket(), socket());
+        from.connect(to.local_addr().expect("bound")).expect("loopback");
+        (from, to)
+    }
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a valid timeout");
+        socket
+    }
+
+    fn receive(inbox: &mut Inbox, socket: &UdpSocket) {
+        // Waits, which the inbox doesn't.
+        socket.peek(&mut [0]).expect("a datagram in time");
+        inbox.receive(socket.as_fd()).expect("a datagram");
+    }
+
+    fn send(socket: &UdpSocket, trains: &mut bool, inbox: &Inbox) -> Outcome {
+        let path = Path { socket: socket.as_fd(), destination: None, trains };
+        path.send(inbox, Run::first(inbox.len()))
+    }
+
+    fn assert_received(socket: &UdpSocket, lengths: &[usize]) {
+        for &length in lengths {
+            let received = socket.recv(&mut [0; 2_048]).expect("a datagram in time");
+            assert_eq!(received, length);
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.used == BATCH
+    #[test]
+    fn datagrams_go_on_as_they_came_in_trains_and_without() {
+        const LENGTHS: [usize; 6] = [200, 200, 200, 50, 0, 70];
+        let (client, front) = pair();
+        let (back, endpoint) = pair();
+        for mut trains in [true, false] {
+            let mut inbox = Inbox::new();
+            for length in LENGTHS {
+                client.send(&[1; 200][..length]).expect("sent");
+            }
+            receive(&mut inbox, &front);
+            let outcome = send(&back, &mut trains, &inbox);
+            assert_eq!((outcome.datagrams, outcome.bytes, outcome.dropped), (6, 720, 0));
+            assert_received(&endpoint, &LENGTHS);
+        }
     }
 
-    /// Adds a message, to the last train if it may and fits.
-    fn push(&mut self, index: usize, message: Message<'a>, join: bool) {
-        let bytes = message.bytes.len();
-        let segment = if message.segment == 0 { bytes } else { message.segment };
-        let datagrams = message.datagrams();
-        let is_full = bytes > 0 && bytes.is_multiple_of(segment);
-        self.parts[self.used] = IoSlice::new(message.bytes);
-        self.used += 1;
-        let last = self.trains.wrapping_sub(1);
-        if let Some(train) = self.cargo.get_mut(last).filter(|_| join)
-            && train.open
-            && (segment == train.segment || (datagrams == 1 && (1..train.segment).contains(&bytes)))
-            && train.bytes + bytes as u64 <= TRAIN_BYTES
-            && train.datagrams + datagrams <= TRAIN_DATAGRAMS
-        {
-            train.datagrams += datagrams;
-            train.bytes += bytes as u64;
-            train.open = is_full && segment == train.segment;
-            self.cuts[last] = Train {
-                parts: (self.cuts[last].parts.0, self.used),
-                segment: u16::try_from(train.segment).ok(),
-            };
-            return;
+    #[test]
+    fn what_came_joined_goes_on_as_single_datagrams() {
+        let (client, front) = pair();
+        sys::receive_joined(front.as_fd()).expect("Linux has it since 5.0");
+        let (back, endpoint) = pair();
+        for mut trains in [true, false] {
+            let mut inbox = Inbox::new();
+            let payload = [1; 1_050];
+            let mut joined = Trains::new();
+            let message = Message { segment: 100, ..Message::single(&payload) };
+            joined.push(0, &message, true);
+            sys::send(client.as_fd(), None, joined.parts(), joined.as_slice()).expect("sent");
+            receive(&mut inbox, &front);
+            assert_eq!((inbox.len(), inbox.message(0).datagrams()), (1, 11));
+            let outcome = send(&back, &mut trains, &inbox);
+            assert_eq!((outcome.datagrams, outcome.bytes, outcome.dropped), (11, 1_050, 0));
+            assert_received(&endpoint, &[[100; 10].as_slice(), &[50]].concat());
         }
-        let cut = u16::try_from(segment).ok().filter(|_| datagrams > 1);
-        self.cuts[self.trains] = Train { parts: (self.used - 1, self.used), segment: cut };
-        self.cargo[self.trains] =
-            Cargo { message: index, datagrams, bytes: bytes as u64, segment, open: is_full };
-        self.trains += 1;
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_leaves_the_rest_undeliverable() {
+        let (client, front) = pair();
+        let (back, endpoint) = pair();
+        drop(endpoint);
+        let mut inbox = Inbox::new();
+        client.send(b"1").expect("sent");
+        receive(&mut inbox, &front);
+        let mut trains = true;
+        // The first one brings the ICMP message that the second one meets.
+        assert!(send(&back, &mut trains, &inbox).undeliverable.is_empty());
+        assert_eq!(send(&back, &mut trains, &inbox).undeliverable, Run::first(1));
+    }
+
+    #[test]
+    fn a_run_is_a_set_in_order() {
+        let run = Run::first(5).filter(|index| index != 2);
+        assert_eq!(run.indices().collect::<Vec<_>>(), [0, 1, 3, 4]);
+        assert_eq!(run.starting_at(3).indices().collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(Run::first(5).without(run).indices().collect::<Vec<_>>(), [2]);
+        assert!(Run::first(0).is_empty());
+        assert_eq!(Run::first(BATCH).indices().count(), BATCH);
     }
 }

@@ -11,6 +11,8 @@ use std::{
 
 use rustix::io::Errno;
 
+use super::{send::Run, train::Train};
+
 /// How many messages one call receives or sends.
 pub(super) const BATCH: usize = 32;
 
@@ -67,7 +69,19 @@ pub(super) struct Message<'a> {
     pub(super) local: Option<IpAddr>,
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    /// One datagram.
+    pub(super) fn single(bytes: &'a [u8]) -> Self {
+        Self { bytes, segment: 0, peer: None, local: None }
+    }
+
+    /// Its datagrams, each as a message.
+    pub(super) fn split(&self) -> impl Iterator<Item = Self> {
+        let length = if self.segment == 0 { usize::MAX } else { self.segment };
+        let empty = self.bytes.is_empty().then(|| Self::single(&[]));
+        self.bytes.chunks(length).map(Self::single).chain(empty)
+    }
+
     /// How many datagrams it is. An empty one is one, too.
     pub(super) fn datagrams(&self) -> u64 {
         if self.segment == 0 { 1 } else { self.bytes.len().div_ceil(self.segment).max(1) as u64 }
@@ -89,6 +103,11 @@ impl Inbox {
         self.messages.len()
     }
 
+    /// Whether there may be more to receive.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() == BATCH
+    }
+
     /// One of them.
     pub(super) fn message(&self, index: usize) -> Message<'_> {
         let received = &self.messages[index];
@@ -101,12 +120,17 @@ impl Inbox {
         }
     }
 
-    /// Receives up to [`BATCH`] messages without waiting, and says whether there may be more.
+    /// How many datagrams a run of messages is.
+    pub(super) fn datagrams(&self, run: Run) -> u64 {
+        run.indices().map(|index| self.message(index).datagrams()).sum()
+    }
+
+    /// Receives up to [`BATCH`] messages without waiting.
     ///
     /// # Errors
     /// Those of recvmmsg(2). Whatever an ICMP message told a connected socket comes as one, too;
     /// then there are no messages.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         self.messages.clear();
         let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
         let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
@@ -137,7 +161,7 @@ impl Inbox {
             // SAFETY: the kernel has filled in this header, its name and its control messages.
             unsafe { received(header) }
         }));
-        Ok(count == BATCH)
+        Ok(())
     }
 }
 
@@ -216,15 +240,6 @@ pub(super) struct Destination {
     pub(super) from: Option<IpAddr>,
 }
 
-/// Datagrams that go out in one message.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Train {
-    /// Which of the parts it is made of: the first one, and the one after the last.
-    pub(super) parts: (usize, usize),
-    /// The length to cut the parts at, laid end to end (`UDP_SEGMENT`); `None` for one datagram.
-    pub(super) segment: Option<u16>,
-}
-
 /// Sends up to [`BATCH`] trains without waiting: to `destination`, or to the peer of a connected
 /// socket. Returns how many were sent.
 ///
@@ -249,7 +264,7 @@ pub(super) fn send(
         let parts = (parts.as_ptr().cast_mut().cast(), parts.len());
         let control = &mut control.write(Control([0; CONTROL])).0;
         let mut header = header(name, parts, (control.as_mut_ptr().cast(), CONTROL));
-        write_control(&mut header.msg_hdr, from, train.segment);
+        write_control(&mut header.msg_hdr, from, train.cut());
         slot.write(header);
     }
     // SAFETY: the first `trains.len()` headers are initialised, and their names, parts (an `IoSlice`

@@ -7,6 +7,7 @@ use l4way_proxy_core::{FlowId, FlowKey, FlowTable};
 use rustix::io::Errno;
 
 use super::{
+    account::Account,
     send::{Run, is_from_receiver},
     session::{Session, connect},
     shares::Shares,
@@ -80,7 +81,7 @@ impl Table {
     /// Whether a session's endpoint is still there, and its route still leads to its backend.
     fn may_go_on(&mut self, id: FlowId, key: &FlowKey) -> bool {
         let Some(session) = self.flows.get_mut(id) else { return false };
-        if session.upstream.is_gone() {
+        if session.account.is_endpoint_gone() {
             return false;
         }
         if session.epoch == self.shares.epoch() {
@@ -89,7 +90,8 @@ impl Table {
         session.epoch = self.shares.epoch();
         // A socket that drains has no route any more; its sessions keep their endpoints.
         self.sockets.get(key.socket).is_some_and(|socket| {
-            socket.drain.is_some() || self.shares.lead_to(socket.listener, session.backend)
+            socket.drain.is_some()
+                || self.shares.lead_to(socket.listener, session.account.backend())
         })
     }
 
@@ -108,8 +110,7 @@ impl Table {
         match self.shares.choose(ctx, &key, socket.listener)? {
             Ok((forward, upstream)) => self.open(ctx, key, forward, upstream),
             Err(refusal) => {
-                let datagrams = run.indices().map(|index| inbox.message(index).datagrams());
-                refusal.row.refuse(refusal.reason, datagrams.sum());
+                refusal.row.refuse(refusal.reason, inbox.datagrams(run));
                 None
             }
         }
@@ -127,42 +128,35 @@ impl Table {
         if self.flows.is_full() || !ctx.descriptors.allow(1) {
             self.evict(ctx);
         }
-        let row = forward.row.clone();
-        row.opened.add(1);
-        let connected = self.connect(ctx, &upstream.address);
-        let begun = connected.and_then(|fd| {
-            let session = Session::new(fd, forward, upstream, self.shares.epoch(), ctx.now);
-            self.insert(ctx, key, session)
-        });
-        match begun {
-            Ok(id) => Some(id),
-            Err(reason) => {
-                row.end(reason);
-                None
+        let account = Account::open(ctx, forward, upstream);
+        let bind = self.sockets.get(key.socket)?.bind;
+        let opened = self.connect(ctx, account.endpoint());
+        let (account, reason) = match opened {
+            Ok(fd) => {
+                let session = Session::new(fd, account, self.shares.epoch());
+                match self.flows.insert(key, session, ctx.now) {
+                    Ok(id) => return self.watch(ctx, id, key.socket),
+                    Err(session) => (session.account, CloseReason::OutOfResources),
+                }
             }
-        }
+            Err(reason) => (account, reason),
+        };
+        account.end(ctx, &key, bind, reason);
+        None
     }
 
-    fn insert(
-        &mut self,
-        ctx: &mut Context,
-        key: FlowKey,
-        session: Session,
-    ) -> Result<FlowId, CloseReason> {
-        let inserted = self.flows.insert(key, session, ctx.now);
-        let id = inserted.map_err(|_| CloseReason::OutOfResources)?;
-        if let Some(session) = self.flows.get(id) {
-            let token = Token::UdpSession(id.to_bits());
-            if ctx.poll.add(&session.fd, token, Interest::Read).is_err() {
-                self.flows.remove(id);
-                return Err(CloseReason::OutOfResources);
-            }
-        }
+    /// Receives from a new session's endpoint from now on.
+    fn watch(&mut self, ctx: &mut Context, id: FlowId, socket: u32) -> Option<FlowId> {
         ctx.descriptors.take(1);
-        if let Some(socket) = self.sockets.get_mut(key.socket) {
+        if let Some(socket) = self.sockets.get_mut(socket) {
             socket.sessions += 1;
         }
-        Ok(id)
+        let session = self.flows.get(id)?;
+        if ctx.poll.add(&session.fd, Token::UdpSession(id.to_bits()), Interest::Read).is_err() {
+            self.end(ctx, id, CloseReason::OutOfResources);
+            return None;
+        }
+        Some(id)
     }
 
     /// A socket to an endpoint.
@@ -209,9 +203,10 @@ impl Table {
     /// Ends a session.
     pub(super) fn end(&mut self, ctx: &mut Context, id: FlowId, reason: CloseReason) {
         let Some((key, session)) = self.flows.remove(id) else { return };
+        ctx.descriptors.give_back(1);
         if let Some(socket) = self.sockets.get_mut(key.socket) {
             socket.sessions -= 1;
-            session.end(ctx, &key, socket.bind, reason);
+            session.account.end(ctx, &key, socket.bind, reason);
         }
     }
 

@@ -52,7 +52,8 @@ fn name(kind: &Kind, metadata: &Map<String, Value>, path: &Path) -> Option<Probl
                 "Namespace" => (is_label(name), LABEL_RULE),
                 "Service" => (
                     is_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()),
-                    "a DNS label that starts with a letter (lower-case letters, digits and `-`, at most 63)",
+                    "a DNS label that starts with a letter (lower-case letters, digits and `-`, at \
+                     most 63)",
                 ),
                 _ => (is_subdomain(name), SUBDOMAIN_RULE),
             };

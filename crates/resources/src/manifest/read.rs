@@ -257,7 +257,8 @@ fn validate(about: &mut About<'_>, kind: &Kind, schemas: Schemas, value: &mut Va
 
 fn experimental_only(mut problem: Problem) -> Problem {
     problem.message = format!(
-        "only the experimental channel of the Gateway API allows this; the standard channel says: {}",
+        "only the experimental channel of the Gateway API allows this; the standard channel \
+         says: {}",
         problem.message
     );
     problem.help = None;

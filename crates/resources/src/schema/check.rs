@@ -248,7 +248,8 @@ impl Check {
         let misspelt = |field: &String| {
             !schema.properties.contains_key(field) && suggestion(schema, field) == Some(name)
         };
-        if !fields.keys().any(misspelt) {
+        let closed = !self.alternative && !schema.is_open();
+        if !closed || !fields.keys().any(misspelt) {
             self.report(&path.field(name), "is required, and missing");
         }
     }
@@ -446,7 +447,12 @@ mod tests {
             "required": ["sectionName"],
             "properties": {"sectionName": {"type": "string"}},
         });
-        assert_eq!(checked(schema, json!({"sectioName": "a"})).1, ["sectioName: unknown field"]);
+        let given = json!({"sectioName": "a"});
+        assert_eq!(checked(schema.clone(), given.clone()).1, ["sectioName: unknown field"]);
+        // Where unknown fields aren't reported, the missing one is.
+        let mut open = schema;
+        open["x-kubernetes-preserve-unknown-fields"] = json!(true);
+        assert_eq!(checked(open, given).1, ["sectionName: is required, and missing"]);
     }
 
     #[test]

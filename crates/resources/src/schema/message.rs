@@ -21,23 +21,32 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
+/// What would be right, where the type isn't.
 pub(super) fn type_help(expected: Option<Type>, value: &Value, secret: bool) -> Option<String> {
     match (expected?, value) {
         (Type::Integer | Type::Number | Type::Boolean, Value::String(text))
             if text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok() =>
         {
-            Some(if secret { "remove the quotes".to_owned() } else { format!("write {text}, without quotes") })
+            Some(if secret {
+                "remove the quotes".to_owned()
+            } else {
+                format!("write {text}, without quotes")
+            })
         }
         (Type::String, Value::Bool(_) | Value::Number(_)) => Some(
-            "put it in quotes: YAML takes digits for a number, and yes, no, on and off for a boolean"
+            "put it in quotes: YAML takes digits for a number, and yes, no, on and off for a \
+             boolean"
                 .to_owned(),
         ),
         (Type::Array, _) => Some("start each item with `- `".to_owned()),
-        (Type::Object, Value::Array(items)) if !items.is_empty() => Some("remove the `- `".to_owned()),
+        (Type::Object, Value::Array(items)) if !items.is_empty() => {
+            Some("remove the `- `".to_owned())
+        }
         _ => None,
     }
 }
 
+/// The numbers that a range allows.
 pub(super) fn range<T: fmt::Display + PartialEq>(minimum: Option<T>, maximum: Option<T>) -> String {
     match (minimum, maximum) {
         (Some(minimum), Some(maximum)) if minimum == maximum => format!("exactly {minimum}"),

@@ -117,9 +117,9 @@ impl Holders {
         };
         let holder = holders.get_key_value(&address).or(holders.get_key_value(&unspecified));
         let holder = holder.or_else(|| {
-            holders.iter().find(|(held, _)| {
-                address.is_unspecified() && held.is_ipv4() == address.is_ipv4()
-            })
+            holders
+                .iter()
+                .find(|(held, _)| address.is_unspecified() && held.is_ipv4() == address.is_ipv4())
         });
         holder.map(|(address, id)| (*address, id))
     }
@@ -154,8 +154,8 @@ fn claim(listener: &mut ListenerNode, addresses: &[IpAddr], holders: &mut Holder
     });
     if let Some((bind, holder)) = taken {
         let message = format!(
-            "{bind}/{transport} is taken by listener {holder} of the older Gateway {}; change the \
-             port, or give one of the Gateways another address",
+            "{bind}/{transport} is taken by listener {holder} of Gateway {}, which has precedence; \
+             change the port, or give one of the Gateways another address",
             holder.gateway
         );
         let outcomes = conditions::listener::port_unavailable(message);

@@ -5,7 +5,7 @@ use std::{
 
 use l4way_model::{BackendId, Transport};
 use l4way_resources::{
-    GATEWAY_GROUP, L4WAY_GROUP, Snapshot,
+    GATEWAY_GROUP, L4WAY_GROUP, Snapshot, Store,
     api::{
         BackendEndpoint, BackendRef, BackendTlsPolicy, ObjectKey, RouteKind, Service, ServicePort,
     },
@@ -14,6 +14,7 @@ use l4way_resources::{
 use super::{
     CrossReference, Grants,
     endpoint::{self, EndpointSource, Slices},
+    transport_name,
 };
 use crate::{Settings, conditions::route as conditions, finding::Outcome, suggest};
 
@@ -37,11 +38,7 @@ pub(crate) struct Backends<'a> {
 }
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(
-        snapshot: &'a Snapshot,
-        grants: &'a Grants<'a>,
-        settings: &Settings,
-    ) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, settings: &Settings) -> Self {
         let mut tls_policies: HashMap<_, Vec<_>> = HashMap::new();
         for policy in snapshot.backend_tls_policies.values() {
             for target in &policy.spec.target_refs {
@@ -125,7 +122,7 @@ impl<'a> Backends<'a> {
         port: Option<u16>,
     ) -> Result<BackendId, Outcome> {
         let service = self.snapshot.services.get(key).ok_or_else(|| {
-            let names = names_in(&key.namespace, self.snapshot.services.keys());
+            let names = names_beside(key, &self.snapshot.services);
             conditions::backend_not_found(format!(
                 "Service {key} doesn't exist{}",
                 suggest::did_you_mean(&key.name, names)
@@ -195,7 +192,7 @@ impl<'a> Backends<'a> {
 
     fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
         let backend = self.snapshot.backends.get(key).ok_or_else(|| {
-            let names = names_in(&key.namespace, self.snapshot.backends.keys());
+            let names = names_beside(key, &self.snapshot.backends);
             conditions::backend_not_found(format!(
                 "Backend {key} doesn't exist{}",
                 suggest::did_you_mean(&key.name, names)
@@ -244,12 +241,14 @@ impl<'a> Backends<'a> {
     }
 }
 
-/// The names of the objects in a namespace.
-fn names_in<'k>(
-    namespace: &'k str,
-    keys: impl Iterator<Item = &'k ObjectKey>,
-) -> impl Iterator<Item = &'k str> {
-    keys.filter(move |key| &*key.namespace == namespace).map(|key| &*key.name)
+/// The names of the objects in the namespace of `key`.
+fn names_beside<'k, T>(key: &'k ObjectKey, store: &'k Store<T>) -> impl Iterator<Item = &'k str> {
+    let first = ObjectKey::new(key.namespace.clone(), "");
+    store
+        .range(first..)
+        .map(|(key, _)| key)
+        .take_while(|other| other.namespace == key.namespace)
+        .map(|key| &*key.name)
 }
 
 /// Sent in the clear, the traffic would lack what the policy promises, so nothing is sent.
@@ -275,7 +274,7 @@ fn service_port(
             ports(service)
         )));
     }
-    numbered.find(|port| *port.protocol == *transport.to_string()).ok_or_else(|| {
+    numbered.find(|port| &*port.protocol == transport_name(transport)).ok_or_else(|| {
         conditions::unsupported_protocol(format!(
             "port {number} of Service {} doesn't speak {transport}; it has {}",
             service.metadata.key(),

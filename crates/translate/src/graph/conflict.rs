@@ -81,9 +81,9 @@ fn refuse_taken(listeners: &mut [ListenerNode], taken: &HashMap<Port, Vec<Claim>
     for listener in listeners {
         let Some((port, claim)) = Claim::of(listener) else { continue };
         let conflicts = taken.get(&port).into_iter().flatten();
-        let worst = conflicts.filter_map(|other| Some((claim.conflict(other)?, other))).min_by_key(
-            |(conflict, _)| *conflict,
-        );
+        let worst = conflicts
+            .filter_map(|other| Some((claim.conflict(other)?, other)))
+            .min_by_key(|(conflict, _)| *conflict);
         if let Some((conflict, other)) = worst {
             refuse_one(listener, conflict, &[other]);
         }

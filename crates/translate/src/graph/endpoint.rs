@@ -14,6 +14,8 @@ use l4way_resources::{
 };
 use serde::Serialize;
 
+use super::transport_name;
+
 /// Where to find endpoints of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,7 +102,7 @@ fn slice_ports<'a>(
     port: &'a ServicePort,
     transport: Transport,
 ) -> impl Iterator<Item = u16> + 'a {
-    let wanted = transport.to_string();
+    let wanted = transport_name(transport);
     slice
         .ports
         .iter()

@@ -6,11 +6,7 @@ use l4way_resources::{
     api::{Gateway, ObjectKey, TlsPeerConfig},
 };
 
-use super::{
-    Certificates, ClassNode, ListenerNode, Protocol, Referrer,
-    certificate::Defect,
-    tls,
-};
+use super::{Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, tls};
 use crate::{
     conditions::{self, ACCEPTED},
     finding::{Findings, Severity},

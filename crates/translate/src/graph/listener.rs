@@ -9,7 +9,7 @@ use l4way_resources::{
 use super::{Protocol, RouteKey, namespace};
 use crate::{
     conditions::{self, PROGRAMMED},
-    finding::{Findings, Severity},
+    finding::Findings,
     suggest,
 };
 
@@ -147,9 +147,6 @@ impl ListenerNode {
                 self.findings.error(self.pointer("protocol"), outcomes);
             }
             _ => {}
-        }
-        if protocol.carried_on().is_none() {
-            self.findings.note(Severity::Warning, self.pointer("protocol"), not_carried(protocol));
         }
     }
 }

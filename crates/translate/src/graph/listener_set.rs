@@ -1,7 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_model::ListenerId;
 use l4way_resources::{
@@ -9,7 +6,9 @@ use l4way_resources::{
     api::{FromNamespaces, ListenerSet, ListenerSetParentRef, ObjectKey},
 };
 
-use super::{Certificates, GatewayNode, ListenerNode, Namespaces, Protocol, Referrer, gateway, tls};
+use super::{
+    Certificates, GatewayNode, ListenerNode, Namespaces, Protocol, Referrer, gateway, tls,
+};
 use crate::{
     conditions::{self, ACCEPTED},
     finding::Findings,

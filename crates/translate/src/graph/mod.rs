@@ -42,7 +42,7 @@ pub(crate) use listener::{ListenerNode, not_carried};
 pub(crate) use listener_set::ListenerSetNode;
 pub(crate) use namespace::Namespaces;
 pub(crate) use parent::Parent;
-pub(crate) use protocol::Protocol;
+pub(crate) use protocol::{Protocol, transport_name};
 pub(crate) use route::{RouteKey, RouteNode};
 pub(crate) use stray::Stray;
 

@@ -48,10 +48,9 @@ impl<'a> Namespaces<'a> {
 
     /// The labels of a namespace. One that no manifest describes has just its name's.
     fn labels(&self, namespace: &str) -> Cow<'_, Labels> {
-        self.0.get(namespace).map_or_else(
-            || Cow::Owned(name_label(namespace).into_iter().collect()),
-            Cow::Borrowed,
-        )
+        self.0
+            .get(namespace)
+            .map_or_else(|| Cow::Owned(name_label(namespace).into_iter().collect()), Cow::Borrowed)
     }
 }
 

@@ -8,7 +8,11 @@ use l4way_resources::{
 };
 
 use super::{GatewayNode, ListenerNode, ListenerSetNode, Namespaces, RouteNode, hostname};
-use crate::{conditions::route as conditions, finding::{Findings, Outcome}, suggest};
+use crate::{
+    conditions::route as conditions,
+    finding::{Findings, Outcome},
+    suggest,
+};
 
 /// The object that a parentRef leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,20 +182,16 @@ fn names(reference: &ParentRef, listener: &ListenerNode) -> bool {
         && reference.port.is_none_or(|port| port == listener.port)
 }
 
-fn no_such_listener(
-    reference: &ParentRef,
-    listeners: &[ListenerNode],
-) -> (&'static str, Outcome) {
+fn no_such_listener(reference: &ParentRef, listeners: &[ListenerNode]) -> (&'static str, Outcome) {
     let names = || listeners.iter().map(|listener| &*listener.id.name);
     let parent = format!("{} {}", reference.kind, reference.name);
     let section = reference.section_name.as_deref();
     let port_of_section =
         listeners.iter().find(|l| Some(&*l.id.name) == section).map(|listener| listener.port);
     let (field, message) = match (section, reference.port, port_of_section) {
-        (Some(section), Some(port), Some(actual)) => (
-            "port",
-            format!("listener {section:?} of {parent} is on port {actual}, not on {port}"),
-        ),
+        (Some(section), Some(port), Some(actual)) => {
+            ("port", format!("listener {section:?} of {parent} is on port {actual}, not on {port}"))
+        }
         (Some(section), _, _) => (
             "sectionName",
             format!(

@@ -34,11 +34,15 @@ pub(crate) fn settle(
         }
     }
     let superseded = find_superseded(routes, &mut listeners);
-    for (key, parent, message) in superseded {
-        let Some(route) = routes.get_mut(&key) else { continue };
+    for Superseded { route, parent, entirely, message } in superseded {
+        let Some(route) = routes.get_mut(&route) else { continue };
         let parent = &mut route.parents[parent];
         let outcome = conditions::route::superseded(message);
-        parent.findings.warning(parent.pointer("name"), outcome);
+        if entirely {
+            parent.findings.error(parent.pointer("name"), [outcome]);
+        } else {
+            parent.findings.warning(parent.pointer("name"), outcome);
+        }
     }
 }
 
@@ -52,24 +56,45 @@ pub(crate) fn is_exclusive(protocol: Option<Protocol>) -> bool {
     matches!(protocol, Some(Protocol::Tcp | Protocol::Udp))
 }
 
-/// For each parent by which a route is kept from a listener: the route, the parent's place in it,
-/// and what to say.
+/// A route that is kept from listeners of one of its parents.
+struct Superseded {
+    route: RouteKey,
+    /// The parent's place in the route.
+    parent: usize,
+    /// Whether the route has no other listener, of any parent.
+    entirely: bool,
+    message: String,
+}
+
 fn find_superseded(
     routes: &BTreeMap<RouteKey, RouteNode>,
     listeners: &mut Listeners<'_>,
-) -> Vec<(RouteKey, usize, String)> {
+) -> Vec<Superseded> {
     let mut superseded = Vec::new();
     for (key, route) in routes {
+        let of_route = superseded.len();
+        let mut lost_listeners = 0;
         for (place, parent) in route.parents.iter().enumerate() {
             let lost = parent.listeners.iter().filter_map(|index| {
                 let listener = listeners.get_mut(&parent.parent, *index)?;
                 let winner = listener.routes.first().filter(|winner| *winner != key)?;
-                is_exclusive(listener.protocol).then(|| describe(route, routes.get(winner)?, listener))?
+                is_exclusive(listener.protocol)
+                    .then(|| describe(route, routes.get(winner)?, listener))?
             });
             let lost: Vec<_> = lost.collect();
+            lost_listeners += lost.len();
             if !lost.is_empty() {
-                superseded.push((key.clone(), place, lost.join("; ")));
+                superseded.push(Superseded {
+                    route: key.clone(),
+                    parent: place,
+                    entirely: false,
+                    message: lost.join("; "),
+                });
             }
+        }
+        let attached: usize = route.parents.iter().map(|parent| parent.listeners.len()).sum();
+        if lost_listeners == attached {
+            superseded[of_route..].iter_mut().for_each(|superseded| superseded.entirely = true);
         }
     }
     superseded

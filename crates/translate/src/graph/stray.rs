@@ -8,7 +8,10 @@ use l4way_resources::{
     api::{ObjectKey, ObjectRef, Route, RouteKind},
 };
 
-use super::{ClassNode, GatewayNode, ListenerSetNode, listener_set, parent::{self, Parent}};
+use super::{
+    ClassNode, GatewayNode, ListenerSetNode, listener_set,
+    parent::{self, Parent},
+};
 use crate::{
     finding::{Note, Severity},
     suggest,
@@ -119,7 +122,10 @@ fn stray_listener_sets<'a>(
             Some(gateway) => stray_parent_gateway(snapshot, &gateway),
             None => (
                 Severity::Warning,
-                format!("{} is no parent for a ListenerSet; use a Gateway", set.spec.parent_ref.kind),
+                format!(
+                    "{} is no parent for a ListenerSet; use a Gateway",
+                    set.spec.parent_ref.kind
+                ),
             ),
         };
         Stray::new("ListenerSet", key.clone(), severity, "/spec/parentRef/name", message)
@@ -143,10 +149,7 @@ fn stray_parent_set(snapshot: &Snapshot, set: &ObjectKey) -> (Severity, String) 
 }
 
 /// Where there is one of this name, or what name may be meant.
-fn elsewhere<'a>(
-    wanted: &ObjectKey,
-    keys: impl Iterator<Item = &'a ObjectKey> + Clone,
-) -> String {
+fn elsewhere<'a>(wanted: &ObjectKey, keys: impl Iterator<Item = &'a ObjectKey> + Clone) -> String {
     let same_name = keys.clone().find(|key| key.name == wanted.name);
     same_name.map_or_else(
         || {

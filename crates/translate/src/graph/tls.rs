@@ -38,14 +38,19 @@ pub(crate) fn check_certificates(
 }
 
 /// Checks the authorities that the certificates of a listener's clients are checked against. It
-/// is valid if it has one. The settings are the Gateway's, so their defects are told there.
+/// is valid if it has one. The settings are the Gateway's; a ListenerSet can't say where in it.
 pub(crate) fn check_validation(
     node: &mut ListenerNode,
-    pointer: &str,
+    settings: &str,
     validation: &TlsValidation,
     referrer: Referrer<'_>,
     certificates: &Certificates<'_>,
 ) {
+    let pointer = |field: String| match node.id.listener_set {
+        Some(_) => node.pointer("protocol"),
+        None => format!("{settings}/{field}"),
+    };
+    let mut outcomes = Vec::new();
     let mut usable = 0;
     for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
         let outcome = match certificates.authorities(referrer, reference) {
@@ -61,13 +66,17 @@ pub(crate) fn check_validation(
                 conditions::listener::invalid_ca_certificate_ref(message)
             }
         };
-        node.findings.error(format!("{pointer}/caCertificateRefs/{index}"), [outcome]);
+        outcomes.push((pointer(format!("caCertificateRefs/{index}")), outcome));
     }
-    if usable == 0 {
+    let none_usable = (usable == 0).then(|| pointer("caCertificateRefs".into()));
+    for (pointer, outcome) in outcomes {
+        node.findings.error(pointer, [outcome]);
+    }
+    if let Some(pointer) = none_usable {
         let outcomes = conditions::listener::no_valid_ca_certificate(
             "There is no certificate to check those of clients against.",
         );
-        node.findings.error(format!("{pointer}/caCertificateRefs"), outcomes);
+        node.findings.error(pointer, outcomes);
     }
 }
 

@@ -9,9 +9,7 @@ use super::{
 };
 use crate::{
     Graph,
-    conditions::{
-        ACCEPTED, INSECURE_FRONTEND_VALIDATION_MODE, PROGRAMMED, RESOLVED_REFS, gateway,
-    },
+    conditions::{ACCEPTED, INSECURE_FRONTEND_VALIDATION_MODE, PROGRAMMED, RESOLVED_REFS, gateway},
     finding::Outcome,
     graph::GatewayNode,
 };
@@ -19,17 +17,18 @@ use crate::{
 /// The status of a Gateway.
 pub(super) fn status(graph: &Graph, node: &GatewayNode, report: &ApplyReport) -> GatewayStatus {
     let generation = node.object.metadata.generation;
-    let own = Summary::of(node, &node.listeners, report);
-    let all = Summary::of(node, graph.listeners_of(node), report);
+    let own = Summary::of_one(node, &node.listeners, report);
+    let all = Summary::of_all(graph, node, report);
 
     let (accepted, invalid) = accepted(node, &own, &all);
     let mut outcomes = vec![accepted, invalid.unwrap_or_else(|| programmed(node, &all))];
     outcomes.push(resolved_refs(node));
     outcomes.extend(node.findings.outcome(INSECURE_FRONTEND_VALIDATION_MODE).cloned());
 
-    let listeners = node.listeners.iter().map(|listener| {
-        listener::status(listener, State::of(node, listener, report), generation)
-    });
+    let listeners = node
+        .listeners
+        .iter()
+        .map(|listener| listener::status(listener, State::of(node, listener, report), generation));
     let attached = node.listener_sets.iter().filter(|key| {
         let set = graph.listener_sets.get(key);
         set.is_some_and(|set| listener_set::is_accepted(node, set, report))

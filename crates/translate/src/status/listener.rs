@@ -1,11 +1,8 @@
 use l4way_model::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
-use l4way_resources::{
-    GATEWAY_GROUP,
-    api::RouteGroupKind,
-    status::ListenerStatus,
-};
+use l4way_resources::{GATEWAY_GROUP, api::RouteGroupKind, status::ListenerStatus};
 
 use crate::{
+    Graph,
     conditions::{
         ACCEPTED, CONFLICTED, OVERLAPPING_TLS_CONFIG, PROGRAMMED, RESOLVED_REFS, listener,
     },
@@ -103,10 +100,10 @@ pub(super) fn status(node: &ListenerNode, state: State<'_>, generation: i64) -> 
         found(RESOLVED_REFS).unwrap_or_else(listener::resolved_refs),
     ];
     outcomes.extend(found(OVERLAPPING_TLS_CONFIG));
-    let kinds = node.kinds.iter().map(|kind| RouteGroupKind {
-        group: GATEWAY_GROUP.into(),
-        kind: kind.as_str().into(),
-    });
+    let kinds = node
+        .kinds
+        .iter()
+        .map(|kind| RouteGroupKind { group: GATEWAY_GROUP.into(), kind: kind.as_str().into() });
     ListenerStatus {
         name: node.id.name.clone(),
         supported_kinds: kinds.collect(),
@@ -119,18 +116,33 @@ pub(super) fn status(node: &ListenerNode, state: State<'_>, generation: i64) -> 
 #[derive(Debug)]
 pub(super) struct Summary<'a> {
     /// Each listener's name and state.
-    listeners: Vec<(&'a str, State<'a>)>,
+    listeners: Vec<(String, State<'a>)>,
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn of(
+    /// Of the listeners of one object, known by their names.
+    pub(super) fn of_one(
         gateway: &GatewayNode,
-        listeners: impl IntoIterator<Item = &'a ListenerNode>,
+        listeners: &[ListenerNode],
         report: &'a ApplyReport,
     ) -> Self {
         let listeners = listeners
-            .into_iter()
-            .map(|listener| (&*listener.id.name, State::of(gateway, listener, report)));
+            .iter()
+            .map(|listener| (listener.id.name.to_string(), State::of(gateway, listener, report)));
+        Self { listeners: listeners.collect() }
+    }
+
+    /// Of all the listeners that a Gateway would run, where those of ListenerSets are known as
+    /// `namespace/set/name`.
+    pub(super) fn of_all(graph: &Graph, gateway: &GatewayNode, report: &'a ApplyReport) -> Self {
+        let listeners = graph.listeners_of(gateway).map(|listener| {
+            let id = &listener.id;
+            let name = match id.listener_set {
+                Some(_) => id.to_string(),
+                None => id.name.to_string(),
+            };
+            (name, State::of(gateway, listener, report))
+        });
         Self { listeners: listeners.collect() }
     }
 
@@ -180,6 +192,6 @@ impl<'a> Summary<'a> {
     }
 }
 
-fn names(listeners: Vec<&(&str, State<'_>)>) -> String {
-    listeners.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+fn names(listeners: Vec<&(String, State<'_>)>) -> String {
+    listeners.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }

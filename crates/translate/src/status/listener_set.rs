@@ -47,7 +47,7 @@ fn outcomes(gateway: &GatewayNode, set: &ListenerSetNode, report: &ApplyReport) 
         let message = format!("Gateway {} is not accepted.", set.gateway);
         return listener_set::parent_not_accepted(message);
     }
-    let summary = Summary::of(gateway, &set.listeners, report);
+    let summary = Summary::of_one(gateway, &set.listeners, report);
     let accepted = match summary.not_valid() {
         Some(message) if summary.has_valid() => listener_set::some_listeners_not_valid(message),
         Some(message) => return listener_set::no_listener_valid(message),

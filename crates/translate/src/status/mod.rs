@@ -39,11 +39,7 @@ pub fn status(graph: &Graph, report: &ApplyReport) -> Vec<StatusUpdate> {
     classes.chain(gateways).chain(listener_sets).chain(routes).collect()
 }
 
-fn update(
-    kind: &str,
-    metadata: &l4way_resources::api::ObjectMeta,
-    status: Status,
-) -> StatusUpdate {
+fn update(kind: &str, metadata: &l4way_resources::api::ObjectMeta, status: Status) -> StatusUpdate {
     StatusUpdate { object: ObjectRef::new(kind, metadata.key()), status }
 }
 

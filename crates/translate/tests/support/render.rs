@@ -11,7 +11,11 @@ use l4way_resources::{
 use l4way_translate::{Compiled, Problem, Severity};
 
 /// Everything that comes of a scenario, as the part of its file after `expect:`.
-pub(crate) fn expectation(compiled: &Compiled, status: &[StatusUpdate], problems: &[Problem]) -> String {
+pub(crate) fn expectation(
+    compiled: &Compiled,
+    status: &[StatusUpdate],
+    problems: &[Problem],
+) -> String {
     let mut text = String::new();
     write_all(&mut text, compiled, status, problems).expect("a string takes all that is written");
     text

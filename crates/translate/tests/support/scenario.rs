@@ -1,8 +1,6 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
-use l4way_model::{
-    ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport,
-};
+use l4way_model::{ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport};
 use l4way_resources::{AnyObject, ReadOptions, Renderer, Snapshot, SourceText, read};
 use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
 use serde::Deserialize;

@@ -1,0 +1,116 @@
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use l4way_model::{EndpointAddress, Transport};
+use l4way_proxy_core::FlowKey;
+
+use super::send::Outcome;
+use crate::{
+    CloseReason, SessionRecord,
+    context::Context,
+    counters::{Row, Toward},
+    routes::{BackendKey, Forward, UpstreamLease},
+};
+
+/// What is to be told of a session when it ends, and counted while it lasts.
+#[derive(Debug)]
+pub(super) struct Account {
+    backend: BackendKey,
+    upstream: UpstreamLease,
+    row: Arc<Row>,
+    begun: Instant,
+    first_reply: Option<Duration>,
+    up: Carried,
+    down: Carried,
+}
+
+/// What a session has carried one way.
+#[derive(Debug, Default)]
+struct Carried {
+    datagrams: u64,
+    bytes: u64,
+}
+
+impl Account {
+    /// The session begins now.
+    pub(super) fn open(ctx: &Context, forward: Forward, upstream: UpstreamLease) -> Self {
+        forward.row.opened.add(1);
+        Self {
+            backend: forward.backend,
+            upstream,
+            row: forward.row,
+            begun: ctx.now,
+            first_reply: None,
+            up: Carried::default(),
+            down: Carried::default(),
+        }
+    }
+
+    pub(super) fn backend(&self) -> BackendKey {
+        self.backend
+    }
+
+    pub(super) fn endpoint(&self) -> &EndpointAddress {
+        &self.upstream.address
+    }
+
+    /// Whether the endpoint takes no sessions any more.
+    pub(super) fn is_endpoint_gone(&self) -> bool {
+        self.upstream.is_gone()
+    }
+
+    /// There is a reply.
+    pub(super) fn replied(&mut self, now: Instant) {
+        if self.first_reply.is_none() {
+            let took = now.saturating_duration_since(self.begun);
+            self.first_reply = Some(took);
+            self.row.first_reply.observe(took);
+        }
+    }
+
+    pub(super) fn count(&mut self, toward: Toward, outcome: &Outcome) {
+        let carried = match toward {
+            Toward::Upstream => &mut self.up,
+            Toward::Downstream => &mut self.down,
+        };
+        carried.datagrams += outcome.datagrams;
+        carried.bytes += outcome.bytes;
+        self.row.add_datagrams(toward, outcome.datagrams, outcome.bytes);
+        if outcome.dropped > 0 {
+            self.row.add_dropped(toward, outcome.dropped);
+        }
+    }
+
+    /// The session ends now. `bind` is the address of the socket that the client wrote to.
+    pub(super) fn end(
+        self,
+        ctx: &mut Context,
+        key: &FlowKey,
+        bind: SocketAddr,
+        reason: CloseReason,
+    ) {
+        self.row.end(reason);
+        if self.first_reply.is_none() {
+            self.row.unanswered.add(1);
+        }
+        let duration = ctx.now.saturating_duration_since(self.begun);
+        ctx.records.record(&ctx.counters, || SessionRecord {
+            transport: Transport::Udp,
+            labels: self.row.labels.clone(),
+            endpoint: Some(self.upstream.address.clone()),
+            downstream: key.client,
+            local: key.local.map_or(bind, |ip| SocketAddr::new(ip, bind.port())),
+            bytes_upstream: self.up.bytes,
+            bytes_downstream: self.down.bytes,
+            datagrams_upstream: self.up.datagrams,
+            datagrams_downstream: self.down.datagrams,
+            started: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            duration,
+            connect_time: self.first_reply,
+            reason,
+        });
+    }
+}
