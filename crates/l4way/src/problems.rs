@@ -35,9 +35,10 @@ fn placed(load: &Load, problem: Problem) -> Diagnostic {
 }
 
 /// Warns of listeners whose port the kernel also gives to outgoing connections: whenever one of
-/// them has it, the listener can't be bound (ip(7), `ip_local_port_range`).
+/// them has it, the listener can't be bound.
 fn ports_of_clients(load: &Load) -> Vec<Diagnostic> {
-    let Some((first, last)) = local_port_range() else { return Vec::new() };
+    let ports = l4way_proxy::local_ports();
+    let reserved = fs::read_to_string(RESERVED_PORTS).unwrap_or_default();
     let mut warnings = Vec::new();
     for manifest in load.manifests.values() {
         let listeners = match &manifest.object {
@@ -46,24 +47,46 @@ fn ports_of_clients(load: &Load) -> Vec<Diagnostic> {
             _ => continue,
         };
         for (index, listener) in listeners.iter().enumerate() {
-            if (first..=last).contains(&listener.port) {
-                let message = format!(
-                    "port {} is one that this host gives to outgoing connections \
-                     (net.ipv4.ip_local_port_range is {first} to {last}), so it may be taken when \
-                     it is needed: choose one outside, or list it in \
-                     net.ipv4.ip_local_reserved_ports",
-                    listener.port
-                );
-                let pointer = format!("/spec/listeners/{index}/port");
-                warnings.push(manifest.diagnostic(Severity::Warning, &pointer, &message));
+            if !ports.contains(&listener.port) || is_reserved(&reserved, listener.port) {
+                continue;
             }
+            let message = format!(
+                "port {} is one that this host gives to outgoing connections \
+                 (net.ipv4.ip_local_port_range is {} to {}), so it may be taken when it is needed: \
+                 choose one outside, or add it to net.ipv4.ip_local_reserved_ports",
+                listener.port,
+                ports.start(),
+                ports.end(),
+            );
+            let pointer = format!("/spec/listeners/{index}/port");
+            warnings.push(manifest.diagnostic(Severity::Warning, &pointer, &message));
         }
     }
     warnings
 }
 
-fn local_port_range() -> Option<(u16, u16)> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut numbers = range.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+/// Ports of the range that aren't given to outgoing connections, as `8080,9100-9200`.
+const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+fn is_reserved(list: &str, port: u16) -> bool {
+    list.trim().split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&port),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_ports_are_numbers_and_ranges() {
+        for (port, reserved) in [(8_079, false), (8_080, true), (9_150, true), (9_201, false)] {
+            assert_eq!(is_reserved("8080,9100-9200\n", port), reserved, "{port}");
+        }
+        assert!(!is_reserved("\n", 8_080));
+    }
 }

@@ -49,7 +49,7 @@ fn text(report: &StatusReport) -> String {
     text += &table::render(&report.overview);
     let renderer = output::renderer();
     for problem in &report.problems {
-        text += &renderer.render(problem);
+        text += &format!("{}\n\n", renderer.render(problem));
     }
     if report.phase != Phase::Serving {
         text += &format!("l4way is {}\n", report.phase.as_str());

@@ -39,7 +39,7 @@ mod udp;
 mod worker;
 
 pub use counters::{Counters, Labels};
-pub use limits::Limits;
+pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;
 pub use reason::{CloseClass, CloseReason};
 pub use record::SessionRecord;

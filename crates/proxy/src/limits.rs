@@ -70,7 +70,8 @@ fn raise_descriptors() -> usize {
     current.and_then(|current| current.try_into().ok()).unwrap_or(1 << 20)
 }
 
-fn local_ports() -> RangeInclusive<u16> {
+/// The ports that the kernel gives to outgoing connections (ip(7), `ip_local_port_range`).
+pub fn local_ports() -> RangeInclusive<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     range.ok().and_then(|range| parse_range(&range)).unwrap_or(DEFAULT_PORTS)
 }

@@ -321,3 +321,15 @@ fn records_that_nobody_takes_are_dropped_and_counted() {
         workers.iter().map(|worker| worker.records_dropped).sum::<u64>() == 5
     });
 }
+
+#[test]
+fn a_record_tells_the_address_the_client_wrote_to() {
+    let (send, records) = mpsc::sync_channel(16);
+    let mut proxy = Proxy::start(Settings { records: Some(send), ..settings() }).unwrap();
+    let any = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+    let table = endpoints([("b", vec![named("ok")])]);
+    all_bound(&proxy.apply(config([listener("l", any, Some(route_to("b")))]), &table));
+    let address = SocketAddr::from(([127, 0, 0, 9], any.port()));
+    assert_eq!(read_all(&connect(address)).unwrap(), "ok");
+    assert_eq!(records.recv_timeout(PATIENCE).unwrap().local, address);
+}

@@ -2,7 +2,11 @@
 
 mod udp_support;
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::UdpSocket,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
 use l4way_proxy::{CloseReason, Settings};
 use udp_support::*;
@@ -39,18 +43,37 @@ fn sessions_of_a_removed_listener_end_at_the_deadline() {
     eventually("the port is free", || UdpSocket::bind(bench.address()).is_ok());
 }
 
+/// With several workers each client's datagrams must keep going to the same one.
 #[test]
 fn a_listener_that_comes_back_takes_its_sessions_back() {
-    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let workers = NonZeroUsize::new(4).expect("not 0");
+    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
+    let clients = [(); 20].map(|()| bench.client());
+    clients.iter().for_each(|client| round_trip(client, &endpoint, b"before"));
+    bench.remove_listener();
+    clients.iter().for_each(|client| round_trip(client, &endpoint, b"meanwhile"));
+    bench.apply();
+    clients.iter().for_each(|client| round_trip(client, &endpoint, b"after"));
+    assert_eq!((bench.opened(), bench.active()), (20, 20));
+    let new_clients = [(); 20].map(|()| bench.client());
+    new_clients.iter().for_each(|client| round_trip(client, &endpoint, b"a new client"));
+    assert_eq!(bench.opened(), 40);
+}
+
+/// A single session keeps the sockets of all workers, lest its datagrams go to another worker.
+#[test]
+fn one_session_keeps_all_workers_sockets_open() {
+    let workers = NonZeroUsize::new(4).expect("not 0");
+    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
     let client = bench.client();
     round_trip(&client, &endpoint, b"before");
     bench.remove_listener();
-    bench.apply();
-    round_trip(&client, &endpoint, b"after");
-    assert_eq!(bench.opened(), 1);
-    let new_clients = [(); 20].map(|()| bench.client());
-    new_clients.iter().for_each(|client| round_trip(client, &endpoint, b"a new client"));
-    assert_eq!(bench.opened(), 21);
+    let begun = Instant::now();
+    // Longer than workers without sessions wait before they look again.
+    while begun.elapsed() < Duration::from_millis(500) {
+        round_trip(&client, &endpoint, b"after");
+    }
+    assert_eq!((bench.opened(), bench.active()), (1, 1));
 }
 
 #[test]

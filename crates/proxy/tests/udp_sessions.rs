@@ -2,9 +2,9 @@
 
 mod udp_support;
 
-use std::{net::UdpSocket, num::NonZeroUsize, time::Duration};
+use std::{net::UdpSocket, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use l4way_model::RefusedReason;
+use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
 use l4way_proxy::{CloseReason, Settings};
 use udp_support::*;
 
@@ -84,6 +84,17 @@ fn an_icmp_error_ends_the_session_and_not_the_listener() {
     let successor = socket(LOCALHOST);
     bench.set_endpoints("a", &[&successor]);
     send_until_received(&client, &successor);
+}
+
+#[test]
+fn a_session_that_cannot_reach_its_endpoint_ends_at_once() {
+    let mut bench = Bench::new(LOCALHOST, settings());
+    let address = EndpointAddress::Unix(PathBuf::from("/not/for/datagrams").into());
+    bench.set_addresses("a", vec![Endpoint { address: address.clone() }]);
+    bench.client().send(b"hello?").expect("sent");
+    let record = bench.record();
+    assert_eq!((record.reason, record.endpoint), (CloseReason::ConnectFailed, Some(address)));
+    assert_eq!((bench.opened(), bench.active()), (1, 0));
 }
 
 #[test]

@@ -31,6 +31,11 @@ pub struct Position {
     /// The column, in characters, counted from 1.
     pub column: usize,
     /// How many characters are meant; 0 if it isn't known.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub width: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(width: &usize) -> bool {
+    *width == 0
 }

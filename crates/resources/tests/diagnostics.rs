@@ -1,5 +1,5 @@
 //! What diagnostics look like: each `diagnostics/*.yaml` is a mistake, the `.txt` beside it what is
-//! said about it. `UPDATE_GOLDEN=1` writes the latter anew.
+//! said about it. `L4WAY_GOLDEN=refresh` writes the latter anew.
 
 use std::{env, fs, path::Path};
 
@@ -21,7 +21,7 @@ fn diagnostics_look_as_they_should() {
         let rendered = all.map(|said| Renderer::plain().render(&said) + "\n\n");
         let rendered: String = rendered.collect();
         let golden = path.with_extension("txt");
-        if env::var_os("UPDATE_GOLDEN").is_some() {
+        if env::var("L4WAY_GOLDEN").is_ok_and(|value| value == "refresh") {
             fs::write(&golden, &rendered).unwrap();
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();

@@ -57,7 +57,7 @@ fn fields_are_found_by_pointer() {
     assert_eq!(at("/spec/parentRefs/0/port"), "test.yaml:7:5");
     let said = manifest.diagnostic(Severity::Error, "/spec/parentRefs/0/sectionName", "no such");
     assert_eq!(said.field.as_deref(), Some("spec.parentRefs[0].sectionName"));
-    assert_eq!(said.to_string(), "test.yaml:8:18: error: no such");
+    assert_eq!(said.to_string(), "test.yaml:8:18: no such");
 }
 
 #[test]
@@ -171,6 +171,7 @@ fn diagnostics_are_written_flat() {
         "line": 5,
         "column": 10,
         "snippet": "  ports: 80",
+        "width": 2,
         "help": "start each item with `- `",
     }]);
     assert_eq!(serde_json::to_value(&result.diagnostics).unwrap(), expected);

@@ -3,6 +3,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use l4way_resources::{
@@ -11,6 +12,10 @@ use l4way_resources::{
 };
 
 use crate::{Watcher, listing::Listing};
+
+/// A file that was written more recently than this may be half written. Less than what the watcher
+/// waits for quiet, so that it calls again when the file has settled.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// The path that stands for standard input.
 const STDIN: &str = "-";
@@ -70,14 +75,15 @@ impl FileSource {
 
     /// Reads what there is. Standard input, and what else isn't a regular file, is read only once.
     pub fn load(&mut self) -> Load {
-        self.update();
+        self.update(Duration::ZERO);
         self.current()
     }
 
     /// Reads what there is; `None` if that changes neither what is in force nor what there is to
-    /// say about it.
+    /// say about it. A file that is being written, which many programs do by emptying it first, is
+    /// left as it was until it has settled: the [`Watcher`] calls again then.
     pub fn reload(&mut self) -> Option<Load> {
-        self.update().then(|| self.current())
+        self.update(SETTLED).then(|| self.current())
     }
 
     /// Watches the files and directories, and calls when something about them may have changed:
@@ -105,8 +111,9 @@ impl FileSource {
         }
     }
 
-    /// Reads what there is, and tells whether that made a difference.
-    fn update(&mut self) -> bool {
+    /// Reads what there is of files that are at least of this age, and tells whether that made a
+    /// difference.
+    fn update(&mut self, settled: Duration) -> bool {
         let listing = Listing::of(&self.watched_paths());
         let mut diagnostics = about_paths(&listing);
         let order = self.order(&listing);
@@ -115,7 +122,7 @@ impl FileSource {
         let mut passed_over = PassedOver::default();
         for path in &order {
             let file = self.files.entry(path.clone()).or_default();
-            file.update(path, self.options);
+            file.update(path, self.options, settled);
             diagnostics.extend(file.diagnostics.iter().cloned());
             passed_over.merge(&file.passed_over);
         }
@@ -175,12 +182,13 @@ impl File {
         self.manifests.as_deref().unwrap_or_default()
     }
 
-    fn update(&mut self, path: &Path, options: ReadOptions) {
+    fn update(&mut self, path: &Path, options: ReadOptions, settled: Duration) {
         if self.content.is_some() && is_stream(path) {
             return;
         }
         let content = content(path).map_err(|error| error.to_string());
-        if self.content.as_ref() == Some(&content) {
+        // After reading: whoever writes meanwhile is noticed too.
+        if self.content.as_ref() == Some(&content) || is_younger(path, settled) {
             return;
         }
         match &content {
@@ -268,6 +276,13 @@ fn same(
 /// Whether reading it again would give nothing, or wait.
 fn is_stream(path: &Path) -> bool {
     path.as_os_str() == STDIN || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
+}
+
+/// Whether the file was written less than `age` ago.
+fn is_younger(path: &Path, age: Duration) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    // One that seems to be written in the future tells nothing.
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|elapsed| elapsed < age))
 }
 
 fn content(path: &Path) -> io::Result<Arc<str>> {

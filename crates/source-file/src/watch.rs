@@ -92,12 +92,22 @@ impl Watch {
             if !relevant {
                 continue;
             }
-            if self.system.is_some() && !quiet(messages) {
-                return;
+            let mut calm = self.system.is_none();
+            loop {
+                if !calm {
+                    match quiet(messages) {
+                        Quiet::Calm => calm = true,
+                        Quiet::Busy => {}
+                        Quiet::Stopped => return,
+                    }
+                }
+                // New directories are watched before anybody looks into them, so nothing is missed.
+                self.refresh();
+                changed();
+                if calm {
+                    break;
+                }
             }
-            // New directories are watched before anybody looks into them, so nothing is missed.
-            self.refresh();
-            changed();
         }
     }
 
@@ -156,15 +166,25 @@ impl Watch {
     }
 }
 
-/// Waits until nothing has happened for a while; false if it is time to stop.
-fn quiet(messages: &Receiver<Message>) -> bool {
+/// How a wait for quiet ended.
+enum Quiet {
+    /// Nothing has happened for a while.
+    Calm,
+    /// It was never quiet, and has been long enough to look all the same.
+    Busy,
+    /// It is time to stop.
+    Stopped,
+}
+
+/// Waits until nothing has happened for a while, but not for ever.
+fn quiet(messages: &Receiver<Message>) -> Quiet {
     let began = Instant::now();
     loop {
         match messages.recv_timeout(QUIET) {
             Ok(Message::Event(_)) if began.elapsed() < QUIET_AT_MOST => {}
-            Ok(Message::Event(_)) => return true,
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Message::Event(_)) => return Quiet::Busy,
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Quiet::Stopped,
+            Err(RecvTimeoutError::Timeout) => return Quiet::Calm,
         }
     }
 }

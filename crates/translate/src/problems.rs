@@ -24,8 +24,8 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Everything that is wrong, and every route that gets no traffic with the reason, in the order of
-/// kinds and names.
+/// Everything that is wrong, and every route that gets no traffic with the reason: by kind and name,
+/// then what leads to nothing of ours.
 pub fn problems(graph: &Graph) -> Vec<Problem> {
     let mut problems = Problems::default();
     for class in graph.classes.values() {

@@ -19,6 +19,10 @@ pub struct Settings {
     /// The zone that the proxy runs in, if it is known: endpoints that are hinted for it are
     /// preferred.
     pub zone: Option<Arc<str>>,
+    /// Whether sessions may go to the proxy's own host: to loopback and link-local addresses and
+    /// unix sockets. Where others than its operator write manifests, they could reach what isn't
+    /// meant for them.
+    pub local_endpoints: bool,
 }
 
 impl Default for Settings {
@@ -28,6 +32,7 @@ impl Default for Settings {
             controller_name: l4way_resources::CONTROLLER_NAME.into(),
             addresses: Addresses::Shared(vec![Ipv4Addr::LOCALHOST.into()]),
             zone: None,
+            local_endpoints: true,
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) fn closest<'a>(
     names
         .into_iter()
         .take(CANDIDATES)
+        .filter(|name| name.len().abs_diff(wrong.len()) <= 4 * most)
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, _)| *distance <= most)
         .min()

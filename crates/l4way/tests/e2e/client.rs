@@ -10,7 +10,7 @@ use std::{
 use super::l4way::PATIENCE;
 
 /// Runs `nc` with these arguments, `input` on its standard input, and returns what it prints.
-pub fn nc(args: &[&str], input: &str) -> String {
+pub(crate) fn nc(args: &[&str], input: &str) -> String {
     let mut child = Command::new("nc")
         .args(args)
         .stdin(Stdio::piped())
@@ -23,7 +23,7 @@ pub fn nc(args: &[&str], input: &str) -> String {
 }
 
 /// Connects, with a limit on how long any read or write may take.
-pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -32,7 +32,7 @@ pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Connects, sends a line, finishes, and returns all that comes back.
-pub fn ask(to: SocketAddr) -> io::Result<String> {
+pub(crate) fn ask(to: SocketAddr) -> io::Result<String> {
     let mut stream = connect(to)?;
     stream.write_all(b"Hello TCP\n")?;
     stream.shutdown(Shutdown::Write)?;
@@ -42,7 +42,7 @@ pub fn ask(to: SocketAddr) -> io::Result<String> {
 }
 
 /// Sends `message` and expects it back.
-pub fn echo(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(crate) fn echo(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     stream.write_all(message)?;
     let mut answer = vec![0; message.len()];
     stream.read_exact(&mut answer)?;
@@ -54,7 +54,7 @@ pub fn echo(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
 }
 
 /// A server that echoes every connection until the test ends; its address.
-pub fn echo_server(address: Ipv4Addr) -> SocketAddr {
+pub(crate) fn echo_server(address: Ipv4Addr) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddrV4::new(address, 0)).expect("a free port");
     let bound = listener.local_addr().expect("an address");
     thread::spawn(move || {

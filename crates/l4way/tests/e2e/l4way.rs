@@ -20,18 +20,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Far more than it needs on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary that is tested.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_l4way");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_l4way");
 
 /// A file or folder of the project.
-pub fn project(path: &str) -> PathBuf {
+pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 /// Waits until `check` gives a value.
-pub fn wait_for<T>(what: impl Debug, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: impl Debug, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = check() {
@@ -43,7 +43,7 @@ pub fn wait_for<T>(what: impl Debug, mut check: impl FnMut() -> Option<T>) -> T 
 }
 
 /// A loopback address that no other test of this run uses.
-pub fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let [high, low] = (std::process::id() as u16).to_be_bytes();
@@ -51,23 +51,23 @@ pub fn own_address() -> Ipv4Addr {
 }
 
 /// A folder of manifests that goes when it is dropped.
-pub struct Manifests(TempDir);
+pub(crate) struct Manifests(TempDir);
 
 impl Manifests {
     /// An empty folder.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
     /// A copy of one of the project's folders.
-    pub fn copy_of(folder: &str) -> Self {
+    pub(crate) fn copy_of(folder: &str) -> Self {
         let manifests = Self::empty();
         manifests.add_all(folder);
         manifests
     }
 
     /// Copies all files of one of the project's folders into this one.
-    pub fn add_all(&self, folder: &str) {
+    pub(crate) fn add_all(&self, folder: &str) {
         for entry in fs::read_dir(project(folder)).expect("the project's folder") {
             let path = entry.expect("an entry").path();
             let to = self.path().join(path.file_name().expect("a file's name"));
@@ -76,28 +76,28 @@ impl Manifests {
     }
 
     /// Writes a file.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).expect("a manifest written");
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
 /// A running `l4way run`, which is ended when it is dropped.
-pub struct L4way {
+pub(crate) struct L4way {
     child: Child,
     /// Where its admin endpoint is.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
     stdout: Arc<Mutex<String>>,
 }
 
 impl L4way {
     /// Runs these manifests on `address`, and waits until they are in force.
-    pub fn run(manifests: &Manifests, address: Ipv4Addr, args: &[&str]) -> Self {
+    pub(crate) fn run(manifests: &Manifests, address: Ipv4Addr, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.arg("run").arg("-f").arg(manifests.path()).args(args);
         command.args(["--address", &address.to_string(), "--admin-address", "127.0.0.1:0"]);
@@ -107,7 +107,7 @@ impl L4way {
     }
 
     /// Starts `command`, which is an `l4way run`, and waits for its admin endpoint.
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -129,22 +129,22 @@ impl L4way {
     }
 
     /// What it has logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         text(&self.log)
     }
 
     /// What it has printed so far.
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         text(&self.stdout)
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Gets a page of the admin endpoint: its status code and body.
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("the admin endpoint");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\nConnection: close\r\n\r\n")
             .expect("a request");
@@ -156,12 +156,12 @@ impl L4way {
     }
 
     /// Its report.
-    pub fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         serde_json::from_str(&self.get("/status").1).expect("a report")
     }
 
     /// Waits until its report is as `check` wants it.
-    pub fn wait(&self, what: &str, mut check: impl FnMut(&Value) -> bool) -> Value {
+    pub(crate) fn wait(&self, what: &str, mut check: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -175,7 +175,7 @@ impl L4way {
     }
 
     /// The sum of a metric's samples whose labels hold all of `labels`; 0 if there are none.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let (_, text) = self.get("/metrics");
         let samples = text.lines().filter(|line| {
             let rest = line.strip_prefix(name);
@@ -186,18 +186,18 @@ impl L4way {
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a signal sent");
     }
 
     /// Waits until it has ended.
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         wait_for("the end of l4way", || self.child.try_wait().expect("a child's state"))
     }
 
     /// Its resident memory in bytes (proc_pid_status(5), VmRSS).
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its state");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         let kib: u64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("KiB");

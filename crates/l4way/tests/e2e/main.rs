@@ -2,6 +2,7 @@
 //!
 //! Each test runs l4way on loopback addresses of its own, so that manifests keep their ports, or in
 //! network namespaces that it makes and removes. It needs root for those, and says so.
+#![allow(clippy::print_stderr, reason = "a failing test shows the log")]
 
 mod admin;
 mod check;

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A network namespace, which goes when it is dropped.
-pub struct Host {
+pub(crate) struct Host {
     name: String,
 }
 
@@ -26,7 +26,7 @@ impl Host {
     ///
     /// # Panics
     /// If it can't be made, which takes root: a test that needs it has not passed.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let host = Self { name: format!("l4way-{}-{n}", std::process::id()) };
@@ -36,7 +36,7 @@ impl Host {
     }
 
     /// Runs `work` on this host: its sockets, its threads and the processes it starts are there.
-    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace");
         thread::scope(|scope| {
             let on_host = scope.spawn(move || {
@@ -50,7 +50,7 @@ impl Host {
     }
 
     /// Joins two hosts by a cable, and gives each end its addresses.
-    pub fn join(&self, addresses: &[&str], other: &Self, other_addresses: &[&str]) {
+    pub(crate) fn join(&self, addresses: &[&str], other: &Self, other_addresses: &[&str]) {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let (near, far) = (format!("near{n}"), format!("far{n}"));

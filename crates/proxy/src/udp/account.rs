@@ -79,8 +79,13 @@ impl Account {
         carried.datagrams += outcome.datagrams;
         carried.bytes += outcome.bytes;
         self.row.add_datagrams(toward, outcome.datagrams, outcome.bytes);
-        if outcome.dropped > 0 {
-            self.row.add_dropped(toward, outcome.dropped);
+        self.lose(toward, outcome.dropped);
+    }
+
+    /// Datagrams could not be sent.
+    pub(super) fn lose(&self, toward: Toward, datagrams: u64) {
+        if datagrams > 0 {
+            self.row.add_dropped(toward, datagrams);
         }
     }
 

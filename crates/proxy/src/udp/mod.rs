@@ -228,7 +228,8 @@ impl Udp {
         if !self.unfinished.is_empty() {
             return Some(self.past);
         }
-        let expiry = self.table.flows.longest_idle().map(|(_, seen)| seen + self.session_timeout);
+        let idle = self.table.flows.longest_idle();
+        let expiry = idle.and_then(|(_, seen)| seen.checked_add(self.session_timeout));
         expiry.into_iter().chain(self.next_deadline).min()
     }
 
@@ -242,7 +243,9 @@ impl Udp {
             }
         }
         self.table.expire(ctx);
-        self.close_drained(ctx);
+        if self.next_deadline.is_some() {
+            self.close_drained(ctx);
+        }
     }
 
     /// Takes no new sessions on any socket.

@@ -264,6 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn a_train_that_the_kernel_refuses_goes_out_as_single_datagrams() {
+        let (client, front) = pair();
+        let (back, endpoint) = pair();
+        sys::refuse_trains(back.as_fd()).expect("Linux has it since 2.6");
+        let mut inbox = Inbox::new();
+        for length in [7, 100, 100, 30, 8] {
+            client.send(&[1; 100][..length]).expect("sent");
+        }
+        receive(&mut inbox, &front);
+        let mut trains = true;
+        let outcome = send(&back, &mut trains, &inbox);
+        assert_eq!((outcome.datagrams, outcome.bytes, outcome.dropped), (5, 245, 0));
+        assert_received(&endpoint, &[7, 100, 100, 30, 8]);
+        assert!(!trains, "it isn't tried again");
+    }
+
+    #[test]
     fn a_receiver_that_is_gone_leaves_the_rest_undeliverable() {
         let (client, front) = pair();
         let (back, endpoint) = pair();

@@ -1,12 +1,14 @@
 use std::{
-    io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     time::Instant,
 };
 
 use l4way_proxy_core::FlowKey;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use rustix::{
+    io::Errno,
+    net::{self, AddressFamily, SocketFlags, SocketType},
+};
 
 use super::{
     account::Account,
@@ -82,7 +84,7 @@ impl Session {
 
 /// A socket that is connected to an endpoint: it receives from nobody else, and is told of ICMP
 /// errors.
-pub(super) fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+pub(super) fn connect(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = net::socket_with(family, SocketType::DGRAM, flags, None)?;

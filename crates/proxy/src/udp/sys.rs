@@ -369,6 +369,13 @@ pub(super) fn receive_joined(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     switch_on(socket, libc::SOL_UDP, libc::UDP_GRO)
 }
 
+/// Makes the kernel refuse trains, which need checksums, with EINVAL: as if they were too long for the
+/// path.
+#[cfg(test)]
+pub(super) fn refuse_trains(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    switch_on(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK)
+}
+
 fn switch_on(socket: BorrowedFd<'_>, level: i32, option: i32) -> Result<(), Errno> {
     let on: libc::c_int = 1;
     // SAFETY: the option's value is an int, which outlives the call.

@@ -1,10 +1,9 @@
 //! Which session a datagram belongs to, and when sessions begin and end.
 
-use std::{io, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{FlowId, FlowKey, FlowTable};
-use rustix::io::Errno;
 
 use super::{
     account::Account,
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     CloseReason,
     context::Context,
+    counters::Toward,
     poll::{Interest, Token},
     routes::{Forward, UpstreamLease},
 };
@@ -57,7 +57,10 @@ impl Table {
         // What hasn't gone out is the client's next datagram, with which it gets a new session.
         self.end(ctx, id, CloseReason::IcmpUnreachable);
         if let Some(id) = self.begin(ctx, key, inbox, left) {
-            self.send(ctx, id, inbox, left);
+            let lost = self.send(ctx, id, inbox, left);
+            if let Some(session) = self.flows.get_mut(id) {
+                session.account.lose(Toward::Upstream, inbox.datagrams(lost));
+            }
         }
     }
 
@@ -128,10 +131,9 @@ impl Table {
         if self.flows.is_full() || !ctx.descriptors.allow(1) {
             self.evict(ctx);
         }
-        let account = Account::open(ctx, forward, upstream);
         let bind = self.sockets.get(key.socket)?.bind;
-        let opened = self.connect(ctx, account.endpoint());
-        let (account, reason) = match opened {
+        let account = Account::open(ctx, forward, upstream);
+        let (account, reason) = match self.connect(ctx, account.endpoint()) {
             Ok(fd) => {
                 let session = Session::new(fd, account, self.shares.epoch());
                 match self.flows.insert(key, session, ctx.now) {
@@ -169,9 +171,9 @@ impl Table {
         if !ctx.descriptors.allow(1) {
             return Err(CloseReason::OutOfResources);
         }
-        let reason = |error: io::Error| match Errno::from_io_error(&error) {
-            Some(errno) if is_from_receiver(errno) => CloseReason::ConnectFailed,
-            _ => CloseReason::OutOfResources,
+        let reason = |error| match is_from_receiver(error) {
+            true => CloseReason::ConnectFailed,
+            false => CloseReason::OutOfResources,
         };
         match connect(*address).map_err(reason) {
             // Descriptors or local ports have run out, perhaps for lack of a limit that would say so

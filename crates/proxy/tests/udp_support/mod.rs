@@ -15,7 +15,7 @@ use std::{
 };
 
 use l4way_model::{
-    BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
+    BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
     RefusedReason, Route, RouteId, Target, Transport, WeightedTarget,
 };
 use l4way_proxy::{CloseReason, Proxy, RowSnapshot, SessionRecord, Settings};
@@ -70,7 +70,8 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A port that no other test uses: outside the range that the kernel gives out by itself.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() as u16 % 10_000;
+    // Apart from that of other test processes, some of which run at the same time.
+    let start = (std::process::id() % 100) as u16 * 100;
     loop {
         let port = 20_000 + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
         let free = |ip: &str| UdpSocket::bind((ip, port)).is_ok();
@@ -153,8 +154,11 @@ impl Bench {
 
     pub(crate) fn set_endpoints(&mut self, name: &str, sockets: &[&UdpSocket]) {
         let address = |socket: &&UdpSocket| socket.local_addr().expect("a bound socket").into();
-        let endpoints = sockets.iter().map(address).collect();
-        self.endpoints.0.insert(backend(name), endpoints);
+        self.set_addresses(name, sockets.iter().map(address).collect());
+    }
+
+    pub(crate) fn set_addresses(&mut self, name: &str, endpoints: Vec<Endpoint>) {
+        self.endpoints.0.insert(backend(name), endpoints.into());
         self.proxy.update_endpoints(&self.endpoints);
     }
 

@@ -35,7 +35,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Something to say about a place in a manifest. `Display` is one line;
+/// Something to say about a place in a manifest. `Display` is one line, without the severity;
 /// [`Renderer`] shows it with its snippet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -136,7 +136,7 @@ impl fmt::Display for Diagnostic {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
         }
-        write!(f, "{}: {}", self.severity, self.message)?;
+        f.write_str(&self.message)?;
         for related in &self.related {
             write!(f, "; {}: {}", related.message, related.place)?;
         }
@@ -212,6 +212,6 @@ mod tests {
         let diagnostic = Diagnostic::new(Severity::Error, "no such kind")
             .at(Place::in_text(&source, position, Mask::Nothing))
             .with_help("it is B");
-        assert_eq!(diagnostic.to_string(), "a.yaml:1:7: error: no such kind (it is B)");
+        assert_eq!(diagnostic.to_string(), "a.yaml:1:7: no such kind (it is B)");
     }
 }

@@ -30,10 +30,15 @@ impl Renderer {
             Severity::Error => Level::ERROR,
         };
         let title = level.primary_title(normalize_untrusted_str(&diagnostic.message));
-        let mut groups = vec![show(Group::with_title(title), diagnostic.place.as_ref())];
+        let object = diagnostic.object.as_ref().map(|object| format!("in {object}"));
+        let mut groups = vec![show(
+            Group::with_title(title),
+            diagnostic.place.as_ref(),
+            object.as_deref(),
+        )];
         for related in &diagnostic.related {
             let title = Level::NOTE.secondary_title(normalize_untrusted_str(&related.message));
-            groups.push(show(Group::with_title(title), Some(&related.place)));
+            groups.push(show(Group::with_title(title), Some(&related.place), None));
         }
         if let Some(help) = &diagnostic.help
             && let Some(last) = groups.pop()
@@ -44,17 +49,16 @@ impl Renderer {
     }
 }
 
-/// Adds a place to a group, with its line if it has one.
-fn show<'a>(group: Group<'a>, place: Option<&'a Place>) -> Group<'a> {
+/// Adds a place to a group, with its line if it has one, and a label behind what is underlined.
+fn show<'a>(group: Group<'a>, place: Option<&'a Place>, label: Option<&'a str>) -> Group<'a> {
     let Some(place) = place else { return group };
     let file: &str = &place.file;
     match (&place.position, &place.snippet) {
-        (Some(position), Some(line)) => group.element(
-            Snippet::source(line.as_str())
-                .path(file)
-                .line_start(position.line)
-                .annotation(AnnotationKind::Primary.span(underlined(line, position))),
-        ),
+        (Some(position), Some(line)) => {
+            let underline = AnnotationKind::Primary.span(underlined(line, position)).label(label);
+            let snippet = Snippet::source(line.as_str()).path(file).line_start(position.line);
+            group.element(snippet.annotation(underline))
+        }
         (Some(position), None) => {
             group.element(Origin::path(file).line(position.line).char_column(position.column))
         }

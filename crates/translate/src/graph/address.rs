@@ -21,6 +21,10 @@ pub(crate) fn assign(gateways: &mut [&mut GatewayNode], addresses: &Addresses) {
             for gateway in gateways.iter_mut().filter(|gateway| wants_any(gateway)) {
                 gateway.addresses.extend(shared);
                 dedup(&mut gateway.addresses);
+                if gateway.addresses.is_empty() {
+                    let message = "there is no default address; set spec.addresses";
+                    refuse_assignment(gateway, message.to_owned());
+                }
             }
         }
         Addresses::Pool { pool, held } => {
@@ -39,7 +43,14 @@ pub(crate) fn assign(gateways: &mut [&mut GatewayNode], addresses: &Addresses) {
                 let name = gateway.id().to_string();
                 match pool.candidates(&name).find(|address| taken.insert(*address)) {
                     Some(address) => gateway.addresses.push(address),
-                    None => refuse_assignment(gateway, pool.len()),
+                    None => {
+                        let message = format!(
+                            "every address of the pool ({}) is taken; make the pool larger, or \
+                             set spec.addresses",
+                            pool.len()
+                        );
+                        refuse_assignment(gateway, message);
+                    }
                 }
             }
         }
@@ -89,10 +100,7 @@ fn dedup(addresses: &mut Vec<IpAddr>) {
     addresses.retain(|address| seen.insert(*address));
 }
 
-fn refuse_assignment(gateway: &mut GatewayNode, size: u64) {
-    let message = format!(
-        "all {size} addresses of the pool are taken; make the pool larger, or set spec.addresses"
-    );
+fn refuse_assignment(gateway: &mut GatewayNode, message: String) {
     let outcome = conditions::gateway::address_not_assigned(message);
     gateway.findings.error("/spec/addresses", [outcome]);
 }

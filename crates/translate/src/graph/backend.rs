@@ -135,26 +135,19 @@ impl<'a> Backends<'a> {
             ))
         })?;
         let transport = transport(kind);
-        let external_name = (service.spec.kind.as_deref() == Some("ExternalName"))
-            .then(|| service.spec.external_name.clone().unwrap_or_default());
         let port = match service_port(service, number, transport) {
-            Ok(port) => Some(port),
-            // Its ports are only hints.
-            Err(_) if external_name.is_some() => None,
-            Err(outcome) => return Err(outcome),
+            Err(outcome) if !is_external(service) => return Err(outcome),
+            // An ExternalName Service's ports are only hints.
+            port => port.ok(),
         };
         if let Some(policy) = self.tls_policy(kind, key, "Service", port) {
             return Err(tls_unsupported("Service", key, policy));
         }
         let id = id("Service", key, Some(number), transport);
         if !self.nodes.contains_key(&id) {
-            let node = match (external_name, port) {
-                (Some(hostname), _) => BackendNode {
-                    endpoints: vec![EndpointSource::Dns { hostname, port: number }],
-                    why_empty: None,
-                },
-                (None, Some(port)) => self.service_node(service, port, transport),
-                (None, None) => BackendNode { endpoints: Vec::new(), why_empty: None },
+            let node = match port.filter(|_| !is_external(service)) {
+                Some(port) => self.service_node(service, port, transport),
+                None => external_node(service, number),
             };
             self.nodes.insert(id.clone(), node);
         }
@@ -174,8 +167,8 @@ impl<'a> Backends<'a> {
             let key = service.metadata.key();
             if slices.is_empty() {
                 format!(
-                    "Service {key} has no EndpointSlice: sessions to it are refused; add one, \
-                     use a Backend, or run with --demo-backends"
+                    "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer \
+                     to a Backend, or run with --demo-backends if its pods are echoes"
                 )
             } else if slices.iter().all(|slice| !has_port(slice, port)) {
                 format!(
@@ -239,6 +232,20 @@ impl<'a> Backends<'a> {
         };
         self.tls_policies.get(key)?.iter().find(covers).copied()
     }
+}
+
+fn is_external(service: &Service) -> bool {
+    service.spec.kind.as_deref() == Some("ExternalName")
+}
+
+/// A Service that is another name for a host.
+fn external_node(service: &Service, port: u16) -> BackendNode {
+    let hostname = service.spec.external_name.clone().filter(|hostname| !hostname.is_empty());
+    let why_empty = hostname
+        .is_none()
+        .then(|| format!("ExternalName Service {} has no externalName", service.metadata.key()));
+    let endpoints = hostname.map(|hostname| EndpointSource::Dns { hostname, port });
+    BackendNode { endpoints: endpoints.into_iter().collect(), why_empty }
 }
 
 /// The names of the objects in the namespace of `key`.

@@ -40,6 +40,22 @@ impl fmt::Display for EndpointSource {
     }
 }
 
+impl EndpointSource {
+    /// Whether it is on the host that connects to it, as far as its address tells.
+    pub(crate) fn is_local(&self) -> bool {
+        let Self::Address(endpoint) = self else { return false };
+        match &endpoint.address {
+            EndpointAddress::Unix(_) => true,
+            EndpointAddress::Ip(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+                IpAddr::V6(ip) => {
+                    ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified()
+                }
+            },
+        }
+    }
+}
+
 /// EndpointSlices by the namespace and name of their Service.
 pub(crate) struct Slices<'a>(HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
 

@@ -127,15 +127,8 @@ fn write_conditions(out: &mut String, indent: usize, conditions: &[Condition]) -
     writeln!(out, "{:indent$}conditions: |", "")?;
     conditions.iter().try_for_each(|condition| {
         let Condition { kind, status, reason, message, .. } = condition;
-        write!(out, "{:indent$}  {kind}={} {reason}", "", status.as_str())?;
-        if is_plain(condition) { writeln!(out) } else { writeln!(out, ": {message}") }
+        writeln!(out, "{:indent$}  {kind}={} {reason}: {message}", "", status.as_str())
     })
-}
-
-/// Whether the message has nothing to tell that type and reason don't.
-fn is_plain(condition: &Condition) -> bool {
-    condition.kind == condition.reason && condition.message.len() < 40
-        || condition.reason == "NoConflicts"
 }
 
 /// Every condition says which generation of its object it is about.

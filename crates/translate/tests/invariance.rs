@@ -1,0 +1,229 @@
+//! Whatever the objects are, valid or not: nothing panics, the result is the same in whichever
+//! order they were read, and the status and the configuration agree.
+
+use l4way_model::{ApplyReport, ListenerReport};
+use l4way_resources::{
+    AnyObject, Snapshot,
+    status::{ConditionStatus, ListenerStatus, Status, StatusUpdate},
+};
+use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::{Value, json};
+
+/// Few names, so that objects meet.
+fn name() -> impl Strategy<Value = &'static str> {
+    select(vec!["a", "b", "c"])
+}
+
+fn metadata() -> impl Strategy<Value = Value> {
+    let created = option::of(select(vec!["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]));
+    let namespace = select(vec!["a", "a", "a", "b"]);
+    (name(), namespace, created).prop_map(|(name, namespace, created)| {
+        json!({"name": name, "namespace": namespace, "creationTimestamp": created,
+               "generation": 3, "labels": {"kubernetes.io/service-name": name}})
+    })
+}
+
+fn listener() -> impl Strategy<Value = Value> {
+    let odd = select(vec!["TLS", "HTTP", "HTTPS", "SCTP", ""]);
+    let protocol = prop_oneof![4 => Just("TCP"), 4 => Just("UDP"), 2 => odd];
+    let hostname = option::of(select(vec!["a.example.com", "*.example.com", "", "*"]));
+    let from = option::of(select(vec!["All", "All", "Same", "Selector", "None"]));
+    let kind = select(vec!["TCPRoute", "UDPRoute", "TLSRoute", "Nonsense"]);
+    let kinds = prop_oneof![3 => Just(Vec::new()), 1 => vec(kind, 0..3)];
+    let tls = option::weighted(0.2, select(vec!["Terminate", "Passthrough"]));
+    (protocol, 1_u16..6, hostname, from, kinds, tls).prop_map(
+        |(protocol, port, hostname, from, kinds, tls)| {
+            let kinds: Vec<_> = kinds.iter().map(|kind| json!({"kind": kind})).collect();
+            json!({"protocol": protocol, "port": port, "hostname": hostname,
+                   "tls": tls.map(|mode| json!({"mode": mode, "certificateRefs": [{"name": "a"}]})),
+                   "allowedRoutes": {"namespaces": {"from": from}, "kinds": kinds}})
+        },
+    )
+}
+
+/// Listeners, each with a name of its own.
+fn listeners() -> impl Strategy<Value = Vec<Value>> {
+    vec(listener(), 0..4).prop_map(|mut listeners| {
+        for (listener, name) in listeners.iter_mut().zip(["a", "b", "c", "d"]) {
+            listener["name"] = name.into();
+        }
+        listeners
+    })
+}
+
+fn gateway() -> impl Strategy<Value = (&'static str, Value)> {
+    let address = select(vec!["127.0.0.1", "0.0.0.0", "::1", "nonsense", ""]);
+    let kind = prop_oneof![9 => Just("IPAddress"), 1 => Just("Hostname")];
+    let address = (kind, address).prop_map(|(kind, value)| json!({"type": kind, "value": value}));
+    let addresses = prop_oneof![3 => Just(Vec::new()), 1 => vec(address, 0..3)];
+    let from = option::of(select(vec!["All", "Same", "None"]));
+    (metadata(), name(), listeners(), addresses, from).prop_map(
+        |(metadata, class, listeners, addresses, from)| {
+            let spec = json!({"gatewayClassName": class, "listeners": listeners,
+                "addresses": addresses, "allowedListeners": {"namespaces": {"from": from}}});
+            ("Gateway", json!({"metadata": metadata, "spec": spec}))
+        },
+    )
+}
+
+fn listener_set() -> impl Strategy<Value = (&'static str, Value)> {
+    let parent = (name(), option::of(name()));
+    (metadata(), parent, listeners()).prop_map(|(metadata, (name, namespace), listeners)| {
+        let spec = json!({"parentRef": {"name": name, "namespace": namespace},
+                              "listeners": listeners});
+        ("ListenerSet", json!({"metadata": metadata, "spec": spec}))
+    })
+}
+
+fn route() -> impl Strategy<Value = (&'static str, Value)> {
+    let kind =
+        select(vec!["TCPRoute", "TCPRoute", "UDPRoute", "UDPRoute", "TLSRoute", "HTTPRoute"]);
+    let parent_kind = select(vec!["Gateway", "Gateway", "ListenerSet", "Service"]);
+    let (section, port) = (option::weighted(0.2, name()), option::weighted(0.1, 1..6));
+    let parent = (parent_kind, name(), option::weighted(0.2, name()), section, port).prop_map(
+        |(kind, name, namespace, section, port)| {
+            json!({"kind": kind, "name": name, "namespace": namespace, "sectionName": section,
+                   "port": port})
+        },
+    );
+    let backend_kind = select(vec![("", "Service"), ("l4way.dev", "Backend"), ("a", "B")]);
+    let backend = (backend_kind, name(), option::weighted(0.2, name()), option::of(1..3), 0..3)
+        .prop_map(|((group, kind), name, namespace, port, weight)| {
+            json!({"group": group, "kind": kind, "name": name, "namespace": namespace,
+                   "port": port, "weight": weight})
+        });
+    let rule = vec(backend, 0..3).prop_map(|backends| json!({"backendRefs": backends}));
+    let hostnames = vec(select(vec!["a.example.com", "*.com", "*", ""]), 0..2);
+    (kind, metadata(), vec(parent, 0..3), vec(rule, 0..3), hostnames).prop_map(
+        |(kind, metadata, parents, rules, hostnames)| {
+            let spec = json!({"parentRefs": parents, "rules": rules, "hostnames": hostnames});
+            (kind, json!({"metadata": metadata, "spec": spec}))
+        },
+    )
+}
+
+fn backend() -> impl Strategy<Value = (&'static str, Value)> {
+    let protocol = || select(vec!["TCP", "UDP", "SCTP"]);
+    let service = (metadata(), protocol(), 1..3, option::of(name())).prop_map(
+        |(metadata, protocol, port, external)| {
+            let spec = json!({"ports": [{"port": port, "protocol": protocol}],
+                "type": external.map(|_| "ExternalName"), "externalName": external});
+            ("Service", json!({"metadata": metadata, "spec": spec}))
+        },
+    );
+    let address = select(vec!["10.0.0.1", "::1", "a.example.com", ""]);
+    let endpoint = (vec(address, 0..2), option::of(any::<bool>()), option::of(any::<bool>()))
+        .prop_map(|(addresses, ready, terminating)| {
+            json!({"addresses": addresses,
+                   "conditions": {"ready": ready, "terminating": terminating}})
+        });
+    let kind = select(vec!["IPv4", "IPv6", "FQDN", ""]);
+    let slice = (metadata(), protocol(), option::of(1..3), vec(endpoint, 0..3), kind).prop_map(
+        |(metadata, protocol, port, endpoints, kind)| {
+            (
+                "EndpointSlice",
+                json!({"metadata": metadata, "addressType": kind,
+                "ports": [{"port": port, "protocol": protocol}], "endpoints": endpoints}),
+            )
+        },
+    );
+    let endpoint = select(vec![
+        json!({"ip": {"address": "192.0.2.1", "port": 80}}),
+        json!({"unix": {"path": "/run/a.sock"}}),
+        json!({"fqdn": {"hostname": "a.example.com", "port": 80}}),
+    ]);
+    let backend = (metadata(), vec(endpoint, 0..2)).prop_map(|(metadata, endpoints)| {
+        ("Backend", json!({"metadata": metadata, "spec": {"endpoints": endpoints}}))
+    });
+    prop_oneof![service, slice, backend]
+}
+
+fn other() -> impl Strategy<Value = (&'static str, Value)> {
+    let controller = select(vec!["l4way.dev/gateway-controller", "example.com/other"]);
+    let class = (name(), controller).prop_map(|(name, controller)| {
+        let spec = json!({"controllerName": controller});
+        ("GatewayClass", json!({"metadata": {"name": name}, "spec": spec}))
+    });
+    let kind = select(vec!["TCPRoute", "UDPRoute", "Gateway", "ListenerSet"]);
+    let grant = (metadata(), kind, name()).prop_map(|(metadata, kind, namespace)| {
+        let from = json!({"group": "gateway.networking.k8s.io", "kind": kind,
+                          "namespace": namespace});
+        let spec = json!({"from": [from], "to": [{"group": "", "kind": "Service"}]});
+        ("ReferenceGrant", json!({"metadata": metadata, "spec": spec}))
+    });
+    let secret = metadata().prop_map(|metadata| {
+        ("Secret", json!({"metadata": metadata, "data": {"tls.crt": "%%%", "tls.key": ""}}))
+    });
+    prop_oneof![1 => class, 20 => grant, 5 => secret]
+}
+
+/// Objects in some order. Where two are the same one, only the first counts, as when reading files.
+fn objects() -> impl Strategy<Value = (Vec<AnyObject>, Vec<AnyObject>)> {
+    let object = prop_oneof![3 => gateway(), 2 => listener_set(), 6 => route(), 5 => backend(), 2 => other()];
+    vec(object, 0..48)
+        .prop_map(|objects| {
+            let mut seen = std::collections::BTreeSet::new();
+            objects
+                .into_iter()
+                .map(|(kind, value)| {
+                    let object = AnyObject::from_value(kind, value).expect("the kind is known");
+                    object.expect("the object has its kind's shape")
+                })
+                .filter(|object| seen.insert(object.reference()))
+                .collect::<Vec<_>>()
+        })
+        .prop_flat_map(|objects| (Just(objects.clone()), Just(objects).prop_shuffle()))
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let addresses = prop_oneof![
+        6 => Just(Addresses::Shared(vec!["127.0.0.1".parse().expect("an address")])),
+        1 => Just(Addresses::Shared(Vec::new())),
+        2 => Just(Addresses::Pool {
+            pool: "127.0.0.1,127.0.0.2".parse().expect("a pool"),
+            held: Default::default()
+        }),
+    ];
+    addresses.prop_map(|addresses| Settings { addresses, ..Settings::default() })
+}
+
+/// Whether a listener is said to be programmed.
+fn is_programmed(listener: &ListenerStatus) -> bool {
+    let mut programmed = listener.conditions.iter().filter(|c| c.kind == "Programmed");
+    programmed.all(|condition| condition.status == ConditionStatus::True)
+}
+
+fn programmed_listeners(status: &[StatusUpdate]) -> usize {
+    let listeners = status.iter().flat_map(|update| match &update.status {
+        Status::Gateway(status) => &status.listeners[..],
+        Status::ListenerSet(status) => &status.listeners[..],
+        Status::Route(_) | Status::GatewayClass(_) => &[],
+    });
+    listeners.filter(|listener| is_programmed(listener)).count()
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_reading_does_not_matter((one, other) in objects(), settings in settings()) {
+        let one = graph(&one.into_iter().collect(), &settings);
+        let other = graph(&other.into_iter().collect(), &settings);
+        prop_assert_eq!(compile(&one), compile(&other));
+        prop_assert_eq!(problems(&one), problems(&other));
+        let report = ApplyReport::default();
+        prop_assert_eq!(status(&one, &report), status(&other, &report));
+    }
+
+    /// What is compiled is what may be programmed, and nothing is programmed that isn't compiled.
+    #[test]
+    fn status_and_configuration_agree((objects, _) in objects(), settings in settings()) {
+        let snapshot: Snapshot = objects.into_iter().collect();
+        let graph = graph(&snapshot, &settings);
+        let compiled = compile(&graph);
+        let bound = compiled.config.listeners().map(|l| (l.id.clone(), ListenerReport::Bound));
+        let report = ApplyReport { listeners: bound.collect() };
+        let all_bound = status(&graph, &report);
+        prop_assert_eq!(programmed_listeners(&all_bound), compiled.config.listeners().len());
+        prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default())), 0);
+    }
+}
