@@ -104,7 +104,7 @@ impl Problems {
         }
         for target in route.targets.iter().filter(|target| target.weight > 0) {
             let node = target.backend.as_ref().and_then(|id| graph.backends.get(id));
-            if let Some(why) = node.and_then(|node| node.why_empty.as_ref()) {
+            if let Some(why) = node.and_then(|node| node.warning.as_ref()) {
                 self.of_route(route, Severity::Warning, &target.pointer, why.clone());
             }
         }

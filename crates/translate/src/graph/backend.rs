@@ -23,8 +23,8 @@ use crate::{Settings, conditions::route as conditions, finding::Outcome, suggest
 pub(crate) struct BackendNode {
     /// Where its sessions may go.
     pub(crate) endpoints: Vec<EndpointSource>,
-    /// Why it has no endpoint, and what to do, if it has none.
-    pub(crate) why_empty: Option<String>,
+    /// Why it has no endpoint, or fewer than there are, and what to do.
+    pub(crate) warning: Option<String>,
 }
 
 /// Looks up what backendRefs refer to, and collects the backends.
@@ -34,6 +34,7 @@ pub(crate) struct Backends<'a> {
     slices: Slices<'a>,
     tls_policies: HashMap<ObjectKey, Vec<&'a BackendTlsPolicy>>,
     zone: Option<Arc<str>>,
+    local_endpoints: bool,
     nodes: BTreeMap<BackendId, BackendNode>,
 }
 
@@ -52,6 +53,7 @@ impl<'a> Backends<'a> {
             slices: Slices::new(&snapshot.endpoint_slices),
             tls_policies,
             zone: settings.zone.clone(),
+            local_endpoints: settings.local_endpoints,
             nodes: BTreeMap::new(),
         }
     }
@@ -149,9 +151,22 @@ impl<'a> Backends<'a> {
                 Some(port) => self.service_node(service, port, transport),
                 None => external_node(service, number),
             };
-            self.nodes.insert(id.clone(), node);
+            self.insert(&id, node);
         }
         Ok(id)
+    }
+
+    /// Adds a backend, without the endpoints that sessions may not go to.
+    fn insert(&mut self, id: &BackendId, mut node: BackendNode) {
+        if !self.local_endpoints && node.endpoints.iter().any(EndpointSource::is_local) {
+            node.endpoints.retain(|endpoint| !endpoint.is_local());
+            node.warning = Some(format!(
+                "endpoints of {} {}/{} on the proxy's own host are left out; use addresses of \
+                 other hosts",
+                id.kind, id.namespace, id.name
+            ));
+        }
+        self.nodes.insert(id.clone(), node);
     }
 
     fn service_node(
@@ -163,7 +178,7 @@ impl<'a> Backends<'a> {
         let slices = self.slices.of(service);
         let zone = self.zone.as_deref();
         let endpoints = endpoint::of_service_port(service, port, transport, slices, zone);
-        let why_empty = endpoints.is_empty().then(|| {
+        let warning = endpoints.is_empty().then(|| {
             let key = service.metadata.key();
             if slices.is_empty() {
                 format!(
@@ -180,7 +195,7 @@ impl<'a> Backends<'a> {
                 format!("no endpoint of Service {key} is ready: sessions to it are refused")
             }
         });
-        BackendNode { endpoints, why_empty }
+        BackendNode { endpoints, warning }
     }
 
     fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
@@ -204,8 +219,8 @@ impl<'a> Backends<'a> {
         }
         let id = id("Backend", key, None, transport);
         let endpoints = endpoint::of_backend(backend);
-        let why_empty = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
-        self.nodes.insert(id.clone(), BackendNode { endpoints, why_empty });
+        let warning = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
+        self.insert(&id, BackendNode { endpoints, warning });
         Ok(id)
     }
 
@@ -241,11 +256,11 @@ fn is_external(service: &Service) -> bool {
 /// A Service that is another name for a host.
 fn external_node(service: &Service, port: u16) -> BackendNode {
     let hostname = service.spec.external_name.clone().filter(|hostname| !hostname.is_empty());
-    let why_empty = hostname
+    let warning = hostname
         .is_none()
         .then(|| format!("ExternalName Service {} has no externalName", service.metadata.key()));
     let endpoints = hostname.map(|hostname| EndpointSource::Dns { hostname, port });
-    BackendNode { endpoints: endpoints.into_iter().collect(), why_empty }
+    BackendNode { endpoints: endpoints.into_iter().collect(), warning }
 }
 
 /// The names of the objects in the namespace of `key`.

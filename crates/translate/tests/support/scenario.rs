@@ -22,6 +22,8 @@ struct ScenarioSettings {
     held: BTreeMap<String, IpAddr>,
     /// The proxy's zone.
     zone: Option<String>,
+    /// Whether sessions may go to the proxy's own host; they may if it isn't said.
+    local_endpoints: Option<bool>,
     /// Listeners that can't be bound, by `namespace/object/name`.
     failures: BTreeMap<String, Failure>,
     /// Listeners that the proxy doesn't report.
@@ -104,6 +106,7 @@ impl Scenario {
             let pool = pool.parse().expect("the pool is valid");
             settings.addresses = Addresses::Pool { pool, held: held.collect() };
         }
+        settings.local_endpoints = self.settings.local_endpoints.unwrap_or(true);
         settings.zone = self.settings.zone.as_deref().map(Into::into);
         settings
     }
