@@ -1,6 +1,7 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -161,6 +162,8 @@ impl Control {
         self.resolver.set_names(dns::hostnames(&compiled.backends));
         let endpoints = self.endpoints(&compiled);
         let applied = self.proxy.apply(Arc::new(compiled.config.clone()), &endpoints);
+        let before = self.in_force.take().map(|in_force| in_force.applied).unwrap_or_default();
+        log_listeners(&before, &applied);
         self.in_force = Some(InForce { load, notes, graph, compiled, applied });
         self.metrics.send_modify(|metrics| metrics.reloads += 1);
         self.publish();
@@ -179,6 +182,7 @@ impl Control {
         if let Some(applied) = self.proxy.retry_failed()
             && let Some(in_force) = &mut self.in_force
         {
+            log_listeners(&in_force.applied, &applied);
             in_force.applied = applied;
             self.publish();
         }
@@ -232,7 +236,10 @@ impl Control {
         };
         let last = self.report.send_replace(Arc::new(report));
         let report = self.report.borrow();
-        for problem in report.problems.iter().filter(|problem| !last.problems.contains(problem)) {
+        let known: HashSet<_> = last.problems.iter().map(ToString::to_string).collect();
+        for problem in
+            report.problems.iter().filter(|problem| !known.contains(&problem.to_string()))
+        {
             log(problem);
         }
         if !self.quiet && (report.overview != last.overview || report.notes != last.notes) {
@@ -240,9 +247,7 @@ impl Control {
             print(&format!("{notes}{}", table::render(&report.overview)));
         }
     }
-}
 
-impl Control {
     fn count(&self, bound: usize, problems: &[Diagnostic], overview: &Overview) {
         let Some(in_force) = &self.in_force else { return };
         let bad_files = problems::bad_files(&in_force.load);
@@ -260,6 +265,21 @@ impl Control {
                 metrics.last_good_reload = Some(SystemTime::now());
             }
         });
+    }
+}
+
+/// Says which listeners can't be bound, or are at last.
+fn log_listeners(before: &ApplyReport, after: &ApplyReport) {
+    for (listener, report) in &after.listeners {
+        let was = before.listeners.get(listener);
+        match report {
+            _ if was == Some(report) => {}
+            ListenerReport::Failed(failure) => {
+                tracing::warn!(%listener, "not listening: {}; retrying", failure.message);
+            }
+            ListenerReport::Bound if was.is_some() => tracing::info!(%listener, "listening"),
+            ListenerReport::Bound => tracing::debug!(%listener, "listening"),
+        }
     }
 }
 
