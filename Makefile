@@ -21,9 +21,10 @@ demo: ## Build, and run the tutorial: TCP on 127.0.0.1:9000, UDP on 127.0.0.1:90
 
 test: lint deny unit ## Everything that tests the project
 
-lint: ## Format and lints, warnings denied
+lint: ## Format, lints and documentation, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 deny: ## Licences, sources and banned crates
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@$(CARGO_DENY_VERSION)
