@@ -35,6 +35,7 @@ unit: setup ## Unit, property, golden and end-to-end tests
 
 setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2
+	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
