@@ -31,7 +31,7 @@ deny: ## Licences, sources and banned crates
 	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 
 unit: setup ## Unit, property, golden and end-to-end tests
-	cargo test --workspace --locked
+	scripts/test.sh
 
 setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2
