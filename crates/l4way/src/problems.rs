@@ -24,13 +24,10 @@ pub(crate) fn bad_files(load: &Load) -> usize {
 
 /// The problem, where its field is written.
 fn placed(load: &Load, problem: Problem) -> Diagnostic {
-    let severity = match problem.severity {
-        l4way_translate::Severity::Error => Severity::Error,
-        l4way_translate::Severity::Warning => Severity::Warning,
-    };
-    match load.manifests.get(&problem.object) {
-        Some(manifest) => manifest.diagnostic(severity, &problem.pointer, &problem.message),
-        None => Diagnostic::new(severity, problem.message).with_object(problem.object),
+    let Problem { object, pointer, severity, message } = problem;
+    match load.manifests.get(&object) {
+        Some(manifest) => manifest.diagnostic(severity, &pointer, &message),
+        None => Diagnostic::new(severity, message).with_object(object),
     }
 }
 

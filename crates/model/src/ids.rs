@@ -36,7 +36,8 @@ namespaced_id! {
     GatewayId
 }
 
-/// A listener: of a Gateway itself, or of a ListenerSet attached to it.
+/// A listener: of a Gateway itself, or of a ListenerSet attached to it. Shown as
+/// `namespace/object/name`, which doesn't tell a ListenerSet from a Gateway of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListenerId {
     /// The Gateway whose addresses the listener is bound on.

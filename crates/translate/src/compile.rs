@@ -1,6 +1,6 @@
 //! From the graph to what a proxy runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use l4way_model::{
     BackendId, Config, Listener, RefusedReason, Route, RouteId, Target, WeightedTarget,
@@ -30,13 +30,18 @@ pub fn compile(graph: &Graph) -> Compiled {
         });
     let config =
         Config::new(listeners).expect("the graph refused listeners whose socket another one has");
-    let named = config.listeners().filter_map(|listener| listener.route.as_ref());
-    let backends = named
+    let named: BTreeSet<_> = config
+        .listeners()
+        .filter_map(|listener| listener.route.as_ref())
         .flat_map(|route| &route.targets)
         .filter_map(|target| match &target.target {
-            Target::Backend(id) => Some((id.clone(), graph.backends.get(id)?.endpoints.clone())),
+            Target::Backend(id) => Some(id),
             Target::Refused(_) => None,
         })
+        .collect();
+    let backends = named
+        .into_iter()
+        .filter_map(|id| Some((id.clone(), graph.backends.get(id)?.endpoints.clone())))
         .collect();
     Compiled { config, backends }
 }

@@ -51,6 +51,16 @@ fn unfit(reason: &'static str, message: impl Into<Message>) -> [Outcome; 2] {
     ]
 }
 
+/// Every reference leads somewhere: of a Gateway, a listener or a route.
+pub(crate) fn resolved_refs() -> Outcome {
+    outcome(RESOLVED_REFS, True, "ResolvedRefs", "All references are resolved.")
+}
+
+/// No ReferenceGrant permits a reference to another namespace: of a Gateway, a listener or a route.
+pub(crate) fn ref_not_permitted(message: impl Into<Message>) -> Outcome {
+    outcome(RESOLVED_REFS, False, "RefNotPermitted", message)
+}
+
 /// Outcomes for GatewayClasses.
 pub(crate) mod class {
     use super::*;
@@ -70,11 +80,6 @@ pub(crate) mod gateway {
 
     pub(crate) fn accepted() -> Outcome {
         outcome(ACCEPTED, True, "Accepted", "Gateway is accepted.")
-    }
-
-    /// Some listeners are not valid, others are.
-    pub(crate) fn some_listeners_not_valid(message: impl Into<Message>) -> Outcome {
-        outcome(ACCEPTED, True, "ListenersNotValid", message)
     }
 
     /// No listener is valid.
@@ -103,30 +108,8 @@ pub(crate) mod gateway {
         outcome(PROGRAMMED, False, "AddressNotAssigned", message)
     }
 
-    pub(crate) fn programmed(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, True, "Programmed", message)
-    }
-
-    /// None of its listeners is carried, by this version or at this moment.
-    pub(crate) fn nothing_programmed(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, False, "Pending", message)
-    }
-
-    /// The proxy has not reported yet.
-    pub(crate) fn programming() -> Outcome {
-        outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report its listeners.")
-    }
-
-    pub(crate) fn resolved_refs() -> Outcome {
-        outcome(RESOLVED_REFS, True, "ResolvedRefs", "All references are resolved.")
-    }
-
     pub(crate) fn invalid_client_certificate_ref(message: impl Into<Message>) -> Outcome {
         outcome(RESOLVED_REFS, False, "InvalidClientCertificateRef", message)
-    }
-
-    pub(crate) fn ref_not_permitted(message: impl Into<Message>) -> Outcome {
-        outcome(RESOLVED_REFS, False, "RefNotPermitted", message)
     }
 
     pub(crate) fn listeners_not_resolved(message: impl Into<Message>) -> Outcome {
@@ -138,17 +121,36 @@ pub(crate) mod gateway {
     }
 }
 
+/// Outcomes for Gateways and ListenerSets alike, which sum up their listeners.
+pub(crate) mod listeners {
+    use super::*;
+
+    /// Some listeners are not valid, others are.
+    pub(crate) fn some_not_valid(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, True, "ListenersNotValid", message)
+    }
+
+    pub(crate) fn programmed(message: impl Into<Message>) -> Outcome {
+        outcome(PROGRAMMED, True, "Programmed", message)
+    }
+
+    /// None of the listeners is carried, by this version or at this moment.
+    pub(crate) fn nothing_programmed(message: impl Into<Message>) -> Outcome {
+        outcome(PROGRAMMED, False, "Pending", message)
+    }
+
+    /// The proxy has not reported yet.
+    pub(crate) fn programming() -> Outcome {
+        outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report its listeners.")
+    }
+}
+
 /// Outcomes for ListenerSets.
 pub(crate) mod listener_set {
     use super::*;
 
     pub(crate) fn accepted() -> Outcome {
         outcome(ACCEPTED, True, "Accepted", "ListenerSet is accepted by the Gateway.")
-    }
-
-    /// Some listeners are not valid, others are.
-    pub(crate) fn some_listeners_not_valid(message: impl Into<Message>) -> Outcome {
-        outcome(ACCEPTED, True, "ListenersNotValid", message)
     }
 
     /// No listener is valid.
@@ -167,20 +169,6 @@ pub(crate) mod listener_set {
             outcome(PROGRAMMED, False, "ParentNotProgrammed", message),
         ]
     }
-
-    pub(crate) fn programmed(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, True, "Programmed", message)
-    }
-
-    /// None of its listeners is carried, by this version or at this moment.
-    pub(crate) fn nothing_programmed(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, False, "Pending", message)
-    }
-
-    /// The proxy has not reported yet.
-    pub(crate) fn programming() -> Outcome {
-        outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report its listeners.")
-    }
 }
 
 /// Outcomes for listeners, of Gateways and of ListenerSets alike.
@@ -193,10 +181,6 @@ pub(crate) mod listener {
 
     pub(crate) fn no_conflicts() -> Outcome {
         outcome(CONFLICTED, False, "NoConflicts", "Listener has no conflicts.")
-    }
-
-    pub(crate) fn resolved_refs() -> Outcome {
-        outcome(RESOLVED_REFS, True, "ResolvedRefs", "All references are resolved.")
     }
 
     pub(crate) fn programmed() -> Outcome {
@@ -238,10 +222,6 @@ pub(crate) mod listener {
         outcome(RESOLVED_REFS, False, "InvalidCertificateRef", message)
     }
 
-    pub(crate) fn ref_not_permitted(message: impl Into<Message>) -> Outcome {
-        outcome(RESOLVED_REFS, False, "RefNotPermitted", message)
-    }
-
     pub(crate) fn invalid_ca_certificate_ref(message: impl Into<Message>) -> Outcome {
         outcome(RESOLVED_REFS, False, "InvalidCACertificateRef", message)
     }
@@ -257,6 +237,10 @@ pub(crate) mod listener {
 
     pub(crate) fn overlapping_hostnames(message: impl Into<Message>) -> Outcome {
         outcome(OVERLAPPING_TLS_CONFIG, True, "OverlappingHostnames", message)
+    }
+
+    pub(crate) fn overlapping_certificates(message: impl Into<Message>) -> Outcome {
+        outcome(OVERLAPPING_TLS_CONFIG, True, "OverlappingCertificates", message)
     }
 
     /// It can't run as it is, whatever else is said of it.
@@ -307,14 +291,6 @@ pub(crate) mod route {
     /// Another route has precedence on a listener.
     pub(crate) fn superseded(message: impl Into<Message>) -> Outcome {
         outcome(SUPERSEDED, True, "OtherRouteHasPrecedence", message)
-    }
-
-    pub(crate) fn resolved_refs() -> Outcome {
-        outcome(RESOLVED_REFS, True, "ResolvedRefs", "All references are resolved.")
-    }
-
-    pub(crate) fn ref_not_permitted(message: impl Into<Message>) -> Outcome {
-        outcome(RESOLVED_REFS, False, "RefNotPermitted", message)
     }
 
     pub(crate) fn invalid_kind(message: impl Into<Message>) -> Outcome {

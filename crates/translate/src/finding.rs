@@ -1,6 +1,9 @@
 use std::borrow::Cow;
 
-use l4way_resources::status::{Condition, ConditionStatus};
+use l4way_resources::{
+    Severity,
+    status::{Condition, ConditionStatus},
+};
 
 /// One outcome of looking at an object: a condition but for the generation that it was seen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +29,6 @@ impl Outcome {
             observed_generation: generation,
         }
     }
-}
-
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Something doesn't work that the manifests ask for.
-    Error,
-    /// Something is likely not what is meant, or not yet all there.
-    Warning,
 }
 
 /// Something to tell about one field of an object.
@@ -69,8 +62,13 @@ impl Findings {
     }
 
     /// Something is worth knowing about the field at `pointer` and has this consequence.
-    pub(crate) fn warning(&mut self, pointer: impl Into<String>, outcome: Outcome) {
-        self.note(Severity::Warning, pointer, outcome.message.to_string());
+    pub(crate) fn tell(
+        &mut self,
+        severity: Severity,
+        pointer: impl Into<String>,
+        outcome: Outcome,
+    ) {
+        self.note(severity, pointer, outcome.message.to_string());
         self.outcomes.push(outcome);
     }
 

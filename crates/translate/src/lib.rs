@@ -19,7 +19,6 @@ mod suggest;
 
 pub use compile::{Compiled, compile};
 pub use conditions::SUPERSEDED;
-pub use finding::Severity;
 pub use graph::{EndpointSource, Graph, graph};
 pub use problems::{Problem, problems};
 pub use settings::{AddressPool, Addresses, InvalidAddressPool, Settings};

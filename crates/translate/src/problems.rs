@@ -1,10 +1,13 @@
 //! What somebody who checks manifests wants to know, before any proxy runs.
 
-use l4way_resources::api::{ObjectKey, ObjectMeta, ObjectRef, RouteKind};
+use l4way_resources::{
+    Severity,
+    api::{ObjectKey, ObjectMeta, ObjectRef, RouteKind},
+};
 use serde::Serialize;
 
 use crate::{
-    Graph, Severity,
+    Graph,
     finding::{Findings, Note},
     graph::{self, ListenerNode, RouteNode},
 };

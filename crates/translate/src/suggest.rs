@@ -1,4 +1,6 @@
-//! What somebody may have meant who wrote a name that isn't there.
+//! What somebody may have meant who wrote a name that isn't there, and what there is instead.
+
+use std::fmt;
 
 /// How many names are looked at: an object with thousands of neighbours gets no better hint.
 const CANDIDATES: usize = 256;
@@ -24,13 +26,17 @@ pub(crate) fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a 
     closest(wrong, names).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
 }
 
-/// The names as a sentence lists them; a few of them if there are many.
+/// The names in quotes, as a sentence lists them; a few of them if there are many.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    join(names.into_iter().map(|name| format!("{name:?}")))
+}
+
+/// What a sentence lists; a few of them if there are many, as a condition's message is bounded.
+pub(crate) fn join(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
     const SHOWN: usize = 8;
-    let names: Vec<_> = names.into_iter().collect();
-    let shown = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>();
-    let rest = names.len().saturating_sub(SHOWN);
-    match (names.is_empty(), rest) {
+    let mut items = items.into_iter();
+    let shown: Vec<_> = items.by_ref().take(SHOWN).map(|item| item.to_string()).collect();
+    match (shown.is_empty(), items.count()) {
         (true, _) => "none".into(),
         (false, 0) => shown.join(", "),
         (false, rest) => format!("{} and {rest} more", shown.join(", ")),

@@ -1,6 +1,7 @@
 //! Whatever the objects are, valid or not: nothing panics, the result is the same in whichever
 //! order they were read, and the status and the configuration agree.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use l4way_model::{ApplyReport, ListenerReport};
 use l4way_resources::{
     AnyObject, Snapshot,
@@ -9,6 +10,21 @@ use l4way_resources::{
 use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
+
+/// For `*.example.com`.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBTzCCAQGgAwIBAgIURe+nXQFnMxQOnSqLOo1Cf4sg/98wBQYDK2VwMBIxEDAO
+BgNVBAMMB2V4YW1wbGUwIBcNMjYxMTIzMDU1NzI1WhgPMjEyNjEwMzAwNTU3MjVa
+MBIxEDAOBgNVBAMMB2V4YW1wbGUwKjAFBgMrZXADIQCKTFZGj+hF47EFaDcMCe+i
+PWOiEgf1f80Xxk1Y6Lee2qNnMGUwHQYDVR0OBBYEFIGNdiP8sCtwTY8WSoFlJWza
+d39ZMB8GA1UdIwQYMBaAFIGNdiP8sCtwTY8WSoFlJWzad39ZMBgGA1UdEQQRMA+C
+DSouZXhhbXBsZS5jb20wCQYDVR0TBAIwADAFBgMrZXADQQA5F+mP0ep8ZZrvOl4O
+Zx/zRJdJFwoz9JsXh2/zT5G+5j6w6I48cW4KnUxa1U1S/aN9aG1Q/WraDeV/MFgg
+BKMO
+-----END CERTIFICATE-----
+";
+
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
 
 /// Few names, so that objects meet.
 fn name() -> impl Strategy<Value = &'static str> {
@@ -152,9 +168,13 @@ fn other() -> impl Strategy<Value = (&'static str, Value)> {
         let spec = json!({"from": [from], "to": [{"group": "", "kind": "Service"}]});
         ("ReferenceGrant", json!({"metadata": metadata, "spec": spec}))
     });
-    let secret = metadata().prop_map(|metadata| {
-        ("Secret", json!({"metadata": metadata, "data": {"tls.crt": "%%%", "tls.key": ""}}))
-    });
+    let data = select(vec![
+        json!({"tls.crt": "%%%", "tls.key": ""}),
+        json!({"tls.crt": "nonsense", "tls.key": ""}),
+        json!({"tls.crt": BASE64_STANDARD.encode(CERTIFICATE), "tls.key": BASE64_STANDARD.encode(KEY)}),
+    ]);
+    let secret = (metadata(), data)
+        .prop_map(|(metadata, data)| ("Secret", json!({"metadata": metadata, "data": data})));
     prop_oneof![1 => class, 20 => grant, 5 => secret]
 }
 

@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use l4way_model::{ListenerId, Transport};
+use l4way_model::{GatewayId, ListenerId, Transport};
 use l4way_resources::api::ObjectKey;
 
 use super::{GatewayNode, ListenerNode, ListenerSetNode};
-use crate::{Addresses, conditions};
+use crate::{AddressPool, Addresses, conditions};
 
 /// Gives each Gateway its addresses; older ones choose first.
 pub(crate) fn assign(gateways: &mut [&mut GatewayNode], addresses: &Addresses) {
@@ -17,41 +17,50 @@ pub(crate) fn assign(gateways: &mut [&mut GatewayNode], addresses: &Addresses) {
         gateway.addresses = asked(gateway);
     }
     match addresses {
-        Addresses::Shared(shared) => {
-            for gateway in gateways.iter_mut().filter(|gateway| wants_any(gateway)) {
-                gateway.addresses.extend(shared);
-                dedup(&mut gateway.addresses);
-                if gateway.addresses.is_empty() {
-                    let message = "there is no default address; set spec.addresses";
-                    refuse_assignment(gateway, message.to_owned());
-                }
-            }
+        Addresses::Shared(shared) => share(gateways, shared),
+        Addresses::Pool { pool, held } => draw(gateways, pool, held),
+    }
+}
+
+/// Gives the same addresses to every Gateway that wants any.
+fn share(gateways: &mut [&mut GatewayNode], shared: &[IpAddr]) {
+    for gateway in gateways.iter_mut().filter(|gateway| wants_any(gateway)) {
+        gateway.addresses.extend(shared);
+        dedup(&mut gateway.addresses);
+        if gateway.addresses.is_empty() {
+            let message = "there is no default address; set spec.addresses";
+            refuse_assignment(gateway, message.to_owned());
         }
-        Addresses::Pool { pool, held } => {
-            let mut taken: HashSet<IpAddr> = HashSet::new();
-            taken.extend(gateways.iter().flat_map(|gateway| &gateway.addresses));
-            let mut waiting = Vec::new();
-            for gateway in gateways.iter_mut().filter(|gateway| wants_any(gateway)) {
-                match held.get(&gateway.id()) {
-                    Some(address) if pool.contains(*address) && taken.insert(*address) => {
-                        gateway.addresses.push(*address);
-                    }
-                    _ => waiting.push(gateway),
-                }
+    }
+}
+
+/// Gives each Gateway that wants any an address of its own: the one that it has, or a free one.
+fn draw(gateways: &mut [&mut GatewayNode], pool: &AddressPool, held: &BTreeMap<GatewayId, IpAddr>) {
+    let mut taken: HashSet<IpAddr> = HashSet::new();
+    taken.extend(gateways.iter().flat_map(|gateway| &gateway.addresses));
+    let mut waiting = Vec::new();
+    for gateway in gateways.iter_mut().filter(|gateway| wants_any(gateway)) {
+        match held.get(&gateway.id()) {
+            Some(address) if pool.contains(*address) && taken.insert(*address) => {
+                gateway.addresses.push(*address);
             }
-            for gateway in waiting {
-                let name = gateway.id().to_string();
-                match pool.candidates(&name).find(|address| taken.insert(*address)) {
-                    Some(address) => gateway.addresses.push(address),
-                    None => {
-                        let message = format!(
-                            "every address of the pool ({}) is taken; make the pool larger, or \
-                             set spec.addresses",
-                            pool.len()
-                        );
-                        refuse_assignment(gateway, message);
-                    }
-                }
+            _ => waiting.push(gateway),
+        }
+    }
+    let mut exhausted = false;
+    for gateway in waiting {
+        let name = gateway.id().to_string();
+        let free = pool.candidates(&name).take_while(|_| !exhausted).find(|a| taken.insert(*a));
+        match free {
+            Some(address) => gateway.addresses.push(address),
+            None => {
+                exhausted = true;
+                let message = format!(
+                    "every address of the pool ({}) is taken; make the pool larger, or set \
+                     spec.addresses",
+                    pool.len()
+                );
+                refuse_assignment(gateway, message);
             }
         }
     }

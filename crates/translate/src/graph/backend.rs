@@ -16,7 +16,12 @@ use super::{
     endpoint::{self, EndpointSource, Slices},
     transport_name,
 };
-use crate::{Settings, conditions::route as conditions, finding::Outcome, suggest};
+use crate::{
+    Settings,
+    conditions::{ref_not_permitted, route as conditions},
+    finding::Outcome,
+    suggest,
+};
 
 /// A backend that some route refers to and may use.
 #[derive(Clone, Debug)]
@@ -85,36 +90,19 @@ impl<'a> Backends<'a> {
             namespace: reference.namespace.clone().unwrap_or_else(|| namespace.clone()),
             name: reference.name.clone(),
         };
-        self.permit(kind, namespace, target, &key)?;
+        let crossing = CrossReference {
+            from: (GATEWAY_GROUP, kind.as_str()),
+            from_namespace: namespace,
+            to: target,
+            to_namespace: &key.namespace,
+            to_name: &key.name,
+        };
+        self.grants.check(crossing).map_err(ref_not_permitted)?;
         if target.1 == "Service" {
             self.service(kind, &key, reference.port)
         } else {
             self.backend(kind, &key)
         }
-    }
-
-    fn permit(
-        &self,
-        kind: RouteKind,
-        namespace: &str,
-        to: (&str, &str),
-        key: &ObjectKey,
-    ) -> Result<(), Outcome> {
-        let reference = CrossReference {
-            from: (GATEWAY_GROUP, kind.as_str()),
-            from_namespace: namespace,
-            to,
-            to_namespace: &key.namespace,
-            to_name: &key.name,
-        };
-        if self.grants.permit(reference) {
-            return Ok(());
-        }
-        Err(conditions::ref_not_permitted(format!(
-            "no ReferenceGrant permits the reference to {} {key}; {}",
-            to.1,
-            reference.cure()
-        )))
     }
 
     fn service(
@@ -123,13 +111,7 @@ impl<'a> Backends<'a> {
         key: &ObjectKey,
         port: Option<u16>,
     ) -> Result<BackendId, Outcome> {
-        let service = self.snapshot.services.get(key).ok_or_else(|| {
-            let names = names_beside(key, &self.snapshot.services);
-            conditions::backend_not_found(format!(
-                "Service {key} doesn't exist{}",
-                suggest::did_you_mean(&key.name, names)
-            ))
-        })?;
+        let service = find("Service", &self.snapshot.services, key)?;
         let number = port.ok_or_else(|| {
             conditions::unsupported_value(format!(
                 "the reference to Service {key} needs a port; it has {}",
@@ -185,7 +167,7 @@ impl<'a> Backends<'a> {
                     "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer \
                      to a Backend, or run with --demo-backends if its pods are echoes"
                 )
-            } else if slices.iter().all(|slice| !has_port(slice, port)) {
+            } else if !slices.iter().any(|slice| endpoint::has_port(slice, port, transport)) {
                 format!(
                     "no EndpointSlice of Service {key} has a {transport} port named {:?}: \
                      sessions to it are refused; a slice's port has the Service port's name",
@@ -199,13 +181,7 @@ impl<'a> Backends<'a> {
     }
 
     fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
-        let backend = self.snapshot.backends.get(key).ok_or_else(|| {
-            let names = names_beside(key, &self.snapshot.backends);
-            conditions::backend_not_found(format!(
-                "Backend {key} doesn't exist{}",
-                suggest::did_you_mean(&key.name, names)
-            ))
-        })?;
+        let backend = find("Backend", &self.snapshot.backends, key)?;
         let transport = transport(kind);
         let is_unix = |endpoint: &BackendEndpoint| matches!(endpoint, BackendEndpoint::Unix(_));
         if transport == Transport::Udp && backend.spec.endpoints.iter().any(is_unix) {
@@ -218,9 +194,11 @@ impl<'a> Backends<'a> {
             return Err(tls_unsupported("Backend", key, policy));
         }
         let id = id("Backend", key, None, transport);
-        let endpoints = endpoint::of_backend(backend);
-        let warning = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
-        self.insert(&id, BackendNode { endpoints, warning });
+        if !self.nodes.contains_key(&id) {
+            let endpoints = endpoint::of_backend(backend);
+            let warning = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
+            self.insert(&id, BackendNode { endpoints, warning });
+        }
         Ok(id)
     }
 
@@ -263,14 +241,18 @@ fn external_node(service: &Service, port: u16) -> BackendNode {
     BackendNode { endpoints: endpoints.into_iter().collect(), warning }
 }
 
-/// The names of the objects in the namespace of `key`.
-fn names_beside<'k, T>(key: &'k ObjectKey, store: &'k Store<T>) -> impl Iterator<Item = &'k str> {
-    let first = ObjectKey::new(key.namespace.clone(), "");
-    store
-        .range(first..)
-        .map(|(key, _)| key)
-        .take_while(|other| other.namespace == key.namespace)
-        .map(|key| &*key.name)
+/// The object of this name. If there is none, those beside it may have the name that was meant.
+fn find<'s, T>(kind: &str, store: &'s Store<T>, key: &ObjectKey) -> Result<&'s Arc<T>, Outcome> {
+    store.get(key).ok_or_else(|| {
+        let beside = store
+            .range(ObjectKey::new(key.namespace.clone(), "")..)
+            .take_while(|(other, _)| other.namespace == key.namespace)
+            .map(|(other, _)| &*other.name);
+        conditions::backend_not_found(format!(
+            "{kind} {key} doesn't exist{}",
+            suggest::did_you_mean(&key.name, beside)
+        ))
+    })
 }
 
 /// Sent in the clear, the traffic would lack what the policy promises, so nothing is sent.
@@ -309,10 +291,6 @@ fn ports(service: &Service) -> String {
     let ports: Vec<_> =
         service.spec.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
     if ports.is_empty() { "no ports".into() } else { format!("ports {}", ports.join(", ")) }
-}
-
-fn has_port(slice: &l4way_resources::api::EndpointSlice, port: &ServicePort) -> bool {
-    slice.ports.iter().any(|candidate| candidate.name.as_deref().unwrap_or_default() == &*port.name)
 }
 
 fn transport(kind: RouteKind) -> Transport {

@@ -1,12 +1,15 @@
 //! References to certificates and keys: of listeners, of a Gateway towards backends, and of the
 //! authorities that clients' certificates are checked against.
 
+use std::sync::Arc;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use l4way_resources::{
     GATEWAY_GROUP, Snapshot,
     api::{LocalObjectRef, ObjectKey, Secret, SecretRef},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use super::{CrossReference, Grants};
 
@@ -35,12 +38,12 @@ pub(crate) struct Certificates<'a> {
 }
 
 impl Certificates<'_> {
-    /// Whether the reference leads to a certificate and its key.
+    /// The names that the certificate is for which the reference leads to, if its key is there too.
     pub(crate) fn key_pair(
         &self,
         referrer: Referrer<'_>,
         reference: &SecretRef,
-    ) -> Result<(), Defect> {
+    ) -> Result<Vec<Arc<str>>, Defect> {
         if (&*reference.group, &*reference.kind) != ("", "Secret") {
             return Err(Defect::Kind(format!(
                 "{} of group {:?} can't hold a certificate; refer to a Secret of type \
@@ -56,7 +59,7 @@ impl Certificates<'_> {
             .secrets
             .get(&key)
             .ok_or_else(|| Defect::Invalid(format!("Secret {key} doesn't exist")))?;
-        check_key_pair(secret).map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
+        read_key_pair(secret).map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
     }
 
     /// Whether the reference leads to certificates of authorities.
@@ -80,14 +83,10 @@ impl Certificates<'_> {
             .config_maps
             .get(&key)
             .ok_or_else(|| Defect::Invalid(format!("ConfigMap {key} doesn't exist")))?;
-        let pem = config_map.data.get("ca.crt");
-        match pem.map(|pem| CertificateDer::from_pem_slice(pem.as_bytes())) {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) => {
-                Err(Defect::Invalid(format!("ConfigMap {key} has no PEM certificate in ca.crt")))
-            }
-            None => Err(Defect::Invalid(format!("ConfigMap {key} lacks the key ca.crt"))),
-        }
+        let pem = config_map.data.get("ca.crt").ok_or_else(|| "lacks the key ca.crt".to_owned());
+        pem.and_then(|pem| names(pem.as_bytes(), "ca.crt"))
+            .map(drop)
+            .map_err(|why| Defect::Invalid(format!("ConfigMap {key} {why}")))
     }
 
     fn permit(
@@ -104,25 +103,31 @@ impl Certificates<'_> {
             to_namespace,
             to_name,
         };
-        if self.grants.permit(reference) {
-            return Ok(());
-        }
-        Err(Defect::NotPermitted(format!(
-            "no ReferenceGrant permits the reference to {} {to_namespace}/{to_name}; {}",
-            to.1,
-            reference.cure()
-        )))
+        self.grants.check(reference).map_err(Defect::NotPermitted)
     }
 }
 
-fn check_key_pair(secret: &Secret) -> Result<(), String> {
-    let certificate = value(secret, "tls.crt")?;
-    CertificateDer::from_pem_slice(&certificate)
-        .map_err(|_| "has no PEM certificate in tls.crt".to_owned())?;
-    let key = value(secret, "tls.key")?;
-    PrivateKeyDer::from_pem_slice(&key)
-        .map(drop)
-        .map_err(|_| "has no PEM private key in tls.key".to_owned())
+fn read_key_pair(secret: &Secret) -> Result<Vec<Arc<str>>, String> {
+    let names = names(&value(secret, "tls.crt")?, "tls.crt")?;
+    PrivateKeyDer::from_pem_slice(&value(secret, "tls.key")?)
+        .map_err(|_| "has no PEM private key in tls.key".to_owned())?;
+    Ok(names)
+}
+
+/// The DNS names that the first certificate of a PEM text is for. Its common name is not one
+/// (RFC 9525, section 2).
+fn names(pem: &[u8], key: &str) -> Result<Vec<Arc<str>>, String> {
+    let der = CertificateDer::from_pem_slice(pem)
+        .map_err(|_| format!("has no PEM certificate in {key}"))?;
+    let malformed = |error| format!("has a malformed certificate in {key}: {error}");
+    let (_, certificate) = parse_x509_certificate(&der).map_err(|error| malformed(error.into()))?;
+    let alternatives = certificate.subject_alternative_name().map_err(malformed)?;
+    let names = alternatives.iter().flat_map(|alternatives| &alternatives.value.general_names);
+    let dns_names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
+        _ => None,
+    });
+    Ok(dns_names.collect())
 }
 
 /// The decoded value of one of a Secret's keys.

@@ -5,126 +5,126 @@
 //! nobody else's way. Of those that are left of one object, all that conflict are refused: none is
 //! picked (Gateway API, `GatewaySpec.listeners` and `ListenerSetSpec.listeners`).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use l4way_model::Transport;
 
-use super::{ListenerNode, Protocol, hostname};
-use crate::conditions;
+use super::{ListenerNode, Protocol};
+use crate::{conditions, suggest};
 
-/// How two listeners stand in each other's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How listeners stand in each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conflict {
     Protocol,
     Hostname,
 }
 
+/// By what listeners on one port are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Distinction {
+    /// By nothing.
+    Nothing,
+    /// By the hostname of each HTTP request.
+    RequestHost,
+    /// By the hostname that a TLS client asks for.
+    ServerName,
+}
+
+impl From<Protocol> for Distinction {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp | Protocol::Udp => Self::Nothing,
+            Protocol::Http => Self::RequestHost,
+            Protocol::Https | Protocol::Tls(_) => Self::ServerName,
+        }
+    }
+}
+
 /// What a listener takes of its port.
 #[derive(Clone, Debug)]
 struct Claim {
-    protocol: Protocol,
+    port: (Transport, u16),
+    distinction: Distinction,
     hostname: Option<Arc<str>>,
     /// The listener, as messages name it.
     name: String,
 }
 
 impl Claim {
-    fn of(listener: &ListenerNode) -> Option<(Port, Self)> {
+    /// Nothing is known of what a listener of an unknown protocol takes.
+    fn of(listener: &ListenerNode) -> Option<Self> {
         let protocol = listener.protocol?;
         let transport = if protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
-        let hostname = listener.hostname.clone().filter(|_| protocol.has_hostnames());
-        Some(((transport, listener.port), Self { protocol, hostname, name: describe(listener) }))
-    }
-
-    fn conflict(&self, other: &Self) -> Option<Conflict> {
-        let compatible = match (self.protocol, other.protocol) {
-            (Protocol::Http, Protocol::Http) => true,
-            (a, b) => a.begins_with_tls() && b.begins_with_tls(),
-        };
-        if !compatible {
-            Some(Conflict::Protocol)
-        } else if self.hostname == other.hostname {
-            Some(Conflict::Hostname)
-        } else {
-            None
-        }
+        Some(Self {
+            port: (transport, listener.port),
+            distinction: protocol.into(),
+            hostname: listener.hostname.clone(),
+            name: listener.describe(),
+        })
     }
 }
 
-type Port = (Transport, u16);
+/// The names of the listeners on one port, by how they are told apart and by hostname.
+type OnPort = BTreeMap<Distinction, BTreeMap<Option<Arc<str>>, Vec<String>>>;
 
-fn describe(listener: &ListenerNode) -> String {
-    let of = match &listener.id.listener_set {
-        Some((namespace, name)) => format!("ListenerSet {namespace}/{name}"),
-        None => format!("Gateway {}", listener.id.gateway),
-    };
-    match listener.protocol {
-        Some(protocol) => format!("{protocol} listener {:?} of {of}", listener.id.name),
-        None => format!("listener {:?} of {of}", listener.id.name),
+/// What listeners take.
+#[derive(Default)]
+struct Claims(HashMap<(Transport, u16), OnPort>);
+
+impl Claims {
+    fn add(&mut self, claim: Claim) {
+        let on_port = self.0.entry(claim.port).or_default();
+        let by_hostname = on_port.entry(claim.distinction).or_default();
+        by_hostname.entry(claim.hostname).or_default().push(claim.name);
     }
+
+    /// How others stand in the way of `claim`, and who some of them are.
+    fn conflict(&self, claim: &Claim) -> Option<(Conflict, String)> {
+        let on_port = self.0.get(&claim.port)?;
+        let incompatible = on_port
+            .iter()
+            .filter(|(by, _)| **by != claim.distinction || **by == Distinction::Nothing)
+            .flat_map(|(_, by_hostname)| by_hostname.values().flatten());
+        let same = on_port.get(&claim.distinction).and_then(|by| by.get(&claim.hostname));
+        let protocol = others(claim, incompatible).map(|others| (Conflict::Protocol, others));
+        protocol.or_else(|| Some((Conflict::Hostname, others(claim, same.into_iter().flatten())?)))
+    }
+}
+
+/// The first few who aren't the one that claims, if there are any.
+fn others<'a>(claim: &Claim, names: impl Iterator<Item = &'a String>) -> Option<String> {
+    const SHOWN: usize = 4;
+    let others: Vec<_> = names.filter(|name| **name != claim.name).take(SHOWN).collect();
+    (!others.is_empty()).then(|| suggest::join(others))
 }
 
 /// Refuses the conflicting listeners among `objects`, of which each is the listeners of a Gateway
 /// or of one of its ListenerSets, the one with precedence first.
 pub(crate) fn refuse<'a>(objects: impl IntoIterator<Item = &'a mut [ListenerNode]>) {
-    let mut taken: HashMap<Port, Vec<Claim>> = HashMap::new();
+    let mut taken = Claims::default();
     for listeners in objects {
-        refuse_taken(listeners, &taken);
-        for (port, claims) in refuse_among(listeners) {
-            taken.entry(port).or_default().extend(claims);
+        let claims =
+            listeners.iter_mut().filter_map(|listener| Some((Claim::of(listener)?, listener)));
+        let left: Vec<_> = claims
+            .filter_map(|(claim, l)| (!refuse_one(l, &claim, &taken)).then_some((claim, l)))
+            .collect();
+        let mut among = Claims::default();
+        left.iter().for_each(|(claim, _)| among.add(claim.clone()));
+        for (claim, listener) in left {
+            refuse_one(listener, &claim, &among);
+            taken.add(claim);
         }
     }
 }
 
-/// Refuses the listeners that conflict with one that goes before them.
-fn refuse_taken(listeners: &mut [ListenerNode], taken: &HashMap<Port, Vec<Claim>>) {
-    for listener in listeners {
-        let Some((port, claim)) = Claim::of(listener) else { continue };
-        let conflicts = taken.get(&port).into_iter().flatten();
-        let worst = conflicts
-            .filter_map(|other| Some((claim.conflict(other)?, other)))
-            .min_by_key(|(conflict, _)| *conflict);
-        if let Some((conflict, other)) = worst {
-            refuse_one(listener, conflict, &[other]);
-        }
-    }
-}
-
-/// Refuses the listeners that conflict with one of the same object, and returns what they and the
-/// others take.
-fn refuse_among(listeners: &mut [ListenerNode]) -> HashMap<Port, Vec<Claim>> {
-    let mut by_port: HashMap<Port, Vec<(usize, Claim)>> = HashMap::new();
-    for (index, listener) in listeners.iter().enumerate() {
-        let refused = listener.findings.outcome(conditions::CONFLICTED).is_some();
-        if let Some((port, claim)) = Claim::of(listener).filter(|_| !refused) {
-            by_port.entry(port).or_default().push((index, claim));
-        }
-    }
-    for claims in by_port.values() {
-        for (index, claim) in claims {
-            let conflicts: Vec<_> = claims
-                .iter()
-                .filter(|(other, _)| other != index)
-                .filter_map(|(_, other)| Some((claim.conflict(other)?, other)))
-                .collect();
-            let Some(worst) = conflicts.iter().map(|(conflict, _)| *conflict).min() else {
-                continue;
-            };
-            let others: Vec<_> = conflicts.iter().map(|(_, other)| *other).collect();
-            refuse_one(&mut listeners[*index], worst, &others);
-        }
-    }
-    by_port
-        .into_iter()
-        .map(|(port, claims)| (port, claims.into_iter().map(|(_, claim)| claim).collect()))
-        .collect()
-}
-
-fn refuse_one(listener: &mut ListenerNode, conflict: Conflict, others: &[&Claim]) {
-    let others: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
-    let others = others.join(" and ");
-    match conflict {
-        Conflict::Protocol => {
+/// Refuses the listener if its claim conflicts with others, and says whether it does.
+fn refuse_one(listener: &mut ListenerNode, claim: &Claim, others: &Claims) -> bool {
+    match others.conflict(claim) {
+        None => return false,
+        Some((Conflict::Protocol, others)) => {
             let message = format!(
                 "port {} is also wanted by {others}, and they can't share it; change the port",
                 listener.port
@@ -132,7 +132,7 @@ fn refuse_one(listener: &mut ListenerNode, conflict: Conflict, others: &[&Claim]
             let outcomes = conditions::listener::protocol_conflict(message);
             listener.findings.error(listener.pointer("port"), outcomes);
         }
-        Conflict::Hostname => {
+        Some((Conflict::Hostname, others)) => {
             let hostname = listener.hostname.as_deref().unwrap_or("that matches all");
             let message = format!(
                 "hostname {hostname} on port {} is also wanted by {others}; change the hostname \
@@ -144,32 +144,5 @@ fn refuse_one(listener: &mut ListenerNode, conflict: Conflict, others: &[&Claim]
             listener.findings.error(listener.pointer(field), outcomes);
         }
     }
-}
-
-/// Marks the listeners on one port that a client with TLS could take for each other, as their
-/// hostnames overlap.
-pub(crate) fn mark_overlapping<'a>(objects: impl IntoIterator<Item = &'a mut [ListenerNode]>) {
-    let mut by_port: HashMap<u16, Vec<&mut ListenerNode>> = HashMap::new();
-    for listener in objects.into_iter().flatten() {
-        let conflicted = listener.findings.outcome(conditions::CONFLICTED).is_some();
-        if listener.protocol.is_some_and(Protocol::begins_with_tls) && !conflicted {
-            by_port.entry(listener.port).or_default().push(listener);
-        }
-    }
-    for listeners in by_port.values_mut() {
-        let names: Vec<_> = listeners.iter().map(|l| (l.hostname.clone(), describe(l))).collect();
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            let overlapping = names.iter().enumerate().find(|(other, (hostname, _))| {
-                *other != index && hostname::overlap(hostname.as_deref(), names[index].0.as_deref())
-            });
-            if let Some((_, (_, other))) = overlapping {
-                let message = format!(
-                    "its hostname overlaps that of {other}: a client that reuses a connection \
-                     may reach either"
-                );
-                let outcome = conditions::listener::overlapping_hostnames(message);
-                listener.findings.warning(listener.pointer("hostname"), outcome);
-            }
-        }
-    }
+    true
 }

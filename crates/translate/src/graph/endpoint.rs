@@ -111,6 +111,11 @@ pub(crate) fn of_service_port(
     sources.into_iter().collect()
 }
 
+/// Whether the slice knows the Service's port.
+pub(crate) fn has_port(slice: &EndpointSlice, port: &ServicePort, transport: Transport) -> bool {
+    slice_ports(slice, port, transport).next().is_some()
+}
+
 /// The numbers of a Service's port in a slice, which knows it by its name. A slice already has
 /// the number that `targetPort` comes to, which may differ from slice to slice.
 fn slice_ports<'a>(
@@ -134,8 +139,8 @@ fn is_ready(endpoint: &SliceEndpoint) -> bool {
 }
 
 fn still_serves(endpoint: &SliceEndpoint) -> bool {
-    let serving = endpoint.conditions.serving.unwrap_or_else(|| is_ready(endpoint));
-    serving && endpoint.conditions.terminating.unwrap_or(false)
+    let conditions = &endpoint.conditions;
+    conditions.serving.unwrap_or(true) && conditions.terminating.unwrap_or(false)
 }
 
 fn has_hints(endpoint: &SliceEndpoint) -> bool {

@@ -2,14 +2,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use l4way_model::{GatewayId, ListenerId};
 use l4way_resources::{
-    Snapshot,
-    api::{Gateway, ObjectKey, TlsPeerConfig},
+    Severity, Snapshot,
+    api::{Gateway, ObjectKey, TlsMode, TlsPeerConfig},
 };
 
-use super::{Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, tls};
+use super::{
+    Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, namespace, tls,
+};
 use crate::{
     conditions::{self, ACCEPTED},
-    finding::{Findings, Severity},
+    finding::Findings,
 };
 
 /// A Gateway that is ours.
@@ -42,6 +44,7 @@ impl GatewayNode {
         node.check_class(class);
         node.check_parameters();
         node.check_default_scope();
+        node.check_allowed_listeners();
         node.check_client_certificate(certificates);
         node.read_listeners(certificates);
         node.check_frontend(certificates);
@@ -97,6 +100,15 @@ impl GatewayNode {
         }
     }
 
+    fn check_allowed_listeners(&mut self) {
+        let allowed = self.object.spec.allowed_listeners.as_ref();
+        let namespaces = allowed.and_then(|allowed| allowed.namespaces.as_ref());
+        if let Some(defect) = namespaces.and_then(namespace::defect) {
+            let message = format!("No ListenerSet is allowed: {defect}");
+            self.findings.note(Severity::Error, "/spec/allowedListeners/namespaces", message);
+        }
+    }
+
     fn check_client_certificate(&mut self, certificates: &Certificates<'_>) {
         let backend = self.object.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
         let Some(reference) = backend.and_then(|tls| tls.client_certificate_ref.as_ref()) else {
@@ -104,13 +116,13 @@ impl GatewayNode {
         };
         let pointer = "/spec/tls/backend/clientCertificateRef";
         match certificates.key_pair(self.referrer(), reference) {
-            Ok(()) => self.findings.note(
+            Ok(_) => self.findings.note(
                 Severity::Warning,
                 pointer,
                 "This version of l4way speaks no TLS to backends: the certificate is not used.",
             ),
             Err(Defect::NotPermitted(message)) => {
-                let outcome = conditions::gateway::ref_not_permitted(message);
+                let outcome = conditions::ref_not_permitted(message);
                 self.findings.error(pointer, [outcome]);
             }
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
@@ -151,9 +163,7 @@ impl GatewayNode {
     fn check_frontend(&mut self, certificates: &Certificates<'_>) {
         let mut listeners = std::mem::take(&mut self.listeners);
         for listener in &mut listeners {
-            if listener.protocol == Some(Protocol::Https) {
-                self.check_frontend_of(listener, certificates);
-            }
+            self.check_frontend_of(listener, certificates);
         }
         self.listeners = listeners;
         let insecure = self.object.spec.tls.iter().flat_map(|tls| &tls.frontend).any(|frontend| {
@@ -165,20 +175,30 @@ impl GatewayNode {
                 "mode AllowInsecureFallback lets clients in without a valid certificate; use \
                  AllowValidOnly",
             );
-            self.findings.warning("/spec/tls/frontend", outcome);
+            self.findings.tell(Severity::Warning, "/spec/tls/frontend", outcome);
         }
     }
 
-    /// Checks what clients of an HTTPS listener have to show, be it the Gateway's own or a
-    /// ListenerSet's.
+    /// Checks what clients of a listener have to show, be it the Gateway's own or a ListenerSet's.
     pub(crate) fn check_frontend_of(
         &self,
         listener: &mut ListenerNode,
         certificates: &Certificates<'_>,
     ) {
         let Some((pointer, config)) = self.frontend(listener.port) else { return };
-        if let Some(validation) = &config.validation {
-            tls::check_validation(listener, &pointer, validation, self.referrer(), certificates);
+        let Some(validation) = &config.validation else { return };
+        let referrer = self.referrer();
+        match listener.protocol {
+            Some(Protocol::Https) => {
+                tls::check_validation(listener, &pointer, validation, referrer, certificates);
+            }
+            Some(Protocol::Tls(TlsMode::Terminate)) => listener.findings.note(
+                Severity::Warning,
+                listener.pointer("protocol"),
+                "The Gateway's tls.frontend is for HTTPS listeners: clients of this one are not \
+                 asked for certificates.",
+            ),
+            _ => {}
         }
     }
 }

@@ -17,16 +17,6 @@ pub(crate) struct CrossReference<'a> {
     pub(crate) to_name: &'a str,
 }
 
-impl CrossReference<'_> {
-    /// What would permit the reference, as the end of a sentence.
-    pub(crate) fn cure(&self) -> String {
-        format!(
-            "create a ReferenceGrant in namespace {} with from: {} in namespace {} and to: {}",
-            self.to_namespace, self.from.1, self.from_namespace, self.to.1,
-        )
-    }
-}
-
 /// Where the grants are: by their namespace, and the group, kind and namespace of who may refer.
 type Granted<'a> = HashMap<(&'a str, (&'a str, &'a str), &'a str), Vec<&'a ReferenceGrantTo>>;
 
@@ -49,12 +39,23 @@ impl<'a> Grants<'a> {
     }
 
     /// Whether the reference is within one namespace or there is a grant for it.
-    pub(crate) fn permit(&self, reference: CrossReference<'_>) -> bool {
-        reference.from_namespace == reference.to_namespace
-            || self
-                .0
-                .get(&(reference.to_namespace, reference.from, reference.from_namespace))
-                .is_some_and(|granted| granted.iter().any(|to| covers(to, reference)))
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub(crate) fn check(&self, reference: CrossReference<'_>) -> Result<(), String> {
+        let CrossReference { from, from_namespace, to, to_namespace, to_name } = reference;
+        let granted = self.0.get(&(to_namespace, from, from_namespace));
+        if from_namespace == to_namespace
+            || granted.is_some_and(|granted| granted.iter().any(|to| covers(to, reference)))
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "no ReferenceGrant permits the reference to {} {to_namespace}/{to_name}; create a \
+             ReferenceGrant in namespace {to_namespace} with from: {} in namespace \
+             {from_namespace} and to: {}",
+            to.1, from.1, to.1
+        ))
     }
 }
 

@@ -11,14 +11,6 @@ pub(crate) fn intersect(left: &str, right: &str) -> bool {
     }
 }
 
-/// Whether some name matches both, where none at all stands for every name.
-pub(crate) fn overlap(left: Option<&str>, right: Option<&str>) -> bool {
-    match (left, right) {
-        (Some(left), Some(right)) => intersect(left, right),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

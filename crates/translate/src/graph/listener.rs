@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use l4way_model::{ListenerId, Transport};
 use l4way_resources::{
-    GATEWAY_GROUP,
-    api::{Listener, RouteGroupKind, RouteKind, RouteNamespaces},
+    GATEWAY_GROUP, Severity,
+    api::{Listener, RouteGroupKind, RouteKind, RouteNamespaces, TlsMode},
 };
 
 use super::{Protocol, RouteKey, namespace};
@@ -23,6 +23,8 @@ pub(crate) struct ListenerNode {
     /// `None` if the API doesn't know it.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) hostname: Option<Arc<str>>,
+    /// The names that its certificates are for, if it ends TLS sessions.
+    pub(crate) certificate_names: Vec<Arc<str>>,
     /// The kinds of route that may attach.
     pub(crate) kinds: Vec<RouteKind>,
     /// The namespaces from which they may.
@@ -45,6 +47,7 @@ impl ListenerNode {
             port: listener.port,
             protocol,
             hostname: listener.hostname.clone().filter(|hostname| !hostname.is_empty()),
+            certificate_names: Vec::new(),
             kinds: Vec::new(),
             namespaces: listener.allowed_routes.namespaces.clone(),
             home,
@@ -59,6 +62,18 @@ impl ListenerNode {
             }
         }
         node
+    }
+
+    /// The listener, as messages about others name it.
+    pub(crate) fn describe(&self) -> String {
+        let of = match &self.id.listener_set {
+            Some((namespace, name)) => format!("ListenerSet {namespace}/{name}"),
+            None => format!("Gateway {}", self.id.gateway),
+        };
+        match self.protocol {
+            Some(protocol) => format!("{protocol} listener {:?} of {of}", self.id.name),
+            None => format!("listener {:?} of {of}", self.id.name),
+        }
     }
 
     /// The JSON pointer to one of its fields.
@@ -80,7 +95,7 @@ impl ListenerNode {
         let names = Protocol::NAMES;
         let message = format!(
             "protocol {protocol:?} is not supported{}; use one of {}",
-            suggest::did_you_mean(protocol, names),
+            suggest::did_you_mean(&protocol.to_ascii_uppercase(), names),
             names.join(", "),
         );
         let outcomes = conditions::listener::unsupported_protocol(message);
@@ -115,7 +130,7 @@ impl ListenerNode {
     fn refuse_kind(&mut self, protocol: Protocol, index: usize, kind: &RouteGroupKind) {
         let fitting: Vec<_> = protocol.route_kinds().iter().map(|kind| kind.as_str()).collect();
         let message = format!(
-            "kind {} of group {:?} can't attach to a {protocol} listener; use {}",
+            "kind {} of group {:?} doesn't fit protocol {protocol}; use {}",
             kind.kind,
             kind.group,
             fitting.join(" or "),
@@ -127,27 +142,37 @@ impl ListenerNode {
     /// Fields that can't be honoured make the listener invalid, so that nobody relies on them.
     fn check_fields(&mut self, protocol: Protocol, listener: &Listener) {
         if let Some(defect) = namespace::defect(&self.namespaces) {
-            let outcomes = conditions::listener::unsupported_value(defect);
-            self.findings.error(self.pointer("allowedRoutes/namespaces"), outcomes);
+            self.refuse("allowedRoutes/namespaces", defect);
+        }
+        if self.hostname.is_some() && matches!(protocol, Protocol::Tcp | Protocol::Udp) {
+            let message = format!("Protocol {protocol} has no hostnames: this one is ignored.");
+            self.findings.note(Severity::Warning, self.pointer("hostname"), message);
         }
         if let Some(option) = listener.tls.iter().flat_map(|tls| tls.options.keys()).next() {
-            let message = format!("TLS option {option:?} is not supported; remove it");
-            let outcomes = conditions::listener::unsupported_value(message);
-            self.findings.error(self.pointer("tls/options"), outcomes);
+            self.refuse(
+                "tls/options",
+                format!("TLS option {option:?} is not supported; remove it"),
+            );
         }
-        match (&listener.tls, protocol.begins_with_tls()) {
-            (Some(_), false) => {
-                let message = format!("a {protocol} listener has no tls; remove it");
-                let outcomes = conditions::listener::unsupported_value(message);
-                self.findings.error(self.pointer("tls"), outcomes);
+        match (protocol, listener.tls.as_ref().map(|tls| tls.mode)) {
+            (Protocol::Tcp | Protocol::Udp | Protocol::Http, Some(_)) => {
+                self.refuse("tls", format!("protocol {protocol} has no tls; remove it"));
             }
-            (None, true) => {
-                let message = format!("a {protocol} listener needs tls");
-                let outcomes = conditions::listener::unsupported_value(message);
-                self.findings.error(self.pointer("protocol"), outcomes);
+            (Protocol::Tls(_) | Protocol::Https, None) => {
+                self.refuse("protocol", format!("protocol {protocol} needs tls"));
             }
+            (Protocol::Https, Some(TlsMode::Passthrough)) => self.refuse(
+                "tls/mode",
+                "HTTPS ends TLS sessions; use mode Terminate, or protocol TLS".into(),
+            ),
             _ => {}
         }
+    }
+
+    /// A field's value is none that l4way supports.
+    fn refuse(&mut self, field: &str, message: String) {
+        let outcomes = conditions::listener::unsupported_value(message);
+        self.findings.error(self.pointer(field), outcomes);
     }
 }
 

@@ -6,9 +6,7 @@ use l4way_resources::{
     api::{FromNamespaces, ListenerSet, ListenerSetParentRef, ObjectKey},
 };
 
-use super::{
-    Certificates, GatewayNode, ListenerNode, Namespaces, Protocol, Referrer, gateway, tls,
-};
+use super::{Certificates, GatewayNode, ListenerNode, Namespaces, Referrer, gateway, tls};
 use crate::{
     conditions::{self, ACCEPTED},
     finding::Findings,
@@ -42,9 +40,7 @@ impl ListenerSetNode {
             };
             let mut node = ListenerNode::new(id, key.namespace.clone(), index, listener);
             tls::check_certificates(&mut node, listener, referrer, certificates);
-            if node.protocol == Some(Protocol::Https) {
-                parent.check_frontend_of(&mut node, certificates);
-            }
+            parent.check_frontend_of(&mut node, certificates);
             node
         });
         Self {

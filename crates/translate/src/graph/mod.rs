@@ -17,6 +17,7 @@ mod hostname;
 mod listener;
 mod listener_set;
 mod namespace;
+mod overlap;
 mod parent;
 mod precedence;
 mod protocol;
@@ -152,7 +153,7 @@ fn settle_listeners(
         let mut objects = vec![&mut gateway.listeners[..]];
         objects.extend(sets.iter_mut().map(|(_, set)| &mut set.listeners[..]));
         conflict::refuse(objects.iter_mut().map(|listeners| &mut **listeners));
-        conflict::mark_overlapping(objects);
+        overlap::mark(objects.into_iter().flatten());
         listener_sets.extend(sets);
     }
     let mut oldest_first: Vec<_> = gateways.values_mut().collect();

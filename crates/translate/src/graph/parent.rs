@@ -164,15 +164,12 @@ impl Parents<'_> {
                 route.object.metadata.namespace
             );
         }
-        let kinds: Vec<_> = listeners
-            .iter()
-            .map(|listener| {
-                let kinds: Vec<_> = listener.kinds.iter().map(|kind| kind.as_str()).collect();
-                let kinds = if kinds.is_empty() { "nothing".into() } else { kinds.join(" and ") };
-                format!("listener {:?} takes {kinds}", listener.id.name)
-            })
-            .collect();
-        format!("no listener takes {}s: {}", route.kind, kinds.join(", "))
+        let kinds = listeners.iter().map(|listener| {
+            let kinds: Vec<_> = listener.kinds.iter().map(|kind| kind.as_str()).collect();
+            let kinds = if kinds.is_empty() { "nothing".into() } else { kinds.join(" and ") };
+            format!("listener {:?} takes {kinds}", listener.id.name)
+        });
+        format!("no listener takes {}s: {}", route.kind, suggest::join(kinds))
     }
 }
 
@@ -201,8 +198,7 @@ fn no_such_listener(reference: &ParentRef, listeners: &[ListenerNode]) -> (&'sta
             ),
         ),
         (None, Some(port), _) => {
-            let ports: Vec<_> = listeners.iter().map(|l| l.port.to_string()).collect();
-            let ports = if ports.is_empty() { "none".into() } else { ports.join(", ") };
+            let ports = suggest::join(listeners.iter().map(|listener| listener.port));
             ("port", format!("{parent} has no listener on port {port}; its ports are {ports}"))
         }
         (None, None, _) => ("name", format!("{parent} has no listener")),

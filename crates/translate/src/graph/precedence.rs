@@ -6,7 +6,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use l4way_resources::api::ObjectKey;
+use l4way_resources::{Severity, api::ObjectKey};
 
 use super::{
     GatewayNode, ListenerNode, ListenerSetNode, Protocol, RouteKey, RouteNode, parent::Parent,
@@ -38,11 +38,8 @@ pub(crate) fn settle(
         let Some(route) = routes.get_mut(&route) else { continue };
         let parent = &mut route.parents[parent];
         let outcome = conditions::route::superseded(message);
-        if entirely {
-            parent.findings.error(parent.pointer("name"), [outcome]);
-        } else {
-            parent.findings.warning(parent.pointer("name"), outcome);
-        }
+        let severity = if entirely { Severity::Error } else { Severity::Warning };
+        parent.findings.tell(severity, parent.pointer("name"), outcome);
     }
 }
 

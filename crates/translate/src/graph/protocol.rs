@@ -58,11 +58,6 @@ impl Protocol {
     pub(crate) fn terminates_tls(self) -> bool {
         matches!(self, Self::Tls(TlsMode::Terminate) | Self::Https)
     }
-
-    /// Whether hostnames tell listeners on a port apart.
-    pub(crate) fn has_hostnames(self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Http | Self::Https)
-    }
 }
 
 /// A transport as Services and EndpointSlices spell it.

@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
 use l4way_model::BackendId;
-use l4way_resources::api::{ObjectKey, Route, RouteKind};
+use l4way_resources::{
+    Severity,
+    api::{ObjectKey, Route, RouteKind},
+};
 
 use super::{Backends, parent::ParentNode};
 use crate::{
     conditions,
-    finding::{Findings, Outcome, Severity},
+    finding::{Findings, Outcome},
 };
 
 /// The kind, namespace and name of a route.
@@ -106,6 +109,6 @@ impl RouteNode {
         self.findings
             .outcome(conditions::RESOLVED_REFS)
             .cloned()
-            .unwrap_or_else(conditions::route::resolved_refs)
+            .unwrap_or_else(conditions::resolved_refs)
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_resources::{
-    Snapshot,
+    Severity, Snapshot,
     api::{ObjectKey, ObjectRef, Route, RouteKind},
 };
 
@@ -12,10 +12,7 @@ use super::{
     ClassNode, GatewayNode, ListenerSetNode, listener_set,
     parent::{self, Parent},
 };
-use crate::{
-    finding::{Note, Severity},
-    suggest,
-};
+use crate::{finding::Note, suggest};
 
 /// Something to tell about an object that isn't in the graph, or not with this part of it.
 #[derive(Clone, Debug)]

@@ -19,11 +19,12 @@ pub(crate) fn check_certificates(
     let mut usable = 0;
     for (index, reference) in tls.certificate_refs.iter().enumerate() {
         let outcome = match certificates.key_pair(referrer, reference) {
-            Ok(()) => {
+            Ok(names) => {
                 usable += 1;
+                node.certificate_names.extend(names);
                 continue;
             }
-            Err(Defect::NotPermitted(message)) => conditions::listener::ref_not_permitted(message),
+            Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
                 conditions::listener::invalid_certificate_ref(message)
             }
@@ -46,11 +47,9 @@ pub(crate) fn check_validation(
     referrer: Referrer<'_>,
     certificates: &Certificates<'_>,
 ) {
-    let pointer = |field: String| match node.id.listener_set {
-        Some(_) => node.pointer("protocol"),
-        None => format!("{settings}/{field}"),
-    };
-    let mut outcomes = Vec::new();
+    let (of_set, protocol) = (node.id.listener_set.is_some(), node.pointer("protocol"));
+    let pointer =
+        |field: &str| if of_set { protocol.clone() } else { format!("{settings}/{field}") };
     let mut usable = 0;
     for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
         let outcome = match certificates.authorities(referrer, reference) {
@@ -58,7 +57,7 @@ pub(crate) fn check_validation(
                 usable += 1;
                 continue;
             }
-            Err(Defect::NotPermitted(message)) => conditions::listener::ref_not_permitted(message),
+            Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
             Err(Defect::Kind(message)) => {
                 conditions::listener::invalid_ca_certificate_kind(message)
             }
@@ -66,17 +65,13 @@ pub(crate) fn check_validation(
                 conditions::listener::invalid_ca_certificate_ref(message)
             }
         };
-        outcomes.push((pointer(format!("caCertificateRefs/{index}")), outcome));
+        node.findings.error(pointer(&format!("caCertificateRefs/{index}")), [outcome]);
     }
-    let none_usable = (usable == 0).then(|| pointer("caCertificateRefs".into()));
-    for (pointer, outcome) in outcomes {
-        node.findings.error(pointer, [outcome]);
-    }
-    if let Some(pointer) = none_usable {
+    if usable == 0 {
         let outcomes = conditions::listener::no_valid_ca_certificate(
             "There is no certificate to check those of clients against.",
         );
-        node.findings.error(pointer, outcomes);
+        node.findings.error(pointer("caCertificateRefs"), outcomes);
     }
 }
 

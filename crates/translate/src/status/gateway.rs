@@ -9,9 +9,13 @@ use super::{
 };
 use crate::{
     Graph,
-    conditions::{ACCEPTED, INSECURE_FRONTEND_VALIDATION_MODE, PROGRAMMED, RESOLVED_REFS, gateway},
+    conditions::{
+        self, ACCEPTED, INSECURE_FRONTEND_VALIDATION_MODE, PROGRAMMED, RESOLVED_REFS, gateway,
+        listeners,
+    },
     finding::Outcome,
     graph::GatewayNode,
+    suggest,
 };
 
 /// The status of a Gateway.
@@ -51,7 +55,7 @@ fn accepted(
         return (found.clone(), node.findings.outcome(PROGRAMMED).cloned());
     }
     match own.not_valid() {
-        Some(message) if all.has_valid() => (gateway::some_listeners_not_valid(message), None),
+        Some(message) if all.has_valid() => (listeners::some_not_valid(message), None),
         Some(message) => {
             let [accepted, programmed] = gateway::no_listener_valid(message);
             (accepted, Some(programmed))
@@ -67,13 +71,7 @@ fn programmed(node: &GatewayNode, all: &Summary<'_>) -> Outcome {
     if let Some(failure) = all.unusable_addresses().next() {
         return gateway::address_not_usable(failure.message.clone());
     }
-    if all.has_waiting() {
-        gateway::programming()
-    } else if all.has_bound() {
-        gateway::programmed(all.programmed())
-    } else {
-        gateway::nothing_programmed(all.programmed())
-    }
+    all.programmed()
 }
 
 fn resolved_refs(node: &GatewayNode) -> Outcome {
@@ -84,14 +82,14 @@ fn resolved_refs(node: &GatewayNode) -> Outcome {
         .listeners
         .iter()
         .filter(|listener| listener.findings.outcome(RESOLVED_REFS).is_some())
-        .map(|listener| &*listener.id.name)
+        .map(|listener| &listener.id.name)
         .collect();
     if unresolved.is_empty() {
-        return gateway::resolved_refs();
+        return conditions::resolved_refs();
     }
     gateway::listeners_not_resolved(format!(
         "Listeners with references that can't be resolved: {}.",
-        unresolved.join(", ")
+        suggest::join(unresolved)
     ))
 }
 

@@ -4,10 +4,12 @@ use l4way_resources::{GATEWAY_GROUP, api::RouteGroupKind, status::ListenerStatus
 use crate::{
     Graph,
     conditions::{
-        ACCEPTED, CONFLICTED, OVERLAPPING_TLS_CONFIG, PROGRAMMED, RESOLVED_REFS, listener,
+        self, ACCEPTED, CONFLICTED, OVERLAPPING_TLS_CONFIG, PROGRAMMED, RESOLVED_REFS, listener,
+        listeners,
     },
     finding::Outcome,
     graph::{GatewayNode, ListenerNode, Protocol, not_carried},
+    suggest,
 };
 
 /// How far a listener has come.
@@ -97,7 +99,7 @@ pub(super) fn status(node: &ListenerNode, state: State<'_>, generation: i64) -> 
         accepted,
         found(PROGRAMMED).unwrap_or_else(|| state.programmed()),
         found(CONFLICTED).unwrap_or_else(listener::no_conflicts),
-        found(RESOLVED_REFS).unwrap_or_else(listener::resolved_refs),
+        found(RESOLVED_REFS).unwrap_or_else(conditions::resolved_refs),
     ];
     outcomes.extend(found(OVERLAPPING_TLS_CONFIG));
     let kinds = node
@@ -150,14 +152,6 @@ impl<'a> Summary<'a> {
         self.listeners.iter().any(|(_, state)| state.is_valid())
     }
 
-    pub(super) fn has_bound(&self) -> bool {
-        self.listeners.iter().any(|(_, state)| matches!(state, State::Bound))
-    }
-
-    pub(super) fn has_waiting(&self) -> bool {
-        self.listeners.iter().any(|(_, state)| matches!(state, State::Waiting))
-    }
-
     /// The sockets that can't be bound as the host doesn't have their address.
     pub(super) fn unusable_addresses(&self) -> impl Iterator<Item = &'a BindFailure> {
         self.listeners.iter().filter_map(|(_, state)| match state {
@@ -173,25 +167,29 @@ impl<'a> Summary<'a> {
         if invalid.is_empty() {
             return None;
         }
-        let valid = if valid.is_empty() { "none".into() } else { names(valid) };
-        Some(format!("Listeners not valid: {}; valid: {valid}.", names(invalid)))
+        Some(format!("Listeners not valid: {}; valid: {}.", names(invalid), names(valid)))
     }
 
-    /// Which listeners take sessions and which don't.
-    pub(super) fn programmed(&self) -> String {
+    /// `Programmed`: which listeners take sessions and which don't.
+    pub(super) fn programmed(&self) -> Outcome {
+        if self.listeners.iter().any(|(_, state)| matches!(state, State::Waiting)) {
+            return listeners::programming();
+        }
         let (bound, not): (Vec<_>, Vec<_>) =
             self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound));
         match (bound.is_empty(), not.is_empty()) {
-            (true, true) => "There is no listener.".into(),
-            (_, true) => "All listeners take sessions.".into(),
-            (true, _) => "No listener takes sessions.".into(),
-            (false, false) => {
-                format!("Listeners taking sessions: {}; not: {}.", names(bound), names(not))
-            }
+            (true, true) => listeners::nothing_programmed("There is no listener."),
+            (true, false) => listeners::nothing_programmed("No listener takes sessions."),
+            (false, true) => listeners::programmed("All listeners take sessions."),
+            (false, false) => listeners::programmed(format!(
+                "Listeners taking sessions: {}; not: {}.",
+                names(bound),
+                names(not)
+            )),
         }
     }
 }
 
 fn names(listeners: Vec<&(String, State<'_>)>) -> String {
-    listeners.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    suggest::join(listeners.into_iter().map(|(name, _)| name))
 }

@@ -4,7 +4,7 @@ use l4way_resources::status::{ConditionStatus, ListenerSetStatus};
 use super::listener::{self, State, Summary};
 use crate::{
     Graph,
-    conditions::{ACCEPTED, PROGRAMMED, listener_set},
+    conditions::{ACCEPTED, PROGRAMMED, listener_set, listeners},
     finding::Outcome,
     graph::{GatewayNode, ListenerSetNode},
 };
@@ -49,16 +49,9 @@ fn outcomes(gateway: &GatewayNode, set: &ListenerSetNode, report: &ApplyReport) 
     }
     let summary = Summary::of_one(gateway, &set.listeners, report);
     let accepted = match summary.not_valid() {
-        Some(message) if summary.has_valid() => listener_set::some_listeners_not_valid(message),
+        Some(message) if summary.has_valid() => listeners::some_not_valid(message),
         Some(message) => return listener_set::no_listener_valid(message),
         None => listener_set::accepted(),
     };
-    let programmed = if summary.has_waiting() {
-        listener_set::programming()
-    } else if summary.has_bound() {
-        listener_set::programmed(summary.programmed())
-    } else {
-        listener_set::nothing_programmed(summary.programmed())
-    };
-    [accepted, programmed]
+    [accepted, summary.programmed()]
 }

@@ -8,7 +8,7 @@ use l4way_resources::{
     api::{ObjectRef, ParentRef},
     status::{Condition, ListenerStatus, Status, StatusUpdate},
 };
-use l4way_translate::{Compiled, Problem, Severity};
+use l4way_translate::{Compiled, Problem};
 
 /// Everything that comes of a scenario, as the part of its file after `expect:`.
 pub(crate) fn expectation(
@@ -43,11 +43,7 @@ fn write_all(
     }
     writeln!(out, "  problems:{}", if problems.is_empty() { " none" } else { " |" })?;
     for problem in problems {
-        let severity = match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(out, "    {severity} {} {}", problem.object, problem.pointer)?;
+        writeln!(out, "    {} {} {}", problem.severity, problem.object, problem.pointer)?;
         writeln!(out, "      {}", problem.message)?;
     }
     Ok(())
