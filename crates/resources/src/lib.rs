@@ -12,6 +12,7 @@ mod schema;
 mod snapshot;
 mod source;
 pub mod status;
+mod suggest;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Related, Renderer, Severity};
@@ -19,6 +20,7 @@ pub use manifest::{Channel, Manifest, PassedOver, ReadOptions, ReadResult, read}
 pub use schema::GATEWAY_API_VERSION;
 pub use snapshot::{AnyObject, Snapshot, Store};
 pub use source::{Position, SourceText};
+pub use suggest::nearest;
 
 /// The API group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";

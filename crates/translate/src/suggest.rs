@@ -2,28 +2,15 @@
 
 use std::fmt;
 
+use l4way_resources::nearest;
+
 /// How many names are looked at: an object with thousands of neighbours gets no better hint.
 const CANDIDATES: usize = 256;
 
-/// The name that is most like `wrong`, if one is close enough to be a slip of the pen.
-pub(crate) fn closest<'a>(
-    wrong: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let most = (wrong.chars().count() / 3).max(1);
-    names
-        .into_iter()
-        .take(CANDIDATES)
-        .filter(|name| name.len().abs_diff(wrong.len()) <= 4 * most)
-        .map(|name| (distance(wrong, name), name))
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// `: did you mean x?` or nothing.
+/// ` (did you mean "x"?)` or nothing.
 pub(crate) fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    closest(wrong, names).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
+    nearest(wrong, names.into_iter().take(CANDIDATES))
+        .map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
 }
 
 /// The names in quotes, as a sentence lists them; a few of them if there are many.
@@ -43,22 +30,6 @@ pub(crate) fn join(items: impl IntoIterator<Item = impl fmt::Display>) -> String
     }
 }
 
-/// The Levenshtein distance of two words.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,15 +37,8 @@ mod tests {
     #[test]
     fn a_slip_is_recognised() {
         let names = ["tcp-listener", "udp-listener"];
-        assert_eq!(closest("tcp-listner", names), Some("tcp-listener"));
-        assert_eq!(closest("https", names), None);
-    }
-
-    #[test]
-    fn the_distance_counts_edits() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("same", "same"), 0);
+        assert_eq!(did_you_mean("tcp-listner", names), " (did you mean \"tcp-listener\"?)");
+        assert_eq!(did_you_mean("https", names), "");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 use crate::{
     GATEWAY_API_VERSION, GATEWAY_GROUP, L4WAY_GROUP,
     path::Path,
-    schema::{Channel, Kind, Problem, Version, nearest},
+    schema::{Channel, Kind, Problem, Version},
+    suggest::nearest,
 };
 
 /// What an `apiVersion` and `kind` stand for.

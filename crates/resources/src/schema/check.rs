@@ -8,10 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{
     message::{meaning, one_of, range, shown, type_help},
-    nearest,
     value::{Format, ListType, Schema, Type},
 };
-use crate::path::Path;
+use crate::{path::Path, suggest::nearest};
 
 /// Something in a value that its schema doesn't allow.
 #[derive(Clone, Debug, PartialEq)]

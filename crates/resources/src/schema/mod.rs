@@ -4,10 +4,8 @@
 mod catalog;
 mod check;
 mod message;
-mod suggest;
 mod value;
 
 pub use catalog::GATEWAY_API_VERSION;
 pub(crate) use catalog::{Channel, Kind, Scope, Version};
 pub(crate) use check::{Problem, Spot};
-pub(crate) use suggest::nearest;
