@@ -11,7 +11,8 @@ use crate::cli::LogFormat;
 /// # Errors
 /// If `level` is neither a level nor a list of tracing directives.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
+    // notify warns of directories that are gone before they are let go of.
+    let filter = EnvFilter::try_new(format!("notify=off,{level}"))
         .map_err(|error| format!("--log-level {level:?}: {error}; try error, warn, info, debug"))?;
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {

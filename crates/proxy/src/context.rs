@@ -1,4 +1,10 @@
-use std::{cell::Cell, sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use l4way_proxy_core::Rng;
 
@@ -13,40 +19,47 @@ pub(crate) struct Context {
     pub(crate) rng: Rng,
     pub(crate) settings: Arc<Settings>,
     pub(crate) backends: Backends,
-    pub(crate) descriptors: Descriptors,
+    pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) records: Recorder,
     /// The most UDP sessions that this worker may have.
     pub(crate) udp_session_limit: usize,
 }
 
-/// A worker's share of the descriptors that sessions may use.
+/// A worker's share of the descriptors that sessions may use. Others take of it too, for the
+/// connections that they hand over.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Descriptors {
     limit: usize,
-    used: Cell<usize>,
+    used: AtomicUsize,
 }
 
 impl Descriptors {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: Cell::new(0) }
+        Self { limit, used: AtomicUsize::new(0) }
     }
 
-    /// How many there are, used or not.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Relaxed)
     }
 
     /// Whether `count` more may be used.
     pub(crate) fn allow(&self, count: usize) -> bool {
-        self.used.get() + count <= self.limit
+        self.used() + count <= self.limit
     }
 
     pub(crate) fn take(&self, count: usize) {
-        self.used.set(self.used.get() + count);
+        self.used.fetch_add(count, Relaxed);
+    }
+
+    /// Takes `count` if that many are left.
+    pub(crate) fn try_take(&self, count: usize) -> bool {
+        let taken = |used| Some(used + count).filter(|used| *used <= self.limit);
+        self.used.fetch_update(Relaxed, Relaxed, taken).is_ok()
     }
 
     pub(crate) fn give_back(&self, count: usize) {
-        self.used.set(self.used.get().saturating_sub(count));
+        self.used.fetch_sub(count, Relaxed);
     }
 }

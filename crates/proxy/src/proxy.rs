@@ -11,7 +11,7 @@ use l4way_proxy_core::Rng;
 use crate::{
     Counters, Limits, Settings,
     apply::Applied,
-    context::{Context, Descriptors},
+    context::Context,
     mailbox::{self, Sender},
     poll::Poll,
     record::Recorder,
@@ -48,7 +48,9 @@ impl Proxy {
             .collect::<io::Result<Vec<_>>>()?
             .into_iter()
             .unzip();
-        let peers: Arc<[Peer]> = senders.iter().cloned().map(Peer::new).collect();
+        let share = limits.session_descriptors / count;
+        let peers: Arc<[Peer]> =
+            senders.iter().cloned().map(|mailbox| Peer::new(share, mailbox)).collect();
         let workers = Workers { mailboxes: senders, settings, counters };
         let (done, finished) = mpsc::channel();
         let mut proxy =
@@ -71,7 +73,6 @@ impl Proxy {
         let Workers { settings, counters, .. } = &self.workers;
         let (settings, counters) = (settings.clone(), counters.worker(index));
         let count = settings.workers.get();
-        let descriptors = self.limits.session_descriptors / count;
         let udp_session_limit = self.limits.udp_sessions.div_ceil(count);
         Ok(move || {
             let now = Instant::now();
@@ -82,7 +83,7 @@ impl Proxy {
                 records: Recorder::new(settings.records.clone()),
                 settings,
                 backends: Backends::default(),
-                descriptors: Descriptors::new(descriptors),
+                descriptors: peers[index].descriptors.clone(),
                 counters,
                 udp_session_limit,
             };

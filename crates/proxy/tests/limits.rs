@@ -6,6 +6,8 @@ mod common;
 use std::{
     io::{Read, Write},
     num::NonZeroUsize,
+    os::fd::AsRawFd,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +27,9 @@ fn limit_pauses(proxy: &Proxy) -> u64 {
 #[test]
 fn shortages_slow_accepting_down_and_end() {
     the_session_limit_holds_connections_back();
+    a_burst_stays_within_the_limit();
     without_descriptors_connections_wait();
+    without_descriptors_for_endpoints_accepting_slows_down();
 }
 
 fn the_session_limit_holds_connections_back() {
@@ -40,6 +44,23 @@ fn the_session_limit_holds_connections_back() {
     assert_eq!(total(&proxy, |row| row.opened), 4);
     clients.pop();
     ping(&waiting, "my turn");
+}
+
+/// Connections on their way from one worker to another count.
+fn a_burst_stays_within_the_limit() {
+    let session_descriptors = NonZeroUsize::new(40);
+    let settings = Settings { session_descriptors, ..settings() };
+    let (proxy, address) = proxy_with(settings, vec![echo()]);
+    let clients: Vec<_> = (0..200).map(|_| connect(address)).collect();
+    eventually("the limit is noticed", || limit_pauses(&proxy) > 0);
+    assert_eq!(total(&proxy, |row| row.opened), 20);
+    // In no particular order: those of one worker's queue may all be before the other's.
+    thread::scope(|scope| {
+        for client in clients {
+            scope.spawn(move || ping(&client, "my turn"));
+        }
+    });
+    assert_eq!(total(&proxy, |row| row.opened), 200);
 }
 
 fn without_descriptors_connections_wait() {
@@ -66,6 +87,27 @@ fn without_descriptors_connections_wait() {
         assert_eq!(reply, *b"hello");
     }
     assert_eq!(total(&proxy, |row| row.opened), 11);
+}
+
+/// What is accepted while there are none for the endpoint's side is lost, and no more than that.
+fn without_descriptors_for_endpoints_accepting_slows_down() {
+    let (proxy, address) = proxy_to(vec![echo()]);
+    ping(&connect(address), "hello");
+    eventually("it is over", || total(&proxy, |row| row.active()) == 0);
+    let address = socket2::SockAddr::from(address);
+    let new = |_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let clients: Vec<_> = (0..100).map(new).collect();
+    let before = getrlimit(Resource::Nofile);
+    let free = std::fs::File::open("/dev/null").unwrap();
+    let room_for_one = free.as_raw_fd() as u64 + 1;
+    drop(free);
+    set_soft_limit(room_for_one, before);
+    clients.iter().for_each(|client| client.connect(&address).unwrap());
+    eventually("accepting pauses", || accept_pauses(&proxy) >= 2);
+    let lost = total(&proxy, |row| row.opened) - 1;
+    setrlimit(Resource::Nofile, before).unwrap();
+    assert!((1..50).contains(&lost), "{lost} connections are lost");
+    eventually("the others are served", || total(&proxy, |row| row.opened) == 101);
 }
 
 fn set_soft_limit(current: u64, before: Rlimit) {

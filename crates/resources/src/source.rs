@@ -9,17 +9,23 @@ pub struct SourceText {
     pub name: Arc<str>,
     /// What it holds: YAML or JSON.
     pub text: Arc<str>,
+    /// Where each line begins, as there may be something to say about each of many.
+    lines: Arc<[usize]>,
 }
 
 impl SourceText {
     /// A text with this name.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        let text = text.into();
+        let ends = text.match_indices('\n').map(|(end, _)| end + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { name: name.into(), text, lines }
     }
 
     /// One line of the text, counted from 1, without its end.
     pub(crate) fn line(&self, number: usize) -> Option<&str> {
-        self.text.lines().nth(number.checked_sub(1)?)
+        let start = *self.lines.get(number.checked_sub(1)?)?;
+        self.text[start..].lines().next()
     }
 }
 
@@ -38,4 +44,17 @@ pub struct Position {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(width: &usize) -> bool {
     *width == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_without_its_end() {
+        let source = SourceText::new("a.yaml", "one\r\n\nthree");
+        let lines: Vec<_> = (0..=4).map(|number| source.line(number)).collect();
+        assert_eq!(lines, [None, Some("one"), Some(""), Some("three"), None]);
+        assert_eq!(SourceText::new("a.yaml", "one\n").line(2), None);
+    }
 }

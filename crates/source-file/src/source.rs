@@ -24,7 +24,9 @@ const STDIN: &str = "-";
 ///
 /// - A file that can't be read, or has an error in it, changes nothing of what is in force. Only
 ///   when it is first seen is what of it is valid used: nothing better is there.
-/// - A file that is gone takes its objects with it.
+/// - So does a file that is emptied: that is how many programs begin to write one.
+/// - A file that is gone from a directory takes its objects with it. A path that was asked for and
+///   is gone is an error, and changes nothing of what is in force.
 /// - An object that is in two places stays the one that was in force, or else the first: paths in
 ///   the order given, files by name, documents from the top.
 #[derive(Debug)]
@@ -134,15 +136,17 @@ impl FileSource {
         changed
     }
 
-    /// The files to use, in order: those that are there, and those that may still be there, in a
-    /// directory that can't be looked through now.
+    /// The files to use, in order: those that are there, those that may still be there, in a
+    /// directory that can't be looked through now, and those of a path that was asked for and is
+    /// gone as a whole, which is a mistake or a mount that comes back.
     fn order(&self, listing: &Listing) -> Vec<PathBuf> {
         let stdin = Some(PathBuf::from(STDIN)).filter(|stdin| self.paths.contains(stdin));
         let mut order: Vec<_> = stdin.into_iter().chain(listing.files.iter().cloned()).collect();
         let listed: BTreeSet<_> = order.iter().cloned().collect();
         let unseen = self.files.keys().filter(|path| {
             let hides = |(failed, error): &(PathBuf, io::Error)| {
-                error.kind() != io::ErrorKind::NotFound && path.starts_with(failed)
+                let is_removed = error.kind() == io::ErrorKind::NotFound;
+                (!is_removed || self.paths.contains(failed)) && path.starts_with(failed)
             };
             !listed.contains(*path) && listing.failed.iter().any(hides)
         });
@@ -192,6 +196,14 @@ impl File {
             return;
         }
         match &content {
+            Ok(text) if text.trim().is_empty() && !self.in_force().is_empty() => {
+                let message = "is empty, and held objects before";
+                self.diagnostics = vec![
+                    about(path, Severity::Error, message)
+                        .with_help("remove the file, or comment its objects out, to remove them"),
+                ];
+                self.keep(path);
+            }
             Ok(text) => {
                 let result = read(&SourceText::new(name(path), text.clone()), options);
                 self.diagnostics = result.diagnostics;

@@ -113,6 +113,24 @@ fn a_file_that_is_gone_takes_its_objects_with_it() {
 }
 
 #[test]
+fn a_path_that_is_gone_as_a_whole_changes_nothing_in_force() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("manifests");
+    fs::create_dir(&directory).unwrap();
+    write(directory.join("a.yaml"), config_map("a", "1")).unwrap();
+    let mut source = source(&directory);
+    source.load();
+    fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
+    let load = source.reload().expect("there is something to say about it");
+    assert_eq!(value(&load, "a"), "1");
+    assert!(errors(&load).iter().any(|error| error.contains("can't be read")));
+    fs::create_dir(&directory).unwrap();
+    write(directory.join("a.yaml"), config_map("a", "2")).unwrap();
+    let load = source.reload().expect("it is back");
+    assert_eq!((value(&load, "a"), errors(&load).len()), ("2", 0));
+}
+
+#[test]
 fn a_path_that_is_not_there_is_an_error() {
     let directory = TempDir::new().unwrap();
     let load = source(&directory.path().join("missing")).load();
@@ -208,12 +226,25 @@ fn a_file_that_is_being_written_is_left_as_it_was() {
     write(&file, config_map("a", "1")).unwrap();
     let mut source = FileSource::new([directory.path().to_owned()], ReadOptions::default());
     assert_eq!(value(&source.load(), "a"), "1");
-    // As cp and many editors do: empty first, then full.
-    fs::write(&file, "").unwrap();
+    fs::write(&file, config_map("a", "2")).unwrap();
     assert!(source.reload().is_none());
     write(&file, config_map("a", "2")).unwrap();
     assert_eq!(value(&source.reload().expect("it has settled"), "a"), "2");
-    // Who asks for it gets it as it is.
-    fs::write(&file, "").unwrap();
-    assert!(source.load().snapshot.config_maps.is_empty());
+}
+
+#[test]
+fn a_file_that_is_emptied_changes_nothing_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.yaml");
+    write(&file, config_map("a", "1")).unwrap();
+    let mut source = source(directory.path());
+    source.load();
+    // As cp and many editors begin, however long they take to go on.
+    write(&file, "\n").unwrap();
+    let load = source.reload().expect("there is an error now");
+    assert_eq!(value(&load, "a"), "1");
+    assert!(errors(&load)[0].contains("a.yaml: is empty"), "{:?}", errors(&load));
+    write(&file, "# nothing at the moment\n").unwrap();
+    let load = source.reload().expect("this is meant");
+    assert!(load.snapshot.config_maps.is_empty() && errors(&load).is_empty());
 }

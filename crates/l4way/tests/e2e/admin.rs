@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::{
     client::ask,
-    l4way::{BINARY, L4way, Manifests, own_address, wait_for},
+    l4way::{BINARY, L4way, own_address, wait_for},
+    manifests::Manifests,
 };
 
 fn status(l4way: &L4way, args: &[&str]) -> (Option<i32>, String, String) {

@@ -5,7 +5,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::l4way::{BINARY, Manifests, project};
+use super::{
+    l4way::{BINARY, project},
+    manifests::Manifests,
+};
 
 struct Verdict {
     code: Option<i32>,

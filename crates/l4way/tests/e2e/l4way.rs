@@ -17,7 +17,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+
+use super::manifests::Manifests;
 
 /// How long anything may take before a test gives up. Far more than it needs on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,42 +49,6 @@ pub(crate) fn own_address() -> Ipv4Addr {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     Ipv4Addr::new(127, 200 + (high & 0x1f), low, n as u8)
-}
-
-/// A folder of manifests that goes when it is dropped.
-pub(crate) struct Manifests(TempDir);
-
-impl Manifests {
-    /// An empty folder.
-    pub(crate) fn empty() -> Self {
-        Self(TempDir::new().expect("a temporary folder"))
-    }
-
-    /// A copy of one of the project's folders.
-    pub(crate) fn copy_of(folder: &str) -> Self {
-        let manifests = Self::empty();
-        manifests.add_all(folder);
-        manifests
-    }
-
-    /// Copies all files of one of the project's folders into this one.
-    pub(crate) fn add_all(&self, folder: &str) {
-        for entry in fs::read_dir(project(folder)).expect("the project's folder") {
-            let path = entry.expect("an entry").path();
-            let to = self.path().join(path.file_name().expect("a file's name"));
-            fs::copy(&path, to).expect("a copy");
-        }
-    }
-
-    /// Writes a file.
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        fs::write(self.path().join(name), text).expect("a manifest written");
-    }
-
-    /// The folder.
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
 }
 
 /// A running `l4way run`, which is ended when it is dropped.
@@ -210,7 +175,7 @@ impl Drop for L4way {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- l4way's log\n{}", self.log());
+            eprintln!("--- l4way's answer\n{}\n--- and log\n{}", self.stdout(), self.log());
         }
     }
 }

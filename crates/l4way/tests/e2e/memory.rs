@@ -1,7 +1,7 @@
 //! What idle connections cost.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     thread,
 };
 
@@ -9,7 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     client::connect,
-    l4way::{L4way, Manifests, own_address, wait_for},
+    l4way::{L4way, own_address, wait_for},
+    manifests::{Manifests, backend, gateway, route},
 };
 
 const CONNECTIONS: usize = 5_000;
@@ -23,47 +24,26 @@ fn raise_descriptor_limit() {
     assert!(enough, "this test takes a hard limit of descriptors above 11,000: {maximum:?}");
 }
 
-/// A server that accepts, and keeps what it accepted; its port.
-fn sink(address: Ipv4Addr) -> u16 {
+/// A server that accepts, and keeps what it accepted; its address.
+fn sink(address: Ipv4Addr) -> SocketAddr {
     let listener = TcpListener::bind((address, 0)).expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
+    let bound = listener.local_addr().expect("an address");
     thread::spawn(move || {
         let accepted: Vec<_> = listener.incoming().map_while(Result::ok).collect();
         drop(accepted);
     });
-    port
+    bound
 }
 
 #[test]
 fn five_thousand_idle_connections_add_less_than_16_mib() {
     raise_descriptor_limit();
     let address = own_address();
-    let backend = sink(address);
-    let manifests = Manifests::empty();
-    manifests.write(
-        "gw.yaml",
-        &format!(
-            "apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: gw}}
-spec:
-  gatewayClassName: l4way
-  listeners: [{{name: tcp, protocol: TCP, port: 9000}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {{name: idle}}
-spec:
-  parentRefs: [{{name: gw}}]
-  rules: [{{backendRefs: [{{group: l4way.dev, kind: Backend, name: sink}}]}}]
----
-apiVersion: l4way.dev/v1alpha1
-kind: Backend
-metadata: {{name: sink}}
-spec: {{endpoints: [{{ip: {{address: {address}, port: {backend}}}}}]}}
-"
-        ),
-    );
+    let manifests = Manifests::of(&[
+        gateway(&[("tcp", "TCP", 9000)]),
+        route("TCPRoute", &[("sink", 1)]),
+        backend("sink", sink(address)),
+    ]);
     let l4way = L4way::run(&manifests, address, &[]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
     let active = || l4way.metric("l4way_sessions_active", &["protocol=\"TCP\""]);

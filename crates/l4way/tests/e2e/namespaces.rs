@@ -13,7 +13,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{
     client::{connect, nc},
-    l4way::{L4way, Manifests, PATIENCE, wait_for},
+    l4way::{L4way, PATIENCE, wait_for},
+    manifests::{Manifests, backend, gateway_on, route},
 };
 
 /// A network namespace, which goes when it is dropped.
@@ -117,43 +118,15 @@ impl Network {
     }
 }
 
-const MANIFESTS: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: l4way
-  addresses: [{value: 192.0.2.3}, {value: '2001:db8:1::2'}]
-  listeners:
-  - {name: tcp, protocol: TCP, port: 7000}
-  - {name: udp, protocol: UDP, port: 7000}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: echo}
-spec:
-  parentRefs: [{name: edge}]
-  rules: [{backendRefs: [{group: l4way.dev, kind: Backend, name: echo}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: UDPRoute
-metadata: {name: echo}
-spec:
-  parentRefs: [{name: edge}]
-  rules: [{backendRefs: [{group: l4way.dev, kind: Backend, name: echo}]}]
----
-apiVersion: l4way.dev/v1alpha1
-kind: Backend
-metadata: {name: echo}
-spec:
-  endpoints:
-  - ip: {address: 'BACKEND', port: 6000}
-";
-
-fn manifests(backend: &str) -> Manifests {
-    let manifests = Manifests::empty();
-    manifests.write("edge.yaml", &MANIFESTS.replace("BACKEND", backend));
-    manifests
+/// A TCP and a UDP listener on the gateway's second address of either family.
+fn manifests(endpoint: &str) -> Manifests {
+    let endpoint = endpoint.parse().expect("an address and port");
+    Manifests::of(&[
+        gateway_on(&["192.0.2.3", "2001:db8:1::2"], &[("tcp", "TCP", 7000), ("udp", "UDP", 7000)]),
+        route("TCPRoute", &[("echo", 1)]),
+        route("UDPRoute", &[("echo", 1)]),
+        backend("echo", endpoint),
+    ])
 }
 
 fn run_in(gateway: &Host, manifests: &Manifests, args: &[&str]) -> L4way {
@@ -164,7 +137,7 @@ fn run_in(gateway: &Host, manifests: &Manifests, args: &[&str]) -> L4way {
 
 /// Serves one TCP connection and one UDP datagram on `address`, by echoing them.
 fn echo_once(backend: &Host, address: &str) {
-    let address: SocketAddr = format!("{address}:6000").parse().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address and port");
     let (tcp, udp) = backend.enter(|| {
         let tcp = TcpListener::bind(address).expect("the backend's TCP port");
         (tcp, UdpSocket::bind(address).expect("the backend's UDP port"))
@@ -221,16 +194,14 @@ fn unspecified(like: SocketAddr) -> std::net::IpAddr {
 fn hosts_reach_each_other_through_the_gateway() {
     let network = Network::new();
     for (family, backend, gateway) in [
-        ("IPv4", "198.51.100.2", "192.0.2.3"),
-        ("IPv6", "2001:db8:2::2", "[2001:db8:1::2]"),
-        ("IPv4 to IPv6", "2001:db8:2::2", "192.0.2.3"),
+        ("IPv4", "198.51.100.2:6000", "192.0.2.3"),
+        ("IPv6", "[2001:db8:2::2]:6000", "[2001:db8:1::2]"),
+        ("IPv4 to IPv6", "[2001:db8:2::2]:6000", "192.0.2.3"),
     ] {
         eprintln!("{family}");
         let manifests = manifests(backend);
-        let listen =
-            if backend.contains(':') { format!("[{backend}]") } else { backend.to_owned() };
         let _l4way = run_in(&network.gateway, &manifests, &[]);
-        echo_once(&network.backend, &listen);
+        echo_once(&network.backend, backend);
         exchange(&network, gateway);
     }
 }
@@ -238,7 +209,7 @@ fn hosts_reach_each_other_through_the_gateway() {
 #[test]
 fn a_gateway_answers_only_on_its_addresses() {
     let network = Network::new();
-    let manifests = manifests("198.51.100.2");
+    let manifests = manifests("198.51.100.2:6000");
     let l4way = run_in(&network.gateway, &manifests, &[]);
     network.client.enter(|| {
         let refused = connect("192.0.2.2:7000".parse().expect("an address"));
@@ -255,7 +226,7 @@ fn a_gateway_answers_only_on_its_addresses() {
 #[test]
 fn a_host_that_is_gone_costs_its_sessions_and_is_said() {
     let network = Network::new();
-    let manifests = manifests("198.51.100.77"); // nobody: ARP stays unanswered
+    let manifests = manifests("198.51.100.77:6000"); // nobody: ARP stays unanswered
     let l4way = run_in(&network.gateway, &manifests, &["--connect-timeout", "0.5"]);
     let answer = network.client.enter(|| {
         let mut stream = connect("192.0.2.3:7000".parse().expect("an address")).expect("accepted");
@@ -273,7 +244,7 @@ fn a_host_that_is_gone_costs_its_sessions_and_is_said() {
 #[test]
 fn an_address_that_is_not_ours_is_told() {
     let host = Host::new();
-    let manifests = manifests("127.0.0.1");
+    let manifests = manifests("127.0.0.1:6000");
     let l4way = host.enter(|| L4way::run(&manifests, Ipv4Addr::LOCALHOST, &[]));
     let report = host.enter(|| l4way.report());
     let text = report["overview"].to_string();

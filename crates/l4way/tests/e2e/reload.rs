@@ -8,55 +8,24 @@ use std::{
 
 use super::{
     client::{ask, connect, echo, echo_server},
-    l4way::{L4way, Manifests, PATIENCE, own_address, wait_for},
+    l4way::{L4way, PATIENCE, own_address, wait_for},
+    manifests::{Manifests, backend, gateway, route},
 };
 
-/// A Gateway with a TCP listener on 9000, and a route to two Backends with these weights.
-fn weighted(backends: [SocketAddr; 2], weights: [u32; 2]) -> String {
-    let [a, b] = backends;
-    let [weight_a, weight_b] = weights;
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: gw}}
-spec:
-  gatewayClassName: l4way
-  listeners: [{{name: tcp, protocol: TCP, port: 9000}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {{name: echo}}
-spec:
-  parentRefs: [{{name: gw}}]
-  rules:
-  - backendRefs:
-    - {{group: l4way.dev, kind: Backend, name: a, weight: {weight_a}}}
-    - {{group: l4way.dev, kind: Backend, name: b, weight: {weight_b}}}
----
-{}---
-{}",
-        backend("a", a),
-        backend("b", b)
-    )
-}
-
-fn backend(name: &str, address: SocketAddr) -> String {
-    format!(
-        "apiVersion: l4way.dev/v1alpha1
-kind: Backend
-metadata: {{name: {name}}}
-spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
-",
-        address.ip(),
-        address.port()
-    )
+/// A TCP listener on 9000, and a route to two Backends with these weights.
+fn weighted(backends: [SocketAddr; 2], weights: [u32; 2]) -> Vec<String> {
+    vec![
+        gateway(&[("tcp", "TCP", 9000)]),
+        route("TCPRoute", &[("a", weights[0]), ("b", weights[1])]),
+        backend("a", backends[0]),
+        backend("b", backends[1]),
+    ]
 }
 
 fn running(weights: [u32; 2]) -> (Manifests, L4way, Ipv4Addr, [SocketAddr; 2]) {
     let address = own_address();
     let backends = [echo_server(address), echo_server(address)];
-    let manifests = Manifests::empty();
-    manifests.write("gw.yaml", &weighted(backends, weights));
+    let manifests = Manifests::of(&weighted(backends, weights));
     let l4way = L4way::run(&manifests, address, &[]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
     (manifests, l4way, address, backends)
@@ -88,7 +57,7 @@ fn a_weight_change_under_traffic_resets_nothing() {
             .collect();
 
         for weights in [[1, 1], [0, 1], [3, 7], [1, 0], [0, 1]] {
-            manifests.write("gw.yaml", &weighted(backends, weights));
+            manifests.write_all(&weighted(backends, weights));
             let before = opened(&l4way, "b");
             if weights[1] > 0 {
                 wait_for("the new weights in force", || {
@@ -108,25 +77,26 @@ fn a_weight_change_under_traffic_resets_nothing() {
 #[test]
 fn a_file_that_turns_bad_loses_nothing() {
     let (manifests, l4way, address, backends) = running([1, 1]);
-    let good = weighted(backends, [1, 1]);
+    let good = weighted(backends, [1, 1]).join("---\n");
     for bad in [
         good.replace("port: 9000", "port: 900000"),
         good.replace("parentRefs:", "parentRef:"),
         good.replace("kind: TCPRoute\n", "kind: TCPRoute\n\tx: {"),
         "\u{0}".to_owned(),
+        String::new(),
     ] {
-        manifests.write("gw.yaml", &bad);
+        manifests.write("all.yaml", &bad);
         let report = l4way.wait("the error", |report| {
             report["problems"].as_array().is_some_and(|problems| {
                 problems.iter().any(|problem| problem["severity"] == "error")
             })
         });
-        assert!(report["problems"].to_string().contains("gw.yaml"), "{report:#}");
+        assert!(report["problems"].to_string().contains("all.yaml"), "{report:#}");
         assert_eq!(report["phase"], "serving");
         assert_eq!(ask((address, 9000).into()).expect("an answer"), "Hello TCP\n");
         assert!(l4way.metric("l4way_bad_files", &[]) >= 1.0);
 
-        manifests.write("gw.yaml", &good);
+        manifests.write("all.yaml", &good);
         l4way.wait("no error", |report| report["problems"].as_array().is_some_and(Vec::is_empty));
         assert_eq!(l4way.metric("l4way_bad_files", &[]), 0.0);
     }
@@ -138,8 +108,9 @@ fn a_removed_listener_takes_nothing_new_and_its_sessions_drain() {
     let mut old = connect((address, 9000).into()).expect("a connection");
     echo(&mut old, b"before").expect("an open connection");
 
-    let moved = weighted(backends, [1, 1]).replace("port: 9000", "port: 9100");
-    manifests.write("gw.yaml", &moved);
+    let mut moved = weighted(backends, [1, 1]);
+    moved[0] = gateway(&[("tcp", "TCP", 9100)]);
+    manifests.write_all(&moved);
     wait_for("the new port", || ask((address, 9100).into()).ok());
     wait_for("the old port closed", || connect((address, 9000).into()).err());
     echo(&mut old, b"after").expect("the old session is drained, not cut");
@@ -151,8 +122,7 @@ fn a_taken_port_is_told_with_its_holder_and_retried() {
     let address = own_address();
     let holder = TcpListener::bind((address, 9000)).expect("a free port");
     let backends = [echo_server(address), echo_server(address)];
-    let manifests = Manifests::empty();
-    manifests.write("gw.yaml", &weighted(backends, [1, 1]));
+    let manifests = Manifests::of(&weighted(backends, [1, 1]));
     let l4way = L4way::run(&manifests, address, &[]);
     let report = l4way.wait("the listener's trouble", |report| {
         report["overview"].to_string().contains("PortUnavailable")
@@ -172,28 +142,14 @@ fn a_udp_session_moves_when_its_endpoint_is_gone() {
     for socket in [&first, &second] {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     }
-    let manifest = |to: &UdpSocket| {
-        format!(
-            "apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: gw}}
-spec:
-  gatewayClassName: l4way
-  listeners: [{{name: udp, protocol: UDP, port: 9001}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: UDPRoute
-metadata: {{name: games}}
-spec:
-  parentRefs: [{{name: gw}}]
-  rules: [{{backendRefs: [{{group: l4way.dev, kind: Backend, name: a}}]}}]
----
-{}",
-            backend("a", to.local_addr().expect("an address"))
-        )
+    let to = |socket: &UdpSocket| {
+        [
+            gateway(&[("udp", "UDP", 9001)]),
+            route("UDPRoute", &[("a", 1)]),
+            backend("a", socket.local_addr().expect("an address")),
+        ]
     };
-    let manifests = Manifests::empty();
-    manifests.write("gw.yaml", &manifest(&first));
+    let manifests = Manifests::of(&to(&first));
     let l4way = L4way::run(&manifests, address, &[]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
 
@@ -206,7 +162,7 @@ spec:
     first.send_to(&buffer[..length], gateway).expect("sent");
     assert_eq!(client.recv(&mut buffer).expect("a reply"), 3);
 
-    manifests.write("gw.yaml", &manifest(&second));
+    manifests.write_all(&to(&second));
     second.set_nonblocking(true).expect("a mode");
     let gateway = wait_for("the second endpoint to have it", || {
         client.send(b"two").expect("sent");

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     client::{ask, connect},
-    l4way::{L4way, Manifests, own_address, wait_for},
+    l4way::{L4way, own_address, wait_for},
+    manifests::Manifests,
 };
 
 fn running(args: &[&str]) -> (Manifests, L4way, Ipv4Addr) {

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     client::{ask, connect, nc},
-    l4way::{BINARY, L4way, Manifests, own_address, wait_for},
+    l4way::{BINARY, L4way, own_address, wait_for},
+    manifests::Manifests,
     namespaces::Host,
 };
 

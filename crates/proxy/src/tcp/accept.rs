@@ -1,10 +1,7 @@
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -35,7 +32,7 @@ const BURST: usize = 64;
 /// How long accepting pauses when something is short.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors of a session.
-pub(super) const DESCRIPTORS: usize = 2;
+const DESCRIPTORS: usize = 2;
 
 /// What keeps a worker from accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +67,15 @@ pub(crate) struct Accepted {
 
 /// One of the workers, as the others see it.
 #[derive(Debug)]
-#[repr(align(128))]
 pub(crate) struct Peer {
-    /// Its TCP sessions, those that are on their way to it included.
-    sessions: AtomicUsize,
+    pub(crate) descriptors: Arc<Descriptors>,
     mailbox: Sender<Command>,
 }
 
 impl Peer {
-    pub(crate) fn new(mailbox: Sender<Command>) -> Self {
-        Self { sessions: AtomicUsize::new(0), mailbox }
+    /// A worker whose sessions may use `descriptors`.
+    pub(crate) fn new(descriptors: usize, mailbox: Sender<Command>) -> Self {
+        Self { descriptors: Arc::new(Descriptors::new(descriptors)), mailbox }
     }
 }
 
@@ -97,34 +93,33 @@ impl Peers {
 
     /// The worker that should take a new connection: this one, unless another has clearly less to
     /// do, as handing over isn't free, or this one has no room. `None` if nobody has room.
-    fn place(&self, descriptors: &Descriptors) -> Option<Place> {
-        let sessions = |index: usize| self.all[index].sessions.load(Relaxed);
-        let mine = sessions(self.me);
-        let least = (0..self.all.len()).min_by_key(|&index| sessions(index)).unwrap_or(self.me);
-        let other = sessions(least);
-        let worker = if descriptors.allow(DESCRIPTORS) {
-            if mine > other + other / 8 { least } else { self.me }
-        } else {
-            // Every worker has the same limit. What UDP takes of another's isn't known here; should
-            // the process run out for that, accept(2) says so.
-            let has_room = least != self.me && (other + 1) * DESCRIPTORS <= descriptors.limit();
-            has_room.then_some(least)?
-        };
-        self.all[worker].sessions.fetch_add(1, Relaxed);
-        Some(Place { all: self.all.clone(), worker })
+    fn place(&self) -> Option<Place> {
+        let used = |worker: usize| self.all[worker].descriptors.used();
+        let (mine, me) = (used(self.me), self.me);
+        let least = (0..self.all.len()).min_by_key(|&worker| used(worker)).unwrap_or(me);
+        let other = used(least);
+        let order = if mine > other + other / 8 { [least, me] } else { [me, least] };
+        order.into_iter().find_map(|worker| Place::take(worker, &self.all[worker].descriptors))
     }
 }
 
-/// Counts a session among a worker's, for the others to see.
+/// A session's descriptors, taken from a worker's share until it ends.
 #[derive(Debug)]
 pub(crate) struct Place {
-    all: Arc<[Peer]>,
     worker: usize,
+    descriptors: Arc<Descriptors>,
+}
+
+impl Place {
+    fn take(worker: usize, descriptors: &Arc<Descriptors>) -> Option<Self> {
+        let descriptors = descriptors.clone();
+        descriptors.try_take(DESCRIPTORS).then(|| Self { worker, descriptors })
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.all[self.worker].sessions.fetch_sub(1, Relaxed);
+        self.descriptors.give_back(DESCRIPTORS);
     }
 }
 
@@ -207,7 +202,7 @@ impl Tcp {
             if self.paused_until.is_some() {
                 return;
             }
-            let Some(place) = self.peers.place(&ctx.descriptors) else {
+            let Some(place) = self.peers.place() else {
                 return self.pause_at_limit(ctx);
             };
             match acceptfrom_with(&socket.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -240,8 +235,8 @@ impl Tcp {
         self.paused_until = Some(ctx.now + PAUSE);
     }
 
-    /// Slows accepting down, for accept(2) failed for want of descriptors or memory.
-    fn pause_for(&mut self, ctx: &Context, error: Errno) {
+    /// Slows accepting down, for want of descriptors or memory.
+    pub(super) fn pause_for(&mut self, ctx: &Context, error: Errno) {
         if self.shortage.replace(Shortage::System) != Some(Shortage::System) {
             tracing::warn!(%error, "can't accept connections: they wait");
         }
@@ -282,7 +277,6 @@ impl Tcp {
         let Some(upstream) = ctx.backends.choose(forward.backend, &mut ctx.rng) else {
             return refuse(ctx, &accepted, &forward.row, RefusedReason::NoEndpoint);
         };
-        ctx.descriptors.take(DESCRIPTORS);
         forward.row.opened.add(1);
         let deadline = ctx.now + ctx.settings.connect_timeout;
         let id = self.sessions.insert_with(|id| {
@@ -338,43 +332,45 @@ mod tests {
     use super::*;
     use crate::mailbox::mailbox;
 
-    /// Two workers with these numbers of sessions, seen by the first.
-    fn peers(mine: usize, other: usize) -> Peers {
+    /// Two workers with room for `room` sessions each and with these numbers of them, seen by the
+    /// first.
+    fn peers(room: usize, mine: usize, other: usize) -> Peers {
         let peer = |sessions| {
             let (sender, _) = mailbox().unwrap();
-            Peer { sessions: AtomicUsize::new(sessions), mailbox: sender }
+            let peer = Peer::new(room * DESCRIPTORS, sender);
+            peer.descriptors.take(sessions * DESCRIPTORS);
+            peer
         };
         Peers::new([peer(mine), peer(other)].into(), 0)
     }
 
-    fn placed(peers: &Peers, descriptors: &Descriptors) -> Option<usize> {
-        peers.place(descriptors).map(|place| place.worker)
+    fn placed(peers: &Peers) -> Option<usize> {
+        peers.place().map(|place| place.worker)
     }
 
     #[test]
     fn a_connection_goes_to_a_worker_with_clearly_fewer_sessions() {
-        let room = Descriptors::new(1_000);
-        assert_eq!(placed(&peers(0, 0), &room), Some(0));
-        assert_eq!(placed(&peers(1, 0), &room), Some(1));
-        assert_eq!(placed(&peers(0, 1), &room), Some(0));
-        assert_eq!(placed(&peers(100, 99), &room), Some(0));
-        assert_eq!(placed(&peers(100, 80), &room), Some(1));
+        let placed = |mine, other| placed(&peers(1_000, mine, other));
+        assert_eq!(placed(0, 0), Some(0));
+        assert_eq!(placed(1, 0), Some(1));
+        assert_eq!(placed(0, 1), Some(0));
+        assert_eq!(placed(100, 99), Some(0));
+        assert_eq!(placed(100, 80), Some(1));
     }
 
     #[test]
     fn a_worker_without_room_places_connections_where_there_is_some() {
-        let full = Descriptors::new(10);
-        full.take(10);
-        assert_eq!(placed(&peers(5, 4), &full), Some(1));
-        assert_eq!(placed(&peers(5, 5), &full), None);
+        assert_eq!(placed(&peers(100, 100, 99)), Some(1));
+        assert_eq!(placed(&peers(100, 100, 100)), None);
     }
 
     #[test]
-    fn a_place_counts_while_it_lasts() {
-        let (room, peers) = (Descriptors::new(1_000), peers(0, 0));
-        let first = peers.place(&room);
-        assert_eq!(placed(&peers, &room), Some(1));
-        drop(first);
-        assert_eq!(placed(&peers, &room), Some(0));
+    fn a_place_is_taken_while_it_lasts() {
+        let peers = peers(1, 0, 0);
+        let places = [peers.place(), peers.place()];
+        assert!(places.iter().all(Option::is_some));
+        assert_eq!(placed(&peers), None);
+        drop(places);
+        assert_eq!(placed(&peers), Some(0));
     }
 }

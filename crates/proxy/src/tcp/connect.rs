@@ -30,6 +30,7 @@ impl Session {
         }
         match self.attempt(ctx, io) {
             Ok(step) => step,
+            Err(error) if is_shortage(error) => Step::Starve(error),
             Err(error) => self.try_another(ctx, io, connect_reason(error)),
         }
     }
@@ -76,6 +77,7 @@ impl Session {
             match self.attempt(ctx, io) {
                 Ok(Step::Wait) if !self.connected => return Step::Retry,
                 Ok(step) => return step,
+                Err(error) if is_shortage(error) => return Step::Starve(error),
                 Err(error) => reason = connect_reason(error),
             }
         }
@@ -152,9 +154,14 @@ fn connect_reason(error: Errno) -> CloseReason {
     match error {
         Errno::CONNREFUSED => CloseReason::ConnectRefused,
         Errno::TIMEDOUT => CloseReason::ConnectTimeout,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL => {
-            CloseReason::OutOfResources
-        }
+        // No local port is left for this endpoint; others may have some.
+        Errno::ADDRNOTAVAIL => CloseReason::OutOfResources,
+        error if is_shortage(error) => CloseReason::OutOfResources,
         _ => CloseReason::ConnectFailed,
     }
+}
+
+/// Whether the process or the system is short of descriptors or memory.
+fn is_shortage(error: Errno) -> bool {
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
 }

@@ -108,6 +108,11 @@ impl Tcp {
                     self.timers.schedule(ctx.now + ctx.settings.connect_timeout, Due::Connect(id));
             }
             Step::End(reason) => self.end(ctx, id, reason),
+            Step::Starve(error) => {
+                self.end(ctx, id, CloseReason::OutOfResources);
+                // The next one would meet the same.
+                self.pause_for(ctx, error);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use l4way_proxy_core::TimerId;
 use rustix::{io::Errno, net::sockopt};
 
 use super::{
-    accept::{Accepted, DESCRIPTORS, Place},
+    accept::{Accepted, Place},
     pump::{Flow, Io, Nodelay, Side},
 };
 use crate::{
@@ -33,6 +33,8 @@ pub(super) enum Step {
     Retry,
     /// To end.
     End(CloseReason),
+    /// To end, for the process or the system is short of what sockets need.
+    Starve(Errno),
 }
 
 /// A TCP connection from a client and the one to an endpoint that goes with it.
@@ -61,7 +63,7 @@ pub(super) struct Session {
     bind: SocketAddr,
     /// Only if there will be a record.
     started: Option<SystemTime>,
-    /// Counts it among this worker's sessions.
+    /// What it takes of this worker's descriptors.
     _place: Place,
 }
 
@@ -165,7 +167,6 @@ impl Session {
                 reset_on_close(&up.socket);
             }
         }
-        ctx.descriptors.give_back(DESCRIPTORS);
     }
 }
 

@@ -31,11 +31,8 @@ impl Renderer {
         };
         let title = level.primary_title(normalize_untrusted_str(&diagnostic.message));
         let object = diagnostic.object.as_ref().map(|object| format!("in {object}"));
-        let mut groups = vec![show(
-            Group::with_title(title),
-            diagnostic.place.as_ref(),
-            object.as_deref(),
-        )];
+        let mut groups =
+            vec![show(Group::with_title(title), diagnostic.place.as_ref(), object.as_deref())];
         for related in &diagnostic.related {
             let title = Level::NOTE.secondary_title(normalize_untrusted_str(&related.message));
             groups.push(show(Group::with_title(title), Some(&related.place), None));
