@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -36,11 +37,21 @@ fn opened(l4way: &L4way, backend: &str) -> f64 {
         .metric("l4way_sessions_opened_total", &[&format!("backend=\"Backend/default/{backend}\"")])
 }
 
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_weight_change_under_traffic_resets_nothing() {
     let (manifests, l4way, address, backends) = running([1, 0]);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Even if an assertion fails: the scope waits for its threads.
+        let stop_at_the_end = SetWhenDropped(&stop);
         let clients: Vec<_> = (0..200)
             .map(|_| connect((address, 9000).into()).expect("a connection"))
             .map(|mut stream| {
@@ -50,6 +61,8 @@ fn a_weight_change_under_traffic_resets_nothing() {
                     while !stop.load(Ordering::Relaxed) {
                         echo(&mut stream, &rounds.to_be_bytes()).expect("an open connection");
                         rounds += 1;
+                        // Steady traffic, not a fight for the CPU.
+                        thread::sleep(Duration::from_millis(20));
                     }
                     echo(&mut stream, b"the last").expect("an open connection");
                 })
@@ -57,16 +70,21 @@ fn a_weight_change_under_traffic_resets_nothing() {
             .collect();
 
         for weights in [[1, 1], [0, 1], [3, 7], [1, 0], [0, 1]] {
+            let reloads = l4way.metric("l4way_reloads_total", &[]);
             manifests.write_all(&weighted(backends, weights));
-            let before = opened(&l4way, "b");
-            if weights[1] > 0 {
-                wait_for("the new weights in force", || {
-                    ask((address, 9000).into()).expect("an answer");
-                    (opened(&l4way, "b") > before).then_some(())
-                });
+            wait_for("the new weights in force", || {
+                (l4way.metric("l4way_reloads_total", &[]) > reloads).then_some(())
+            });
+            let before = ["a", "b"].map(|backend| opened(&l4way, backend));
+            for _ in 0..20 {
+                ask((address, 9000).into()).expect("an answer");
+            }
+            let after = ["a", "b"].map(|backend| opened(&l4way, backend));
+            for (weight, (before, after)) in weights.iter().zip(before.iter().zip(after)) {
+                assert_eq!(after > *before, *weight > 0, "{weights:?}: {before} to {after}");
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop_at_the_end);
         for client in clients {
             client.join().expect("no session was touched");
         }

@@ -99,7 +99,7 @@ fn the_split_by_nc_is_mixed() {
     let address = own_address();
     let l4way = L4way::run(&manifests, address, &["--demo-backends"]);
     l4way.wait("the listeners", |report| report["phase"] == "serving");
-    let answers: Vec<String> = (0..4)
+    let answers: Vec<String> = (0..10)
         .map(|_| nc(&["-N", "-w", "5", &address.to_string(), "9000"], "Hello TCP\n"))
         .collect();
     for text in ["Hello from TCP Echo!\n", "Hello from TCP Echo V2!\n"] {
