@@ -51,8 +51,10 @@ fn text(report: &StatusReport) -> String {
     for problem in &report.problems {
         text += &format!("{}\n\n", renderer.render(problem));
     }
-    if report.phase != Phase::Serving {
-        text += &format!("l4way is {}\n", report.phase.as_str());
-    }
+    text += match report.phase {
+        Phase::Starting => "no listener is bound yet\n",
+        Phase::Serving => "",
+        Phase::Draining => "draining: no new sessions are taken\n",
+    };
     text
 }

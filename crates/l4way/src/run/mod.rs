@@ -1,21 +1,24 @@
 //! `l4way run`: the standalone gateway.
 //!
 //! One thread, with a tokio runtime of its own, is the control side: it follows files, names and
-//! signals, and serves the admin endpoint. The proxy's workers are threads of their own.
+//! signals. The admin endpoint has another, and the proxy's workers are threads of their own.
 
 mod control;
 mod signals;
 
 use std::{
+    io,
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, mpsc::SyncSender},
+    thread,
     time::Duration,
 };
 
 use l4way_proxy::{Proxy, SessionRecord, Settings};
 use tokio::{
     net::TcpListener,
+    runtime,
     sync::watch,
     time::{self, Instant, MissedTickBehavior},
 };
@@ -45,7 +48,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// If it can't begin, with what to do about it.
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode, String> {
     logging::start(&args.log_level, args.log_format)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("can't start: {error}"))?;
@@ -77,10 +80,8 @@ async fn serve(args: RunArgs) -> Result<(), String> {
         let control = ControlMetrics { unwritten_records, ..control_metrics.borrow().clone() };
         metrics::render(&counters.snapshot(), &control)
     };
-    tokio::spawn(serve_admin(
-        args.admin_address,
-        Admin { report: reports, metrics: Arc::new(metrics) },
-    ));
+    start_admin(args.admin_address, Admin { report: reports, metrics: Arc::new(metrics) })
+        .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
 
     let mut changes = control.changes();
     control.reload();
@@ -128,6 +129,13 @@ fn proxy_settings(args: &RunArgs, records: Option<SyncSender<SessionRecord>>) ->
         records,
         ..defaults
     }
+}
+
+/// Starts a thread that serves the admin endpoint: it answers while the manifests are read, too.
+fn start_admin(address: SocketAddr, admin: Admin) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = move || runtime.block_on(serve_admin(address, admin));
+    thread::Builder::new().name("admin".to_owned()).spawn(serve).map(drop)
 }
 
 /// Serves the admin endpoint, as soon as its address can be had.

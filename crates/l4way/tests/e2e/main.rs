@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod docs;
 mod l4way;
+mod limits;
 mod manifests;
 mod memory;
 mod namespaces;

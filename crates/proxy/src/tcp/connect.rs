@@ -81,7 +81,13 @@ impl Session {
                 Err(error) => reason = connect_reason(error),
             }
         }
-        Step::End(reason)
+        match (reason, &self.upstream.address) {
+            // No local port is left. IPv6 says the same where there is none of it at all.
+            (CloseReason::OutOfResources, EndpointAddress::Ip(SocketAddr::V4(_))) => {
+                Step::Starve(Errno::ADDRNOTAVAIL)
+            }
+            _ => Step::End(reason),
+        }
     }
 
     /// Connects to the endpoint and, if the client has spoken already, passes that on at once.

@@ -1,0 +1,61 @@
+//! What happens when the system has no more to give.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+use super::{
+    client::{ask, echo, echo_server},
+    l4way::{L4way, PATIENCE, wait_for},
+    manifests::{Manifests, backend, gateway, route},
+    namespaces::Host,
+};
+
+/// Connects from an address of its own, as each has all local ports to itself.
+fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket: OwnedFd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddrV4::new(from, 0)).expect("an address");
+    connect(&socket, &to).expect("a connection");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+#[test]
+fn without_local_ports_accepting_slows_down_and_goes_on_later() {
+    Host::new().enter(|| {
+        let gateway_address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9000));
+        let endpoint = echo_server(Ipv4Addr::LOCALHOST);
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "50000 50007").expect("the range");
+        let manifests = Manifests::of(&[
+            gateway(&[("tcp", "TCP", 9000)]),
+            route("TCPRoute", &[("echo", 1)]),
+            backend("echo", endpoint),
+        ]);
+        let l4way = L4way::run(&manifests, Ipv4Addr::LOCALHOST, &[]);
+
+        // Each session takes a local port toward the endpoint, until there is none.
+        let mut clients = (1..100).map(|n| Ipv4Addr::new(127, 0, 1, n));
+        let mut open = Vec::new();
+        loop {
+            let client = clients.next().expect("more sessions than ports");
+            let mut stream = connect_from(client, gateway_address);
+            match echo(&mut stream, b"hello") {
+                Ok(()) => open.push(stream),
+                Err(_) => break,
+            }
+        }
+        let pauses = l4way.metric("l4way_accept_pauses_total", &["cause=\"out_of_resources\""]);
+        assert!(pauses >= 1.0, "{pauses}");
+
+        for stream in &mut open {
+            echo(stream, b"still here").expect("the others are untouched");
+        }
+        drop(open);
+        wait_for("ports to be free again", || ask(gateway_address).ok());
+    });
+}
