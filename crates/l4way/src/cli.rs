@@ -116,7 +116,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
 
-    /// Write one JSON line for each session that ends: to - (standard output) or to a file
+    /// Write one JSON line for each session that ends: to a file, or to - for standard output, which
+    /// then has no tables
     #[arg(long, value_name = "PATH")]
     pub(crate) access_log: Option<PathBuf>,
 
