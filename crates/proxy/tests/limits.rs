@@ -53,6 +53,7 @@ fn a_burst_stays_within_the_limit() {
     let (proxy, address) = proxy_with(settings, vec![echo()]);
     let clients: Vec<_> = (0..200).map(|_| connect(address)).collect();
     eventually("the limit is noticed", || limit_pauses(&proxy) > 0);
+    eventually("every worker is full", || total(&proxy, |row| row.opened) >= 20);
     assert_eq!(total(&proxy, |row| row.opened), 20);
     // In no particular order: those of one worker's queue may all be before the other's.
     thread::scope(|scope| {

@@ -49,8 +49,10 @@ fn without_local_ports_accepting_slows_down_and_goes_on_later() {
                 Err(_) => break,
             }
         }
-        let pauses = l4way.metric("l4way_accept_pauses_total", &["cause=\"out_of_resources\""]);
-        assert!(pauses >= 1.0, "{pauses}");
+        wait_for("the pause to be counted", || {
+            let pauses = l4way.metric("l4way_accept_pauses_total", &["cause=\"out_of_resources\""]);
+            (pauses >= 1.0).then_some(())
+        });
 
         for stream in &mut open {
             echo(stream, b"still here").expect("the others are untouched");
