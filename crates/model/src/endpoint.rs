@@ -40,10 +40,3 @@ impl From<SocketAddr> for Endpoint {
 /// none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointTable(pub BTreeMap<BackendId, Arc<[Endpoint]>>);
-
-impl EndpointTable {
-    /// The endpoints of `backend`, none if it isn't in the table.
-    pub fn of(&self, backend: &BackendId) -> &[Endpoint] {
-        self.0.get(backend).map_or(&[], |endpoints| endpoints)
-    }
-}

@@ -79,6 +79,6 @@ mod tests {
             ("unknown.example".into(), None),
         ]));
         let table = endpoint_table(&backends, &addresses);
-        assert_eq!(table.of(&backend), [address("10.0.0.1:5432"), address("[2001:db8::1]:5432")]);
+        assert_eq!(*table.0[&backend], [address("10.0.0.1:5432"), address("[2001:db8::1]:5432")]);
     }
 }

@@ -1,16 +1,18 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use l4way_model::{ApplyReport, EndpointTable, ListenerReport};
+use l4way_model::{ApplyReport, BackendId, ListenerReport};
 use l4way_proxy::Proxy;
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
-use l4way_translate::{Addresses, Compiled, Graph, SUPERSEDED, Settings, compile, graph, status};
+use l4way_translate::{
+    Addresses, Compiled, EndpointSource, Graph, SUPERSEDED, Settings, compile, graph, status,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -74,7 +76,7 @@ struct InForce {
     load: Load,
     notes: Vec<String>,
     graph: Graph,
-    compiled: Compiled,
+    backends: BTreeMap<BackendId, Vec<EndpointSource>>,
     applied: ApplyReport,
 }
 
@@ -158,13 +160,13 @@ impl Control {
             notes
                 .insert(0, "no GatewayClass in the manifests: every Gateway is l4way's".to_owned());
         }
-        let compiled = compile(&graph);
-        self.resolver.set_names(dns::hostnames(&compiled.backends));
-        let endpoints = self.endpoints(&compiled);
-        let applied = self.proxy.apply(Arc::new(compiled.config.clone()), &endpoints);
+        let Compiled { config, backends } = compile(&graph);
+        self.resolver.set_names(dns::hostnames(&backends));
+        let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
+        let applied = self.proxy.apply(Arc::new(config), &endpoints);
         let before = self.in_force.take().map(|in_force| in_force.applied).unwrap_or_default();
         log_listeners(&before, &applied);
-        self.in_force = Some(InForce { load, notes, graph, compiled, applied });
+        self.in_force = Some(InForce { load, notes, graph, backends, applied });
         self.metrics.send_modify(|metrics| metrics.reloads += 1);
         self.publish();
     }
@@ -172,7 +174,7 @@ impl Control {
     /// Sends sessions to the addresses that names have now.
     pub(super) fn refresh_endpoints(&mut self) {
         if let Some(in_force) = &self.in_force {
-            let endpoints = self.endpoints(&in_force.compiled);
+            let endpoints = dns::endpoint_table(&in_force.backends, &self.names.borrow());
             self.proxy.update_endpoints(&endpoints);
         }
     }
@@ -207,10 +209,6 @@ impl Control {
     /// How many sessions there are.
     pub(super) fn active_sessions(&self) -> u64 {
         self.proxy.counters().snapshot().rows.iter().map(|row| row.active()).sum()
-    }
-
-    fn endpoints(&self, compiled: &Compiled) -> EndpointTable {
-        dns::endpoint_table(&compiled.backends, &self.names.borrow())
     }
 
     /// Tells everybody what is in force now: the admin endpoint, the metrics, the log, and

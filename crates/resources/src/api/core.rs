@@ -51,13 +51,7 @@ pub struct ServicePort {
     /// The pod's port, by number or name; the same as `port` if missing.
     #[serde(default)]
     pub target_port: Option<IntOrString>,
-    /// What is spoken on it.
-    #[serde(default)]
-    pub app_protocol: Option<AppProtocol>,
 }
-
-/// The protocol above the transport, such as `kubernetes.io/h2c`.
-pub type AppProtocol = Arc<str>;
 
 fn tcp() -> Arc<str> {
     "TCP".into()

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSelector, LocalObjectRef, Object, ParametersRef, SecretRef};
+use super::{LabelSelector, LocalObjectRef, Object, ParametersRef, SecretRef, refs};
 
 /// A set of listeners on the same addresses.
 pub type Gateway = Object<GatewaySpec>;
@@ -150,14 +150,10 @@ pub enum FromNamespaces {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RouteGroupKind {
     /// The kind's API group.
-    #[serde(default = "gateway_group")]
+    #[serde(default = "refs::gateway_group")]
     pub group: Arc<str>,
     /// The kind.
     pub kind: Arc<str>,
-}
-
-fn gateway_group() -> Arc<str> {
-    crate::GATEWAY_GROUP.into()
 }
 
 /// The spec of a [`ListenerSet`].
@@ -174,20 +170,16 @@ pub struct ListenerSetSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ListenerSetParentRef {
     /// The parent's API group.
-    #[serde(default = "gateway_group")]
+    #[serde(default = "refs::gateway_group")]
     pub group: Arc<str>,
     /// The parent's kind; only `Gateway` has a meaning.
-    #[serde(default = "gateway_kind")]
+    #[serde(default = "refs::gateway_kind")]
     pub kind: Arc<str>,
     /// The parent's name.
     pub name: Arc<str>,
     /// The parent's namespace; the ListenerSet's own if missing.
     #[serde(default)]
     pub namespace: Option<Arc<str>>,
-}
-
-fn gateway_kind() -> Arc<str> {
-    "Gateway".into()
 }
 
 /// A Gateway's own TLS settings (GEP-91, GEP-3155).

@@ -20,9 +20,9 @@ pub use backend::{
 };
 pub use class::{GatewayClass, GatewayClassSpec, ParametersRef};
 pub use core::{
-    AppProtocol, ConfigMap, Container, ContainerPort, Deployment, DeploymentSpec,
-    EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForZone, IntOrString,
-    Namespace, PodSpec, PodTemplate, Secret, Service, ServicePort, ServiceSpec, SliceEndpoint,
+    ConfigMap, Container, ContainerPort, Deployment, DeploymentSpec, EndpointConditions,
+    EndpointHints, EndpointPort, EndpointSlice, ForZone, IntOrString, Namespace, PodSpec,
+    PodTemplate, Secret, Service, ServicePort, ServiceSpec, SliceEndpoint,
 };
 pub use gateway::{
     AllowedListeners, AllowedRoutes, FromNamespaces, Gateway, GatewayAddress, GatewayBackendTls,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-fn gateway_group() -> Arc<str> {
+pub(super) fn gateway_group() -> Arc<str> {
     crate::GATEWAY_GROUP.into()
 }
 
-fn gateway_kind() -> Arc<str> {
+pub(super) fn gateway_kind() -> Arc<str> {
     "Gateway".into()
 }
 

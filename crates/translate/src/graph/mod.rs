@@ -66,15 +66,11 @@ impl Graph {
         self.classless
     }
 
-    /// The addresses that each of our Gateways is on.
-    pub fn addresses(&self) -> impl Iterator<Item = (GatewayId, &[IpAddr])> {
-        self.gateways.values().map(|gateway| (gateway.id(), gateway.addresses.as_slice()))
-    }
-
     /// The address that each of our Gateways has, for [`Addresses::Pool`] to keep.
     pub fn assignments(&self) -> BTreeMap<GatewayId, IpAddr> {
-        self.addresses()
-            .filter_map(|(gateway, addresses)| Some((gateway, *addresses.first()?)))
+        self.gateways
+            .values()
+            .filter_map(|gateway| Some((gateway.id(), *gateway.addresses.first()?)))
             .collect()
     }
 
