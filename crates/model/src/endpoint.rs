@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +40,67 @@ impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
         Self { address: EndpointAddress::Ip(address) }
     }
+}
+
+impl Endpoint {
+    /// Whether it is on the host that connects to it, as far as its address tells: loopback,
+    /// link-local, unspecified, or a socket file.
+    pub fn is_local(&self) -> bool {
+        match &self.address {
+            EndpointAddress::Unix(_) => true,
+            EndpointAddress::Ip(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+                IpAddr::V6(ip) => {
+                    ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified()
+                }
+            },
+        }
+    }
+}
+
+/// Where to find endpoints of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointSource {
+    /// It is this one.
+    Address(Endpoint),
+    /// Every address of a host is one.
+    Dns {
+        /// The name to resolve.
+        hostname: Arc<str>,
+        /// The port at each address.
+        port: u16,
+    },
+}
+
+impl fmt::Display for EndpointSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(endpoint) => endpoint.address.fmt(f),
+            Self::Dns { hostname, port } => write!(f, "{hostname}:{port}"),
+        }
+    }
+}
+
+/// How to come by all endpoints of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BackendSource {
+    /// They are these.
+    Known(Vec<EndpointSource>),
+    /// They are in the EndpointSlices of the Service that the backend's id names, which the proxy
+    /// follows itself.
+    Slices(ServicePort),
+}
+
+/// A Service's port, as far as its EndpointSlices are read by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// The port's name, by which EndpointSlices know it; empty for an only port.
+    pub name: Arc<str>,
+    /// Whether pods count as ready however they are.
+    pub publish_not_ready: bool,
 }
 
 /// Every backend's endpoints that may take new sessions now. A backend that is missing here has

@@ -7,12 +7,16 @@
 #![forbid(unsafe_code)]
 
 mod endpoint;
+mod http;
 mod ids;
 mod listener;
 mod report;
 mod route;
 
-pub use endpoint::{Endpoint, EndpointAddress, EndpointTable};
+pub use endpoint::{
+    BackendSource, Endpoint, EndpointAddress, EndpointSource, EndpointTable, ServicePort,
+};
+pub use http::{HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, KeyPair, PathMatch};
 pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
 pub use listener::{Config, DuplicateBind, Listener, Transport};
 pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};

@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListenerId, Route};
+use crate::{HttpPort, ListenerId, Route};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,9 +52,32 @@ impl Listener {
 
 /// Everything that a proxy carries, but for the endpoints: its listeners, no two of which want the
 /// same socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
 pub struct Config {
     listeners: BTreeMap<ListenerId, Listener>,
+    http: Vec<HttpPort>,
+}
+
+/// A [`Config`] as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    listeners: Vec<Listener>,
+    http: Vec<HttpPort>,
+}
+
+impl From<Config> for Parts {
+    fn from(config: Config) -> Self {
+        Self { listeners: config.listeners.into_values().collect(), http: config.http }
+    }
+}
+
+impl TryFrom<Parts> for Config {
+    type Error = Box<DuplicateBind>;
+
+    fn try_from(parts: Parts) -> Result<Self, Self::Error> {
+        Self::with_http(parts.listeners, parts.http)
+    }
 }
 
 impl Config {
@@ -63,26 +86,58 @@ impl Config {
     /// # Errors
     /// [`DuplicateBind`] if two of them want the same address, port and transport.
     pub fn new(listeners: impl IntoIterator<Item = Listener>) -> Result<Self, Box<DuplicateBind>> {
+        Self::with_http(listeners, [])
+    }
+
+    /// A configuration of these TCP and UDP listeners, and HTTP and HTTPS listeners.
+    ///
+    /// # Errors
+    /// [`DuplicateBind`] if two of them want the same address, port and transport.
+    pub fn with_http(
+        listeners: impl IntoIterator<Item = Listener>,
+        http: impl IntoIterator<Item = HttpPort>,
+    ) -> Result<Self, Box<DuplicateBind>> {
         let mut taken = BTreeMap::new();
+        let mut take =
+            |transport, bind, id: &ListenerId| match taken.insert((transport, bind), id.clone()) {
+                Some(first) => Err(Box::new(DuplicateBind { bind, first, second: id.clone() })),
+                None => Ok(()),
+            };
         let mut config = Self::default();
         for listener in listeners {
             for bind in listener.binds() {
-                if let Some(first) = taken.insert((listener.transport, bind), listener.id.clone()) {
-                    let second = listener.id.clone();
-                    return Err(Box::new(DuplicateBind { bind, first, second }));
-                }
+                take(listener.transport, bind, &listener.id)?;
             }
             config.listeners.insert(listener.id.clone(), listener);
+        }
+        for port in http {
+            let Some(first) = port.listeners.first() else { continue };
+            for bind in port.binds() {
+                take(Transport::Tcp, bind, &first.id)?;
+            }
+            config.http.push(port);
         }
         Ok(config)
     }
 
-    /// The listeners, in the order of their ids.
+    /// The ports with HTTP and HTTPS listeners.
+    pub fn http_ports(&self) -> &[HttpPort] {
+        &self.http
+    }
+
+    /// The routes of all listeners, HTTP's among them.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        let http = self.http.iter().flat_map(|port| &port.listeners);
+        let rules = http.flat_map(|listener| &listener.rules).map(|rule| &rule.route);
+        self.listeners.values().filter_map(|listener| listener.route.as_ref()).chain(rules)
+    }
+
+    /// The TCP and UDP listeners, in the order of their ids.
     pub fn listeners(&self) -> impl ExactSizeIterator<Item = &Listener> {
         self.listeners.values()
     }
 
-    /// The listener with this id.
+    /// The TCP or UDP listener with this id.
     pub fn listener(&self, id: &ListenerId) -> Option<&Listener> {
         self.listeners.get(id)
     }

@@ -2,13 +2,16 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ListenerId;
+use crate::{BackendId, ListenerId};
 
 /// What the proxy really runs after it applied a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyReport {
-    /// One entry for each listener of the configuration.
+    /// One entry for each listener of the configuration, HTTP's among them.
     pub listeners: BTreeMap<ListenerId, ListenerReport>,
+    /// Backends some of whose names lead to the proxy's own host, where sessions may not go: each
+    /// with a sentence for a person.
+    pub refused_backends: BTreeMap<BackendId, String>,
 }
 
 /// What became of one listener.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Objects from a Kubernetes API server.
