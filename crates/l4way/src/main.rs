@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod check;
 mod cli;
+mod controller;
 mod delivery;
 mod demo;
 mod dns;

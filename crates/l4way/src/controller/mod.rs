@@ -1,0 +1,4 @@
+//! `l4way controller`: in a cluster, what gives every Gateway its proxies.
+
+mod objects;
+mod provision;
