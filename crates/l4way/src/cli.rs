@@ -27,6 +27,12 @@ pub(crate) enum Command {
     /// Reads Gateway API manifests, listens as they say, forwards, and follows every change of the
     /// files. SIGHUP reads them again; SIGTERM drains, and a second one or Ctrl-C ends at once.
     Run(Box<RunArgs>),
+    /// Give every Gateway of a cluster its proxies, and say how they are
+    ///
+    /// Follows the API server's objects and writes, for each Gateway of l4way's classes, a Deployment
+    /// of proxies, what they need, and their configuration; and the status of everything that is
+    /// l4way's. Of several replicas one does so.
+    Controller(Box<ControllerArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not check.
@@ -144,6 +150,77 @@ pub(crate) struct RunArgs {
     /// How long sessions may go on after SIGTERM or after their listener is gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_zero)]
     pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ControllerArgs {
+    /// The proxies' image, where no GatewayParameters name one
+    #[arg(long, value_name = "IMAGE", env = "L4WAY_PROXY_IMAGE")]
+    pub(crate) image: String,
+
+    /// How the proxies' image is pulled, where no GatewayParameters say so: Always, IfNotPresent or
+    /// Never
+    #[arg(long, value_name = "POLICY", env = "L4WAY_PROXY_IMAGE_PULL_POLICY")]
+    pub(crate) image_pull_policy: Option<String>,
+
+    /// The ClusterRole that lets proxies follow EndpointSlices, where they are bound to it
+    #[arg(long, value_name = "NAME", default_value = "l4way-proxy-endpoints")]
+    pub(crate) endpoints_role: String,
+
+    /// The controllerName of the GatewayClasses to serve
+    #[arg(long, value_name = "NAME", default_value = l4way_resources::CONTROLLER_NAME)]
+    pub(crate) controller_name: String,
+
+    /// The controller's own namespace, where the Lease is by which one replica leads
+    #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE", default_value = "l4way-system")]
+    pub(crate) namespace: String,
+
+    /// What tells this replica from the others, such as its pod's name
+    #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME", default_value_t = own_name())]
+    pub(crate) identity: String,
+
+    /// Lead without asking: for a single controller outside of the cluster
+    #[arg(long)]
+    pub(crate) no_leader_election: bool,
+
+    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9902")]
+    pub(crate) admin_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// Which cluster is meant.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    /// A context of the kubeconfig; its current one, or the cluster that this pod is in, if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+impl ControllerArgs {
+    /// What shapes the objects that Gateways are given.
+    pub(crate) fn objects(&self) -> crate::controller::ObjectSettings {
+        crate::controller::ObjectSettings {
+            image: self.image.clone(),
+            image_pull_policy: self.image_pull_policy.clone(),
+            endpoints_role: self.endpoints_role.clone(),
+        }
+    }
+
+    /// The translation's settings.
+    pub(crate) fn translation(&self) -> Settings {
+        Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }
+    }
+}
+
+/// What no other process on this host is called at this time.
+fn own_name() -> String {
+    format!("l4way-{}", std::process::id())
 }
 
 #[derive(Args, Debug)]

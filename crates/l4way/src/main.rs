@@ -31,6 +31,7 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
+        Command::Controller(args) => controller::run(*args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Completions { shell } => {

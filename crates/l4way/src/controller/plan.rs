@@ -1,7 +1,7 @@
 //! What to do so that a Gateway has what it should have. No I/O.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    cluster::Owned,
+    cluster::{Cluster, Owned},
     objects::{Kind, Object},
     project::{covers, project},
 };
@@ -81,9 +81,13 @@ impl Settled {
         self.0.insert((object.kind, object.key.clone()), answer);
     }
 
-    /// Forgets the objects that aren't there any more.
-    pub(crate) fn retain(&mut self, exists: impl Fn(&(Kind, ObjectKey)) -> bool) {
-        self.0.retain(|object, _| exists(object));
+    /// Forgets the objects that aren't there any more, when they have become many.
+    pub(crate) fn tidy(&mut self, cluster: &Cluster) {
+        let there = cluster.owners().map(|(_, owned)| owned.len()).sum::<usize>();
+        if self.0.len() > 2 * there + 64 {
+            let there: HashSet<_> = cluster.owners().flat_map(|(_, owned)| owned.keys()).collect();
+            self.0.retain(|object, _| there.contains(object));
+        }
     }
 
     /// Whether an object is as a sealed one asks for.
@@ -205,6 +209,16 @@ pub(crate) fn delivery(
         // Also to repair a part: whoever reads the set in force shouldn't see it change.
         _ => steps(in_force.map_or(Set::A, Set::other)),
     }
+}
+
+/// The hash of the configuration that a Gateway's Secrets hold, in base64, if they hold one.
+pub(crate) fn hash_in_force<'a>(
+    names: &Names,
+    owned: &'a Owned,
+    namespace: &Arc<str>,
+) -> Option<&'a str> {
+    let index = ObjectKey::new(namespace.clone(), names.index());
+    owned.get(&(Kind::Secret, index))?["data"]["hash"].as_str()
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -30,3 +30,34 @@ pub(crate) struct Provision {
     pub(crate) endpoint_namespaces: BTreeSet<Arc<str>>,
     pub(crate) may_run: bool,
 }
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) gateways: BTreeMap<ObjectKey, GatewayObserved>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayObserved {
+    pub(crate) addresses: Vec<l4way_resources::status::StatusAddress>,
+    pub(crate) address_pending: Option<String>,
+    pub(crate) proxies: Proxies,
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Proxies {
+    Confirmed,
+    Waiting(String),
+}
+
+pub(crate) fn provisions(_graph: &l4way_translate::Graph) -> Vec<Provision> {
+    Vec::new()
+}
+
+pub(crate) fn status(
+    graph: &l4way_translate::Graph,
+    report: &l4way_model::ApplyReport,
+    _observed: &Observed,
+) -> Vec<l4way_resources::status::StatusUpdate> {
+    l4way_translate::status(graph, report)
+}

@@ -56,6 +56,11 @@ pub(crate) struct Object {
     pub(crate) value: Value,
 }
 
+/// A name as a label's value.
+pub(crate) fn label(name: &str) -> String {
+    shortened(name, LONGEST_LABEL)
+}
+
 /// What all objects of a Gateway have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Common<'a> {
@@ -69,7 +74,6 @@ impl<'a> Common<'a> {
     /// Of this Gateway's objects.
     pub(crate) fn new(provision: &'a Provision) -> Self {
         let Provision { gateway, class, .. } = provision;
-        let label = |text: &str| shortened(text, LONGEST_LABEL);
         let own = [
             (MANAGED_BY, MANAGER.to_owned()),
             (NAME, PROXY.to_owned()),
