@@ -13,8 +13,11 @@ mod metrics;
 mod output;
 mod overview;
 mod problems;
+mod proxy_pod;
 mod report;
 mod run;
+mod serving;
+mod signals;
 mod status;
 mod table;
 
@@ -30,6 +33,7 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
+        Command::Proxy(args) => proxy_pod::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Completions { shell } => {
