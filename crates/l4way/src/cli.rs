@@ -33,6 +33,12 @@ pub(crate) enum Command {
     /// of proxies, what they need, and their configuration; and the status of everything that is
     /// l4way's. Of several replicas one does so.
     Controller(Box<ControllerArgs>),
+    /// Carry the sessions of one Gateway, in a pod that the controller made
+    ///
+    /// Follows the configuration that the controller writes, and the endpoints of its backends, and
+    /// answers in the pod's Lease. SIGTERM takes it out of its Service and drains; a second one ends
+    /// at once.
+    Proxy(Box<ProxyArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not check.
@@ -122,11 +128,66 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
 
-    /// Write one JSON line for each session that ends: to a file, or to - for standard output, which
-    /// then has no tables
-    #[arg(long, value_name = "PATH")]
-    pub(crate) access_log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
+    #[command(flatten)]
+    pub(crate) sessions: SessionArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProxyArgs {
+    /// What the controller named the Gateway's objects: GATEWAY-CLASS
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) pod: PodArgs,
+
+    /// The zone that this pod is in, for topology-aware endpoints
+    #[arg(long, value_name = "ZONE", env = "L4WAY_ZONE")]
+    pub(crate) zone: Option<String>,
+
+    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one. 0.0.0.0
+    /// means every address of the pod, IPv6 too
+    #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::POD_ADDRESS)]
+    pub(crate) admin_address: SocketAddr,
+
+    /// How long new sessions are still taken after SIGTERM, until the Service has dropped the pod, in
+    /// seconds; a part of --drain-timeout
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds_or_zero)]
+    pub(crate) shutdown_delay: Duration,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    #[command(flatten)]
+    pub(crate) sessions: SessionArgs,
+}
+
+/// Which pod this is, as the downward API tells.
+#[derive(Args, Debug)]
+pub(crate) struct PodArgs {
+    /// The pod's namespace, which is the Gateway's
+    #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE")]
+    pub(crate) namespace: String,
+
+    /// The pod's name
+    #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME")]
+    pub(crate) pod_name: String,
+
+    /// The pod's UID, which names the Lease in which it answers
+    #[arg(long, value_name = "UID", env = "L4WAY_POD_UID")]
+    pub(crate) pod_uid: String,
+
+    /// The pod's addresses, comma-separated: they say whether it has IPv4, IPv6 or both
+    #[arg(long, value_name = "IPS", env = "L4WAY_POD_IPS", value_delimiter = ',')]
+    pub(crate) pod_ips: Vec<IpAddr>,
+}
+
+/// Our own log.
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
     /// Our own log: a level (error, warn, info, debug, trace) or tracing directives
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "L4WAY_LOG")]
     pub(crate) log_level: String,
@@ -134,6 +195,15 @@ pub(crate) struct RunArgs {
     /// The form of our own log, which goes to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// How sessions are carried and recorded.
+#[derive(Args, Debug)]
+pub(crate) struct SessionArgs {
+    /// Write one JSON line for each session that ends: to a file, or to - for standard output, which
+    /// then has nothing else
+    #[arg(long, value_name = "PATH")]
+    pub(crate) access_log: Option<PathBuf>,
 
     /// Worker threads; one per core if not given
     #[arg(long, value_name = "N", value_parser = workers)]

@@ -14,8 +14,11 @@ mod metrics;
 mod output;
 mod overview;
 mod problems;
+mod proxy_pod;
 mod report;
 mod run;
+mod serving;
+mod signals;
 mod status;
 mod table;
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
         Command::Controller(args) => controller::run(*args),
+        Command::Proxy(args) => proxy_pod::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Completions { shell } => {

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
 
 fn fetch(address: SocketAddr) -> Result<StatusReport, String> {
     let url = format!("http://{address}/status");
-    let hint = "is `l4way run` running, with this --admin-address?";
+    let hint = "is `l4way run` or `l4way proxy` running, with this --admin-address?";
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
     let body = agent
@@ -54,6 +54,7 @@ fn text(report: &StatusReport) -> String {
     text += match report.phase {
         Phase::Starting => "no listener is bound yet\n",
         Phase::Serving => "",
+        Phase::Leaving => "leaving: new sessions are taken until the Service has dropped the pod\n",
         Phase::Draining => "draining: no new sessions are taken\n",
     };
     text

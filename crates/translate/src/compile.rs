@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use l4way_model::{
-    BackendId, Config, Listener, RefusedReason, Route, RouteId, Target, WeightedTarget,
+    BackendId, BackendSource, Config, Listener, RefusedReason, Route, RouteId, Target,
+    WeightedTarget,
 };
 
-use crate::graph::{EndpointSource, GatewayNode, Graph, ListenerNode, RouteNode};
+use crate::graph::{GatewayNode, Graph, ListenerNode, RouteNode};
 
 /// What a proxy runs, and where its backends' endpoints are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Compiled {
     /// The listeners and routes.
     pub config: Config,
     /// The endpoints of every backend that the configuration names.
-    pub backends: BTreeMap<BackendId, Vec<EndpointSource>>,
+    pub backends: BTreeMap<BackendId, BackendSource>,
 }
 
 /// Takes from the graph what can run: the valid listeners of protocols that this version carries,
@@ -41,7 +42,9 @@ pub fn compile(graph: &Graph) -> Compiled {
         .collect();
     let backends = named
         .into_iter()
-        .filter_map(|id| Some((id.clone(), graph.backends.get(id)?.endpoints.clone())))
+        .filter_map(|id| {
+            Some((id.clone(), BackendSource::Known(graph.backends.get(id)?.endpoints.clone())))
+        })
         .collect();
     Compiled { config, backends }
 }

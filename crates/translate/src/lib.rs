@@ -19,7 +19,7 @@ mod suggest;
 
 pub use compile::{Compiled, compile};
 pub use conditions::SUPERSEDED;
-pub use graph::{EndpointSource, Graph, graph};
+pub use graph::{Graph, graph, service_endpoints};
 pub use problems::{Problem, problems};
 pub use settings::{AddressPool, Addresses, InvalidAddressPool, Settings};
 pub use status::status;

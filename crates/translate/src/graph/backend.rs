@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use l4way_model::{BackendId, Transport};
+use l4way_model::{BackendId, EndpointSource, Transport};
 use l4way_resources::{
     GATEWAY_GROUP, L4WAY_GROUP, Snapshot, Store,
     api::{
@@ -13,7 +13,7 @@ use l4way_resources::{
 
 use super::{
     CrossReference, Grants,
-    endpoint::{self, EndpointSource, Slices},
+    endpoint::{self, Slices},
     transport_name,
 };
 use crate::{
@@ -140,8 +140,9 @@ impl<'a> Backends<'a> {
 
     /// Adds a backend, without the endpoints that sessions may not go to.
     fn insert(&mut self, id: &BackendId, mut node: BackendNode) {
-        if !self.local_endpoints && node.endpoints.iter().any(EndpointSource::is_local) {
-            node.endpoints.retain(|endpoint| !endpoint.is_local());
+        let is_local = |source: &EndpointSource| matches!(source, EndpointSource::Address(endpoint) if endpoint.is_local());
+        if !self.local_endpoints && node.endpoints.iter().any(is_local) {
+            node.endpoints.retain(|endpoint| !is_local(endpoint));
             node.warning = Some(format!(
                 "endpoints of {} {}/{} on the proxy's own host are left out; use addresses of \
                  other hosts",
@@ -159,7 +160,11 @@ impl<'a> Backends<'a> {
     ) -> BackendNode {
         let slices = self.slices.of(service);
         let zone = self.zone.as_deref();
-        let endpoints = endpoint::of_service_port(service, port, transport, slices, zone);
+        let named = l4way_model::ServicePort {
+            name: port.name.clone(),
+            publish_not_ready: service.spec.publish_not_ready_addresses,
+        };
+        let endpoints = endpoint::service_endpoints(&named, transport, slices, zone);
         let warning = endpoints.is_empty().then(|| {
             let key = service.metadata.key();
             if slices.is_empty() {

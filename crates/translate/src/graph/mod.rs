@@ -32,7 +32,7 @@ use l4way_resources::{Snapshot, api::ObjectKey};
 
 use crate::{Addresses, Settings};
 
-pub use endpoint::EndpointSource;
+pub use endpoint::service_endpoints;
 
 pub(crate) use backend::{BackendNode, Backends};
 pub(crate) use certificate::{Certificates, Referrer};
