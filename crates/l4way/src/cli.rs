@@ -43,9 +43,9 @@ pub(crate) enum Command {
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not check.
     Check(CheckArgs),
-    /// Show what a running l4way serves, and what is wrong
+    /// Show what a running l4way, or a cluster, serves, and what is wrong
     ///
-    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if l4way can't be asked.
+    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if nobody can be asked.
     Status(StatusArgs),
     /// Print shell completions
     Completions {
@@ -284,7 +284,7 @@ impl ControllerArgs {
 
     /// The translation's settings.
     pub(crate) fn translation(&self) -> Settings {
-        Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }
+        Settings { controller_name: self.controller_name.as_str().into(), ..crate::controller::in_cluster() }
     }
 }
 
@@ -296,8 +296,15 @@ fn own_name() -> String {
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     /// Manifests: files, directories (searched for .yaml, .yml and .json), or - for standard input
-    #[arg(value_name = "PATH", required = true, value_parser = existing)]
+    #[arg(value_name = "PATH", required_unless_present = "kube", value_parser = existing)]
     pub(crate) paths: Vec<PathBuf>,
+
+    /// Check what is in the cluster, in place of files
+    #[arg(long, conflicts_with_all = ["paths", "channel", "address", "address_pool", "zone"])]
+    pub(crate) kube: bool,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 
     #[command(flatten)]
     pub(crate) manifests: ManifestArgs,
@@ -316,6 +323,13 @@ pub(crate) struct CheckArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
+    /// Show what is in the cluster, in place of asking one l4way
+    #[arg(long, conflicts_with = "admin_address")]
+    pub(crate) kube: bool,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
     /// The admin address of the l4way to ask
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,

@@ -9,6 +9,7 @@ mod controller;
 mod delivery;
 mod demo;
 mod dns;
+mod live;
 mod logging;
 mod metrics;
 mod output;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Controller(args) => controller::run(*args),
         Command::Proxy(args) => proxy_pod::run(&args),
-        Command::Check(args) => Ok(check::run(&args)),
+        Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "l4way", &mut io::stdout());

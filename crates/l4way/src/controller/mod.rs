@@ -17,7 +17,7 @@ mod objects;
 mod observe;
 mod plan;
 mod project;
-mod provision;
+pub(crate) mod provision;
 mod service_events;
 mod strays;
 
@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use self::objects::Settings as ObjectSettings;
+pub(crate) use self::{objects::Settings as ObjectSettings, provision::in_cluster};
 use self::{
     control::{Control, Ports},
     metrics::Metrics,

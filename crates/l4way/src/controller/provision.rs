@@ -61,3 +61,7 @@ pub(crate) fn status(
 ) -> Vec<l4way_resources::status::StatusUpdate> {
     l4way_translate::status(graph, report)
 }
+
+pub(crate) fn in_cluster() -> l4way_translate::Settings {
+    l4way_translate::Settings { local_endpoints: false, ..Default::default() }
+}
