@@ -1,17 +1,17 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use l4way_model::{ApplyReport, BackendId, ListenerReport};
+use l4way_model::{ApplyReport, ListenerReport};
 use l4way_proxy::Proxy;
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
 use l4way_translate::{
-    Addresses, Compiled, EndpointSource, Graph, SUPERSEDED, Settings, compile, graph, status,
+    Addresses, Compiled, Graph, Observed, SUPERSEDED, Settings, compile, graph, status,
 };
 use tokio::sync::{Notify, watch};
 
@@ -76,7 +76,7 @@ struct InForce {
     load: Load,
     notes: Vec<String>,
     graph: Graph,
-    backends: BTreeMap<BackendId, Vec<EndpointSource>>,
+    backends: dns::EndpointSources,
     applied: ApplyReport,
 }
 
@@ -161,6 +161,7 @@ impl Control {
                 .insert(0, "no GatewayClass in the manifests: every Gateway is l4way's".to_owned());
         }
         let Compiled { config, backends } = compile(&graph);
+        let backends = dns::known(backends);
         self.resolver.set_names(dns::hostnames(&backends));
         let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
         let applied = self.proxy.apply(Arc::new(config), &endpoints);
@@ -215,7 +216,7 @@ impl Control {
     /// whoever reads standard output.
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
-        let objects = status(&in_force.graph, &in_force.applied);
+        let objects = status(&in_force.graph, &in_force.applied, &Observed::default());
         let overview = Overview::new(&in_force.load.snapshot, &objects);
         let problems = problems::all(&in_force.load, &in_force.graph);
         let listening = in_force.applied.listeners.values();
