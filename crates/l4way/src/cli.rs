@@ -284,7 +284,7 @@ impl ControllerArgs {
 
     /// The translation's settings.
     pub(crate) fn translation(&self) -> Settings {
-        Settings { controller_name: self.controller_name.as_str().into(), ..crate::controller::in_cluster() }
+        Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }
     }
 }
 

@@ -12,15 +12,11 @@ use l4way_resources::{
     },
 };
 use l4way_source_kube::{Source, Wants, connect, server_version};
-use l4way_translate::{Graph, graph};
+use l4way_translate::{Graph, Observed, Settings, graph, status};
 use serde_json::{Value, json};
 use tokio::{runtime, time::timeout};
 
-use crate::{
-    cli::ClusterArgs,
-    controller::{in_cluster, provision::{Observed, status}},
-    problems,
-};
+use crate::{cli::ClusterArgs, problems};
 
 /// How long the API server may take to list everything.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
@@ -97,7 +93,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
              `kubectl auth can-i list gateways -A` tells"
         )
     })?;
-    let graph = graph(&snapshot, &in_cluster());
+    let graph = graph(&snapshot, &Settings::in_cluster());
     let mut untold = Vec::new();
     // What would be said tells which objects are ours.
     let objects = status(&graph, &ApplyReport::default(), &Observed::default())

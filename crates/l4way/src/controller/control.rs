@@ -14,7 +14,7 @@ use l4way_resources::{
     status::{Status, StatusUpdate},
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
-use l4way_translate::{Graph, graph};
+use l4way_translate::{GatewayObserved, Graph, Observed, Proxies, graph, provisions, status};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -27,7 +27,6 @@ use super::{
     objects::{Common, Kind, ServiceType, Settings, service_type},
     observe::{self, Standing},
     plan::{self, Settled, Steps},
-    provision::{GatewayObserved, Observed, Proxies, provisions, status},
     service_events, strays,
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::provision::Provision;
+use l4way_translate::Provision;
 
 use super::{
     apply::Failure,

@@ -17,7 +17,6 @@ mod objects;
 mod observe;
 mod plan;
 mod project;
-pub(crate) mod provision;
 mod service_events;
 mod strays;
 
@@ -30,7 +29,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use self::{objects::Settings as ObjectSettings, provision::in_cluster};
+pub(crate) use self::objects::Settings as ObjectSettings;
 use self::{
     control::{Control, Ports},
     metrics::Metrics,

@@ -9,6 +9,7 @@ mod service;
 use std::collections::BTreeMap;
 
 use l4way_resources::{GATEWAY_GROUP, api::ObjectKey};
+use l4way_translate::Provision;
 use serde_json::{Value, json};
 
 pub(crate) use self::{
@@ -16,7 +17,6 @@ pub(crate) use self::{
     kind::Kind,
     service::{ServiceType, is_local, service_type},
 };
-use super::provision::Provision;
 use crate::delivery::{Names, shortened};
 
 /// The field manager of everything that l4way applies, and the value of [`MANAGED_BY`].

@@ -2,10 +2,11 @@ use std::{env, fs, path::Path};
 
 use l4way_model::{Config, GatewayId, Listener, ListenerId, Transport};
 use l4way_resources::api::GatewayParametersSpec;
+use l4way_translate::Compiled;
 use serde_json::json;
 
 use super::*;
-use crate::{controller::provision::Compiled, output};
+use crate::output;
 
 fn settings() -> Settings {
     Settings {

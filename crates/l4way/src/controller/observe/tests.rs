@@ -1,8 +1,9 @@
 use l4way_model::{BindFailure, BindFailureKind, GatewayId, Listener, Transport};
+use l4way_translate::Provision;
 use serde_json::json;
 
 use super::*;
-use crate::controller::{objects::CONTAINER, provision::Provision};
+use crate::controller::objects::CONTAINER;
 
 const HASH: &str = "hash";
 
