@@ -25,7 +25,7 @@ pub(crate) enum Answer {
     /// The object is now this.
     Applied(Object, Arc<Value>),
     /// The object is going.
-    Deleted(Kind, ObjectKey),
+    Deleted(Kind, ObjectKey, String),
 }
 
 /// Why a request failed.
@@ -119,14 +119,14 @@ async fn delete(
     uid: String,
 ) -> Result<Answer, Error> {
     let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
         ..DeleteParams::background()
     };
     match api(client, kind, &key.namespace).delete(&key.name, &params).await {
         // Gone, or another one has come in its place.
-        Ok(_) => Ok(Answer::Deleted(kind, key)),
+        Ok(_) => Ok(Answer::Deleted(kind, key, uid)),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-            Ok(Answer::Deleted(kind, key))
+            Ok(Answer::Deleted(kind, key, uid))
         }
         Err(error) => Err(error.into()),
     }

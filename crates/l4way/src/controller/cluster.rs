@@ -137,16 +137,27 @@ impl Cluster {
 }
 
 impl Written {
-    /// The API server has answered: the object is this now, or is to go.
-    pub(crate) fn note(
+    /// The API server has answered: the object is this now.
+    pub(crate) fn applied(
         &mut self,
         source: &Source,
         kind: Kind,
         key: ObjectKey,
-        after: Option<Arc<Value>>,
+        answer: Arc<Value>,
     ) {
         let before = source.raw(kind.as_str()).remove(&key);
-        self.0.insert((kind, key), Change { before, after });
+        // The watch may have been quicker, and know what has happened since.
+        if before.as_ref().is_none_or(|before| version(before) < version(&answer)) {
+            self.0.insert((kind, key), Change { before, after: Some(answer) });
+        }
+    }
+
+    /// The API server has answered: the object of this UID goes.
+    pub(crate) fn deleted(&mut self, source: &Source, kind: Kind, key: ObjectKey, uid: &str) {
+        let before = source.raw(kind.as_str()).remove(&key);
+        if before.as_ref().is_some_and(|before| before["metadata"]["uid"] == uid) {
+            self.0.insert((kind, key), Change { before, after: None });
+        }
     }
 
     /// Puts the answers in the place of what the watches had before them, and forgets those that the
@@ -167,6 +178,11 @@ impl Written {
             same
         });
     }
+}
+
+/// Which of two states of an object is the later one: versions are numbers that grow.
+fn version(object: &Value) -> Option<u64> {
+    object["metadata"]["resourceVersion"].as_str()?.parse().ok()
 }
 
 #[cfg(test)]

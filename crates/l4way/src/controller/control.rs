@@ -210,6 +210,10 @@ impl Control {
                 common.object(Kind::Secret, name, parts)
             };
             let owned = cluster.of(&gateway.owner);
+            let secrets = plan::secrets(owned);
+            if gateway.is_delivered_in(&secrets) {
+                continue;
+            }
             let steps = plan::delivery(
                 &common.names,
                 packed,
@@ -219,7 +223,7 @@ impl Control {
                 secret,
             );
             if steps.is_empty() {
-                if let Some(since) = gateway.changed_at.take() {
+                if let Some(since) = gateway.delivered(secrets) {
                     self.ports.metrics.delivered(now - since);
                 }
                 continue;
@@ -284,11 +288,11 @@ impl Control {
                 Answer::Applied(object, answer) => {
                     self.settled.answered(&object, &answer);
                     self.ports.metrics.wrote(object.kind.as_str());
-                    self.written.note(&self.ports.source, object.kind, object.key, Some(answer));
+                    self.written.applied(&self.ports.source, object.kind, object.key, answer);
                 }
-                Answer::Deleted(kind, key) => {
+                Answer::Deleted(kind, key, uid) => {
                     self.ports.metrics.wrote(kind.as_str());
-                    self.written.note(&self.ports.source, kind, key, None);
+                    self.written.deleted(&self.ports.source, kind, key, &uid);
                 }
             }
         }

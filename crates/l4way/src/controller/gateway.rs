@@ -6,6 +6,7 @@ use std::{
 };
 
 use l4way_translate::Provision;
+use serde_json::Value;
 
 use super::{
     apply::Failure,
@@ -78,7 +79,9 @@ pub(crate) struct Gateway {
     /// Its configuration, or why there is none.
     pub(crate) packed: Result<Packed, String>,
     /// When a change was seen that has yet to be delivered.
-    pub(crate) changed_at: Option<Instant>,
+    changed_at: Option<Instant>,
+    /// The Secrets in which the configuration was found.
+    secrets: Vec<Arc<Value>>,
     /// Its objects and what is laid over its pods, sealed, for these pods.
     made: Option<Made>,
     pub(crate) delivery: Work,
@@ -113,6 +116,7 @@ impl Gateway {
             packed: packed(&provision),
             provision,
             changed_at: Some(now),
+            secrets: Vec::new(),
             made: None,
             delivery: Work::default(),
             infrastructure: Work::default(),
@@ -132,10 +136,25 @@ impl Gateway {
             self.changed_at.get_or_insert(now);
             self.delivery.forgive();
         }
+        // Its labels are on the Secrets, too.
+        self.secrets.clear();
         self.owner = Owner::of(&Common::new(&provision));
         self.provision = provision;
         self.made = None;
         self.infrastructure.forgive();
+    }
+
+    /// Whether its configuration was found in just these Secrets.
+    pub(crate) fn is_delivered_in(&self, secrets: &[Arc<Value>]) -> bool {
+        !secrets.is_empty()
+            && self.secrets.len() == secrets.len()
+            && self.secrets.iter().zip(secrets).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// Its configuration is in these Secrets; since when it was not.
+    pub(crate) fn delivered(&mut self, secrets: Vec<Arc<Value>>) -> Option<Instant> {
+        self.secrets = secrets;
+        self.changed_at.take()
     }
 
     /// Its objects and what is laid over its pods, sealed. `is_marked` tells of pods over which

@@ -211,6 +211,12 @@ pub(crate) fn delivery(
     }
 }
 
+/// The Secrets that there are, in the order of their names.
+pub(crate) fn secrets(owned: &Owned) -> Vec<Arc<Value>> {
+    let secrets = owned.iter().filter(|((kind, _), _)| *kind == Kind::Secret);
+    secrets.map(|(_, secret)| secret.clone()).collect()
+}
+
 /// The hash of the configuration that a Gateway's Secrets hold, in base64, if they hold one.
 pub(crate) fn hash_in_force<'a>(
     names: &Names,
