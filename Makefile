@@ -54,8 +54,8 @@ cluster: setup-cluster ## Bring up a Kubernetes cluster (CHANNEL=standard or exp
 cluster-down: ## Stop the cluster, and remove all of it but its cache
 	e2e/cluster/down
 
-conformance: setup-cluster image ## Run the official Gateway API conformance suite in the cluster
-	e2e/conformance/run $(IMAGE_TAR) $(IMAGE)
+conformance: setup-cluster image ## Run Gateway API's conformance suite in a cluster (REPORT=1 keeps the report)
+	CHANNEL=$(CHANNEL) REPORT=$(REPORT) e2e/conformance/run $(IMAGE_TAR) $(IMAGE)
 
 setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2
