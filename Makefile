@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY_VERSION := 0.20.2
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint deny unit setup fuzz clean
+.PHONY: help build demo test lint deny unit setup chart manifests fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,12 @@ setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
+
+chart: ## Package the Helm chart, with the CRDs of the Gateway API, as l4way-VERSION.tgz
+	scripts/chart.sh
+
+manifests: ## Render deploy/l4way.yaml from the chart
+	scripts/manifests.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
 	scripts/fuzz.sh $(FUZZ_SECONDS)
