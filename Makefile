@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down conformance fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down conformance chart manifests fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,12 @@ setup-cluster:
 	scripts/setup.sh ca-certificates containerd containernetworking-plugins curl iproute2 nftables openssl \
 		procps python3 runc util-linux
 	@command -v go >/dev/null || scripts/setup.sh golang-go
+
+chart: ## Package the Helm chart, with the CRDs of the Gateway API, as l4way-VERSION.tgz
+	scripts/chart.sh
+
+manifests: ## Render deploy/l4way.yaml from the chart
+	scripts/manifests.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
 	scripts/fuzz.sh $(FUZZ_SECONDS)
