@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod check;
 mod cli;
+mod delivery;
 mod demo;
 mod dns;
 mod logging;

@@ -2,8 +2,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::api::{
     Backend, BackendTlsPolicy, ConfigMap, Deployment, EndpointSlice, Gateway, GatewayClass,
-    ListenerSet, Namespace, ObjectKey, ObjectMeta, ObjectRef, ReferenceGrant, Route, RouteKind,
-    Secret, Service,
+    GatewayParameters, ListenerSet, Namespace, ObjectKey, ObjectMeta, ObjectRef, ReferenceGrant,
+    Route, RouteKind, Secret, Service,
 };
 
 /// The objects of one kind, by namespace and name.
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub backend_tls_policies: Store<BackendTlsPolicy>,
     /// Backends.
     pub backends: Store<Backend>,
+    /// GatewayParameters.
+    pub gateway_parameters: Store<GatewayParameters>,
     /// Namespaces.
     pub namespaces: Store<Namespace>,
     /// Services.
@@ -52,6 +54,7 @@ pub enum AnyObject {
     ReferenceGrant(Arc<ReferenceGrant>),
     BackendTlsPolicy(Arc<BackendTlsPolicy>),
     Backend(Arc<Backend>),
+    GatewayParameters(Arc<GatewayParameters>),
     Namespace(Arc<Namespace>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
@@ -84,6 +87,7 @@ impl AnyObject {
             "ReferenceGrant" => read(value, Self::ReferenceGrant),
             "BackendTLSPolicy" => read(value, Self::BackendTlsPolicy),
             "Backend" => read(value, Self::Backend),
+            "GatewayParameters" => read(value, Self::GatewayParameters),
             "Namespace" => read(value, Self::Namespace),
             "Service" => read(value, Self::Service),
             "EndpointSlice" => read(value, Self::EndpointSlice),
@@ -107,6 +111,7 @@ impl AnyObject {
             Self::ReferenceGrant(_) => "ReferenceGrant",
             Self::BackendTlsPolicy(_) => "BackendTLSPolicy",
             Self::Backend(_) => "Backend",
+            Self::GatewayParameters(_) => "GatewayParameters",
             Self::Namespace(_) => "Namespace",
             Self::Service(_) => "Service",
             Self::EndpointSlice(_) => "EndpointSlice",
@@ -126,6 +131,7 @@ impl AnyObject {
             Self::ReferenceGrant(object) => &object.metadata,
             Self::BackendTlsPolicy(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
+            Self::GatewayParameters(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
@@ -146,6 +152,7 @@ impl AnyObject {
             Self::ReferenceGrant(object) => &mut Arc::make_mut(object).metadata,
             Self::BackendTlsPolicy(object) => &mut Arc::make_mut(object).metadata,
             Self::Backend(object) => &mut Arc::make_mut(object).metadata,
+            Self::GatewayParameters(object) => &mut Arc::make_mut(object).metadata,
             Self::Namespace(object) => &mut Arc::make_mut(object).metadata,
             Self::Service(object) => &mut Arc::make_mut(object).metadata,
             Self::EndpointSlice(object) => &mut Arc::make_mut(object).metadata,
@@ -177,12 +184,41 @@ impl Snapshot {
                 drop(self.backend_tls_policies.insert(key, object));
             }
             AnyObject::Backend(object) => drop(self.backends.insert(key, object)),
+            AnyObject::GatewayParameters(object) => {
+                drop(self.gateway_parameters.insert(key, object));
+            }
             AnyObject::Namespace(object) => drop(self.namespaces.insert(key, object)),
             AnyObject::Service(object) => drop(self.services.insert(key, object)),
             AnyObject::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
             AnyObject::Secret(object) => drop(self.secrets.insert(key, object)),
             AnyObject::ConfigMap(object) => drop(self.config_maps.insert(key, object)),
             AnyObject::Deployment(object) => drop(self.deployments.insert(key, object)),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Takes an object out; whether it was there.
+    pub fn remove(&mut self, object: &ObjectRef) -> bool {
+        let key = &object.key;
+        match &*object.kind {
+            "GatewayClass" => self.gateway_classes.remove(key).is_some(),
+            "Gateway" => self.gateways.remove(key).is_some(),
+            "ListenerSet" => self.listener_sets.remove(key).is_some(),
+            "ReferenceGrant" => self.reference_grants.remove(key).is_some(),
+            "BackendTLSPolicy" => self.backend_tls_policies.remove(key).is_some(),
+            "Backend" => self.backends.remove(key).is_some(),
+            "GatewayParameters" => self.gateway_parameters.remove(key).is_some(),
+            "Namespace" => self.namespaces.remove(key).is_some(),
+            "Service" => self.services.remove(key).is_some(),
+            "EndpointSlice" => self.endpoint_slices.remove(key).is_some(),
+            "Secret" => self.secrets.remove(key).is_some(),
+            "ConfigMap" => self.config_maps.remove(key).is_some(),
+            "Deployment" => self.deployments.remove(key).is_some(),
+            kind => RouteKind::ALL
+                .into_iter()
+                .find(|route| route.as_str() == kind)
+                .is_some_and(|route| self.routes.remove(&(route, key.clone())).is_some()),
         }
     }
 }

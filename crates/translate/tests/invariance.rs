@@ -241,7 +241,7 @@ proptest! {
         let graph = graph(&snapshot, &settings);
         let compiled = compile(&graph);
         let bound = compiled.config.listeners().map(|l| (l.id.clone(), ListenerReport::Bound));
-        let report = ApplyReport { listeners: bound.collect() };
+        let report = ApplyReport { listeners: bound.collect(), ..ApplyReport::default() };
         let all_bound = status(&graph, &report);
         prop_assert_eq!(programmed_listeners(&all_bound), compiled.config.listeners().len());
         prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default())), 0);

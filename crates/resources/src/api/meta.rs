@@ -27,8 +27,12 @@ pub struct ObjectMeta {
     pub annotations: BTreeMap<String, String>,
     /// When the object was made, in RFC 3339, UTC. Objects from files usually have none.
     pub creation_timestamp: Option<String>,
+    /// When somebody asked to delete the object, if somebody has.
+    pub deletion_timestamp: Option<String>,
     /// A number that grows with each change of the spec.
     pub generation: i64,
+    /// What tells the object from others that had its name before; objects from files have none.
+    pub uid: Option<Arc<str>>,
 }
 
 impl ObjectMeta {

@@ -10,6 +10,7 @@ mod core;
 mod gateway;
 mod grant;
 mod meta;
+mod parameters;
 mod policy;
 mod refs;
 mod route;
@@ -35,8 +36,14 @@ pub use meta::{
     LabelSelector, LabelSelectorRequirement, Object, ObjectKey, ObjectMeta, ObjectRef,
     SelectorOperator,
 };
+pub use parameters::{
+    ExternalBackend, GatewayParameters, GatewayParametersSpec, LogParameters, ServiceParameters,
+};
 pub use policy::{
     BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, PolicyTargetRef, SubjectAltName,
 };
 pub use refs::{BackendRef, LocalObjectRef, ParentRef, SecretRef};
-pub use route::{Route, RouteKind, RouteRule, RouteSpec};
+pub use route::{
+    HttpFilter, HttpHeaderMatch, HttpPathMatch, HttpRouteMatch, Route, RouteKind, RouteRule,
+    RouteSpec,
+};

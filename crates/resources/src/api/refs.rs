@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::HttpFilter;
+
 pub(super) fn gateway_group() -> Arc<str> {
     crate::GATEWAY_GROUP.into()
 }
@@ -67,6 +69,9 @@ pub struct BackendRef {
     /// The share of the sessions, relative to the sum over the rule.
     #[serde(default = "weight_one")]
     pub weight: u32,
+    /// What an HTTPRoute does to requests for this backend alone.
+    #[serde(default)]
+    pub filters: Vec<HttpFilter>,
 }
 
 /// A certificate for a listener.

@@ -1,6 +1,6 @@
 //! Routes. The kinds differ in little more than their names, so one shape serves them all.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ impl fmt::Display for RouteKind {
     }
 }
 
-/// The spec of a [`Route`]. What HTTPRoutes have beyond it isn't read: HTTP has no data path yet.
+/// The spec of a [`Route`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteSpec {
@@ -69,4 +69,65 @@ pub struct RouteRule {
     pub name: Option<Arc<str>>,
     /// Where sessions go.
     pub backend_refs: Vec<BackendRef>,
+    /// Which requests an HTTPRoute's rule is for: those that fit one of them.
+    pub matches: Vec<HttpRouteMatch>,
+    /// What an HTTPRoute's rule does to requests. Their types alone are read: none is implemented.
+    pub filters: Vec<HttpFilter>,
+    /// Fields of an HTTPRoute's rule that aren't implemented, with what they hold.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+/// A filter of an HTTPRoute, by its type.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HttpFilter {
+    /// Such as `RequestRedirect`.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+}
+
+/// Which requests are meant. Every condition has to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteMatch {
+    /// The path.
+    pub path: HttpPathMatch,
+    /// The headers.
+    pub headers: Vec<HttpHeaderMatch>,
+    /// Other conditions, which aren't implemented: `method`, `queryParams`.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+/// Which paths are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct HttpPathMatch {
+    /// `Exact`, `PathPrefix` or `RegularExpression`.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// The path.
+    pub value: Arc<str>,
+}
+
+impl Default for HttpPathMatch {
+    fn default() -> Self {
+        Self { kind: "PathPrefix".into(), value: "/".into() }
+    }
+}
+
+/// A header that a request has to have.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HttpHeaderMatch {
+    /// `Exact` or `RegularExpression`.
+    #[serde(rename = "type", default = "exact")]
+    pub kind: Arc<str>,
+    /// The header's name, in any case.
+    pub name: Arc<str>,
+    /// Its value.
+    pub value: Arc<str>,
+}
+
+fn exact() -> Arc<str> {
+    "Exact".into()
 }

@@ -105,7 +105,7 @@ macro_rules! builtin_kind {
     };
 }
 
-static KINDS: [Kind; 17] = [
+static KINDS: [Kind; 18] = [
     gateway_kind!("GatewayClass", "gatewayclasses", Cluster),
     gateway_kind!("Gateway", "gateways", Namespaced),
     gateway_kind!("ListenerSet", "listenersets", Namespaced),
@@ -121,6 +121,15 @@ static KINDS: [Kind; 17] = [
         name: "Backend",
         scope: Scope::Namespaced,
         standard: LazyLock::new(|| definition(include_str!("../../crds/l4way.dev_backends.yaml"))),
+        experimental: None,
+    },
+    Kind {
+        group: L4WAY_GROUP,
+        name: "GatewayParameters",
+        scope: Scope::Namespaced,
+        standard: LazyLock::new(|| {
+            definition(include_str!("../../crds/l4way.dev_gatewayparameters.yaml"))
+        }),
         experimental: None,
     },
     builtin_kind!("", "Namespace", "namespace", Cluster),

@@ -128,7 +128,7 @@ impl Scenario {
             };
             Some((listener.id.clone(), report))
         });
-        ApplyReport { listeners: listeners.collect() }
+        ApplyReport { listeners: listeners.collect(), ..ApplyReport::default() }
     }
 }
 

@@ -1,0 +1,116 @@
+use sha2::{Digest, Sha256};
+
+/// How many Secrets each set of parts has.
+pub(crate) const PARTS: usize = 8;
+
+/// One of the two sets of Secrets that a configuration in parts is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    A,
+    B,
+}
+
+impl Set {
+    /// The set that is written while this one is in force.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// The set as the index names it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    /// The set that the index names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::A, Self::B].into_iter().find(|set| set.as_str() == text)
+    }
+}
+
+/// The names of what is made for a Gateway, all in its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// `GATEWAY-CLASS`: of the Deployment, the Service, the ServiceAccount and what else there is
+    /// once.
+    pub(crate) base: String,
+}
+
+impl Names {
+    /// The longest that a Service's name, or a label's value, may be.
+    const LONGEST: usize = 63;
+
+    /// The names for a Gateway of a class.
+    pub(crate) fn new(gateway: &str, class: &str) -> Self {
+        Self { base: shortened(&format!("{gateway}-{class}"), Self::LONGEST) }
+    }
+
+    /// The Secret that proxies watch: the configuration, or where it is.
+    pub(crate) fn index(&self) -> String {
+        self.of("config")
+    }
+
+    /// The Secret with one part of a configuration.
+    pub(crate) fn part(&self, set: Set, part: usize) -> String {
+        self.of(&format!("config-{}-{part}", set.as_str()))
+    }
+
+    /// Every Secret that may hold a part.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = String> {
+        let of = |set| (0..PARTS).map(move |part| self.part(set, part));
+        of(Set::A).chain(of(Set::B))
+    }
+
+    /// The Lease in which the proxy in the Pod of this UID answers.
+    pub(crate) fn lease(&self, pod_uid: &str) -> String {
+        self.of(pod_uid)
+    }
+
+    fn of(&self, what: &str) -> String {
+        // Secrets and Leases may have names of 253 bytes.
+        format!("{}-{what}", self.base)
+    }
+}
+
+/// The text if it is no longer than `longest`, else its beginning with a hash of the whole.
+pub(crate) fn shortened(text: &str, longest: usize) -> String {
+    const HASH: usize = 10;
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).take(HASH / 2).collect();
+    let end = text.floor_char_boundary(longest - HASH - 1);
+    format!("{}-{hash}", text[..end].trim_end_matches(['-', '.', '_']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_and_stay_apart() {
+        assert_eq!(Names::new("gw", "l4way").base, "gw-l4way");
+        let (a, b) = (format!("{}a", "g".repeat(62)), format!("{}b", "g".repeat(62)));
+        let (a, b) = (Names::new(&a, "l4way"), Names::new(&b, "l4way"));
+        assert_ne!(a, b);
+        assert!(a.base.len() <= 63 && a.base.len() > 50, "{}", a.base);
+    }
+
+    #[test]
+    fn each_part_has_a_name_of_its_own() {
+        let names = Names::new("gw", "l4way");
+        let mut all: Vec<_> = names.parts().chain([names.index()]).collect();
+        assert_eq!(all.len(), 2 * PARTS + 1);
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 2 * PARTS + 1);
+        assert_eq!(names.part(Set::B, 3), "gw-l4way-config-b-3");
+        assert_eq!(Set::parse("b"), Some(Set::B));
+    }
+}
