@@ -26,12 +26,15 @@ pub struct Settings {
     /// Whether the proxies run in a cluster, each Gateway's in pods of their own: they follow
     /// EndpointSlices themselves, and GatewayParameters say what routes may name.
     pub in_cluster: bool,
+    /// Whether the snapshot has the EndpointSlices, so that a Service without any is worth telling.
+    pub knows_slices: bool,
 }
 
 impl Settings {
-    /// Of a controller in a cluster.
+    /// Of a controller in a cluster, which leaves EndpointSlices to the proxies.
     pub fn in_cluster() -> Self {
         Self {
+            knows_slices: false,
             addresses: Addresses::Unspecified,
             local_endpoints: false,
             in_cluster: true,
@@ -49,6 +52,7 @@ impl Default for Settings {
             zone: None,
             local_endpoints: true,
             in_cluster: false,
+            knows_slices: true,
         }
     }
 }

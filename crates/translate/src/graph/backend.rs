@@ -45,6 +45,7 @@ pub(crate) struct Backends<'a> {
     zone: Option<Arc<str>>,
     local_endpoints: bool,
     in_cluster: bool,
+    knows_slices: bool,
     nodes: BTreeMap<BackendId, BackendNode>,
 }
 
@@ -65,6 +66,7 @@ impl<'a> Backends<'a> {
             zone: settings.zone.clone(),
             local_endpoints: settings.local_endpoints,
             in_cluster: settings.in_cluster,
+            knows_slices: settings.knows_slices,
             nodes: BTreeMap::new(),
         }
     }
@@ -184,7 +186,7 @@ impl<'a> Backends<'a> {
             publish_not_ready: service.spec.publish_not_ready_addresses,
         };
         let endpoints = endpoint::service_endpoints(&port, transport, slices, zone);
-        let warning = endpoints.is_empty().then(|| {
+        let warning = (endpoints.is_empty() && self.knows_slices).then(|| {
             let key = service.metadata.key();
             if slices.is_empty() {
                 no_slice(service, self.in_cluster)

@@ -32,6 +32,8 @@ struct ScenarioSettings {
     local_endpoints: Option<bool>,
     /// Whether it is a cluster.
     in_cluster: bool,
+    /// Whether EndpointSlices are known in the cluster.
+    knows_slices: bool,
     /// What is seen of the proxies of the Gateways in a cluster, by `namespace/name`.
     observed: BTreeMap<String, GatewaySettings>,
     /// Backends that proxies refuse, by `namespace/name`.
@@ -130,6 +132,7 @@ impl Scenario {
             let pool = pool.parse().expect("the pool is valid");
             settings.addresses = Addresses::Pool { pool, held: held.collect() };
         }
+        settings.knows_slices |= self.settings.knows_slices;
         settings.local_endpoints =
             self.settings.local_endpoints.unwrap_or(settings.local_endpoints);
         settings.zone = self.settings.zone.as_deref().map(Into::into);
