@@ -133,6 +133,7 @@ mod tests {
                 ],
             }],
             routes: vec![],
+            backends: vec![],
         };
         let expected = "\
 GATEWAY      CLASS   ADDRESS     ACCEPTED                   PROGRAMMED
