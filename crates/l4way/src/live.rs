@@ -5,7 +5,6 @@ use std::time::Duration;
 use l4way_model::ApplyReport;
 use l4way_resources::{
     Diagnostic, Severity, Snapshot,
-    api::ObjectRef,
     status::{
         Condition, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
         RouteParentStatus, RouteStatus, Status, StatusUpdate,
@@ -107,11 +106,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
 }
 
 /// The status as the API server has it, in place of what would be said without having asked a proxy.
-fn told(
-    update: StatusUpdate,
-    current: &Value,
-    untold: &mut Vec<Diagnostic>,
-) -> StatusUpdate {
+fn told(update: StatusUpdate, current: &Value, untold: &mut Vec<Diagnostic>) -> StatusUpdate {
     let status = as_told(&update.status, &current["status"]);
     let generation = current["metadata"]["generation"].as_i64().unwrap_or_default();
     let observed = conditions(&status).map(|condition| condition.observed_generation).max();
@@ -133,9 +128,10 @@ fn told(
 /// A status that has the parts of `ours`, as far as `current` has them.
 fn as_told(ours: &Status, current: &Value) -> Status {
     match ours {
-        Status::GatewayClass(_) => {
-            Status::GatewayClass(GatewayClassStatus { conditions: all(&current["conditions"]) })
-        }
+        Status::GatewayClass(_) => Status::GatewayClass(GatewayClassStatus {
+            conditions: all(&current["conditions"]),
+            supported_features: all(&current["supportedFeatures"]),
+        }),
         Status::Gateway(ours) => Status::Gateway(GatewayStatus {
             addresses: all(&current["addresses"]),
             conditions: all(&current["conditions"]),
@@ -167,7 +163,8 @@ fn listeners(ours: &[ListenerStatus], current: &Value) -> Vec<ListenerStatus> {
     let told: Vec<ListenerStatus> = all(&current["listeners"]);
     let listeners = ours.iter().map(|listener| {
         let told = told.iter().find(|told| told.name == listener.name);
-        told.cloned().unwrap_or_else(|| ListenerStatus { conditions: Vec::new(), ..listener.clone() })
+        told.cloned()
+            .unwrap_or_else(|| ListenerStatus { conditions: Vec::new(), ..listener.clone() })
     });
     listeners.collect()
 }
@@ -200,12 +197,15 @@ fn conditions(status: &Status) -> Box<dyn Iterator<Item = &Condition> + '_> {
 
 #[cfg(test)]
 mod tests {
-    use l4way_resources::api::ObjectKey;
+    use l4way_resources::api::{ObjectKey, ObjectRef};
 
     use super::*;
 
     fn ours() -> StatusUpdate {
-        let status = Status::GatewayClass(GatewayClassStatus { conditions: Vec::new() });
+        let status = Status::GatewayClass(GatewayClassStatus {
+            conditions: Vec::new(),
+            supported_features: Vec::new(),
+        });
         StatusUpdate { object: ObjectRef::new("GatewayClass", ObjectKey::new("", "l4way")), status }
     }
 
@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn a_status_is_read_as_the_api_server_has_it() {
-        let current = json!({"conditions": [{"type": "Accepted", "status": "Unknown", "reason": "Pending"}]});
+        let current =
+            json!({"conditions": [{"type": "Accepted", "status": "Unknown", "reason": "Pending"}]});
         let Status::GatewayClass(read) = as_told(&ours().status, &current) else { panic!() };
         assert_eq!(read.conditions[0].reason, "Pending");
     }
