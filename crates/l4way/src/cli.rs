@@ -41,6 +41,10 @@ pub(crate) enum Command {
     ///
     /// Exits with 0 if every listener and route is in force, 1 if not, 2 if l4way can't be asked.
     Status(StatusArgs),
+    /// Print the CustomResourceDefinitions of l4way's own kinds
+    ///
+    /// For kubectl apply --server-side -f -
+    Crds,
     /// Print shell completions
     Completions {
         /// The shell

@@ -24,6 +24,7 @@ mod table;
 use std::{io, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
+use l4way_resources::DEFINITIONS;
 
 use crate::cli::{Cli, Command};
 
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
         Command::Proxy(args) => proxy_pod::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Status(args) => status::run(&args),
+        Command::Crds => {
+            output::print(&DEFINITIONS.join("---\n"));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "l4way", &mut io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -4,7 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
-use l4way_translate::{Addresses, Compiled, Graph, SUPERSEDED, Settings, compile, graph, status};
+use l4way_translate::{
+    Addresses, Compiled, Graph, Observed, SUPERSEDED, Settings, compile, graph, status,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -170,7 +172,7 @@ impl Control {
     /// whoever reads standard output.
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
-        let objects = status(&in_force.graph, self.serving.report());
+        let objects = status(&in_force.graph, self.serving.report(), &Observed::default());
         let overview = Overview::new(&in_force.load.snapshot, &objects);
         let problems = problems::all(&in_force.load, &in_force.graph);
         self.count(&problems, &overview);

@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use l4way_model::{Endpoint, EndpointAddress, EndpointSource, Transport};
+use l4way_model::{Endpoint, EndpointAddress, EndpointSource, ServicePort, Transport};
 use l4way_resources::{
     Store,
-    api::{Backend, BackendEndpoint, EndpointSlice, Service, ServicePort, SliceEndpoint},
+    api::{Backend, BackendEndpoint, EndpointSlice, Service, SliceEndpoint},
 };
 
 use super::transport_name;
@@ -40,19 +40,20 @@ impl<'a> Slices<'a> {
 /// those that are ready, else those that still serve while they terminate. If each of them says
 /// which zones should use it, those for `zone` if there are any.
 pub fn service_endpoints(
-    port: &l4way_model::ServicePort,
+    port: &ServicePort,
     transport: Transport,
     slices: &[&EndpointSlice],
     zone: Option<&str>,
 ) -> Vec<EndpointSource> {
     let all: Vec<_> = slices
         .iter()
-        .flat_map(|slice| slice_ports(slice, &port.name, transport).map(move |port| (*slice, port)))
+        .flat_map(|slice| slice_ports(slice, port, transport).map(move |port| (*slice, port)))
         .flat_map(|(slice, port)| slice.endpoints.iter().map(move |e| (slice, port, e)))
         .collect();
-    let publish_not_ready = port.publish_not_ready;
-    let mut usable: Vec<_> =
-        all.iter().filter(|(_, _, endpoint)| publish_not_ready || is_ready(endpoint)).collect();
+    let mut usable: Vec<_> = all
+        .iter()
+        .filter(|(_, _, endpoint)| port.publish_not_ready || is_ready(endpoint))
+        .collect();
     if usable.is_empty() {
         usable = all.iter().filter(|(_, _, endpoint)| still_serves(endpoint)).collect();
     }
@@ -70,14 +71,14 @@ pub fn service_endpoints(
 
 /// Whether the slice knows the Service's port.
 pub(crate) fn has_port(slice: &EndpointSlice, port: &ServicePort, transport: Transport) -> bool {
-    slice_ports(slice, &port.name, transport).next().is_some()
+    slice_ports(slice, port, transport).next().is_some()
 }
 
 /// The numbers of a Service's port in a slice, which knows it by its name. A slice already has
 /// the number that `targetPort` comes to, which may differ from slice to slice.
 fn slice_ports<'a>(
     slice: &'a EndpointSlice,
-    port: &'a str,
+    port: &'a ServicePort,
     transport: Transport,
 ) -> impl Iterator<Item = u16> + 'a {
     let wanted = transport_name(transport);
@@ -85,7 +86,7 @@ fn slice_ports<'a>(
         .ports
         .iter()
         .filter(move |candidate| {
-            candidate.name.as_deref().unwrap_or_default() == port
+            candidate.name.as_deref().unwrap_or_default() == &*port.name
                 && candidate.protocol.as_deref().unwrap_or("TCP") == wanted
         })
         .filter_map(|port| port.port)

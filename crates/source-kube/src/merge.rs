@@ -1,0 +1,164 @@
+//! What to write into an object's status. Functions of their arguments alone.
+
+use l4way_resources::api::ParentRef;
+use serde_json::{Map, Value, json};
+
+/// Limits of the Gateway API's CRDs.
+const MAX_CONDITIONS: usize = 8;
+const MAX_PARENTS: usize = 32;
+const MAX_ADDRESSES: usize = 16;
+const MAX_LISTENERS: usize = 64;
+const MAX_MESSAGE: usize = 32_768;
+
+/// Conditions that the Gateway API defines for Gateways, ListenerSets and GatewayClasses. They are
+/// the controller's own, as are those of its domain; others belong to somebody else.
+const OWN_CONDITIONS: [&str; 8] = [
+    "Accepted",
+    "Programmed",
+    "Conflicted",
+    "ResolvedRefs",
+    "AttachedListenerSets",
+    "InsecureFrontendValidationMode",
+    "SupportedVersion",
+    "Ready",
+];
+const OWN_DOMAIN: &str = "l4way.dev/";
+
+/// The status that an object should have, out of the one that it has and what is to be said.
+///
+/// Nothing of other controllers changes: entries of a route's `parents` with another
+/// `controllerName`, and conditions of other types. Where a condition's status stays, so does its
+/// `lastTransitionTime`; otherwise it is `now`. Equal to `current` if there is nothing to write.
+pub(crate) fn merge(current: &Value, wanted: &Value, controller: &str, now: &str) -> Value {
+    let mut merged = current.as_object().cloned().unwrap_or_default();
+    for (field, wanted) in wanted.as_object().into_iter().flatten() {
+        let current = &current[field.as_str()];
+        let value = match field.as_str() {
+            "conditions" => conditions(list(current), list(wanted), own_condition, now),
+            "listeners" => listeners(list(current), list(wanted), now),
+            "parents" => parents(list(current), list(wanted), controller, now),
+            "addresses" => first(list(wanted), MAX_ADDRESSES).into(),
+            _ => wanted.clone(),
+        };
+        // An empty list that nobody has written yet says nothing.
+        if !(current.is_null() && value.as_array().is_some_and(Vec::is_empty)) {
+            merged.insert(field.clone(), value);
+        }
+    }
+    Value::Object(merged)
+}
+
+/// Whether a route's status has entries of this controller.
+pub(crate) fn has_entries_of(status: &Value, controller: &str) -> bool {
+    list(&status["parents"]).iter().any(|parent| parent["controllerName"] == controller)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn first(values: &[Value], limit: usize) -> Vec<Value> {
+    values.iter().take(limit).cloned().collect()
+}
+
+fn own_condition(kind: &str) -> bool {
+    OWN_CONDITIONS.contains(&kind) || kind.starts_with(OWN_DOMAIN)
+}
+
+/// Merges conditions, in the order that they have; those of ours that aren't wanted go.
+fn conditions(
+    current: &[Value],
+    wanted: &[Value],
+    ours: impl Fn(&str) -> bool,
+    now: &str,
+) -> Value {
+    let find =
+        |list: &[Value], kind: &Value| list.iter().find(|each| each["type"] == *kind).cloned();
+    let kept = current.iter().filter_map(|old| match find(wanted, &old["type"]) {
+        Some(wanted) => Some(condition(&wanted, Some(old), now)),
+        None => (!ours(old["type"].as_str().unwrap_or_default())).then(|| old.clone()),
+    });
+    let new = wanted.iter().filter(|each| find(current, &each["type"]).is_none());
+    let mut merged: Vec<_> = kept.chain(new.map(|wanted| condition(wanted, None, now))).collect();
+    while merged.len() > MAX_CONDITIONS {
+        // Those that only l4way knows are the first to go.
+        let is_extra =
+            |each: &Value| each["type"].as_str().is_some_and(|t| t.starts_with(OWN_DOMAIN));
+        let last = merged.iter().rposition(is_extra).unwrap_or(merged.len() - 1);
+        merged.remove(last);
+    }
+    merged.into()
+}
+
+fn condition(wanted: &Value, old: Option<&Value>, now: &str) -> Value {
+    let mut condition = wanted.clone();
+    if let Some(message) = wanted["message"].as_str() {
+        condition["message"] = shortened(message).into();
+    }
+    let same = old.filter(|old| old["status"] == wanted["status"]);
+    let since = same.and_then(|old| old["lastTransitionTime"].as_str()).unwrap_or(now);
+    condition["lastTransitionTime"] = since.into();
+    condition
+}
+
+fn shortened(message: &str) -> String {
+    if message.chars().nth(MAX_MESSAGE).is_none() {
+        return message.to_owned();
+    }
+    message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
+}
+
+/// Listeners' statuses as wanted; only times are taken over.
+fn listeners(current: &[Value], wanted: &[Value], now: &str) -> Value {
+    let merged = wanted.iter().take(MAX_LISTENERS).map(|wanted| {
+        let old = current.iter().find(|old| old["name"] == wanted["name"]);
+        with_conditions(wanted, old, now)
+    });
+    merged.collect::<Vec<_>>().into()
+}
+
+/// An entry as wanted, with the times of its old conditions.
+fn with_conditions(wanted: &Value, old: Option<&Value>, now: &str) -> Value {
+    let mut entry = wanted.clone();
+    let old = old.map(|old| list(&old["conditions"])).unwrap_or_default();
+    entry["conditions"] = conditions(old, list(&wanted["conditions"]), |_| true, now);
+    entry
+}
+
+/// Merges the entries of a route's parents, in the order that they have.
+fn parents(current: &[Value], wanted: &[Value], controller: &str, now: &str) -> Value {
+    let mut left: Vec<_> = wanted.iter().map(|wanted| (parent_ref(wanted), wanted)).collect();
+    let mut merged = Vec::new();
+    for old in current {
+        if old["controllerName"] != controller {
+            merged.push(old.clone());
+            continue;
+        }
+        // Not wanted, or there twice: it goes.
+        let reference = parent_ref(old);
+        if let Some(place) = left.iter().position(|(wanted, _)| *wanted == reference) {
+            let (_, wanted) = left.remove(place);
+            merged.push(with_conditions(wanted, Some(old), now));
+        }
+    }
+    for (_, wanted) in left {
+        merged.push(with_conditions(wanted, None, now));
+    }
+    merged.truncate(MAX_PARENTS);
+    merged.into()
+}
+
+/// An entry's reference, with the API's defaults.
+fn parent_ref(entry: &Value) -> Option<ParentRef> {
+    serde_json::from_value(entry["parentRef"].clone()).ok()
+}
+
+/// The merge patch that turns an object's status into this one, unless the object has changed
+/// since. Fields that are missing from the status stay as they are.
+pub(crate) fn patch(object: &Value, status: &Value) -> Value {
+    let mut metadata = Map::new();
+    if let Some(version) = object["metadata"].get("resourceVersion") {
+        metadata.insert("resourceVersion".to_owned(), version.clone());
+    }
+    json!({ "metadata": metadata, "status": status })
+}

@@ -1,0 +1,368 @@
+//! What is known of the API server's objects. No I/O here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kube::core::{ApiResource, DynamicObject, TypeMeta};
+use l4way_resources::{
+    AnyObject, Snapshot,
+    api::{ObjectKey, ObjectRef},
+};
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
+
+use crate::kinds::Kind;
+
+/// The annotation in which kubectl keeps a whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The keys of Secrets that are read; nothing else of a Secret is kept.
+const SECRET_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+/// The keys of ConfigMaps that are read.
+const CONFIG_MAP_KEYS: [&str; 1] = ["ca.crt"];
+
+/// What one watch fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Slot {
+    /// The kind of this name, in the snapshot.
+    Kind(&'static str),
+    /// The raw kind with this number.
+    Raw(usize),
+}
+
+/// One object as a slot takes it.
+pub(crate) struct Read {
+    key: ObjectKey,
+    content: Content,
+}
+
+enum Content {
+    Raw(Value),
+    Object {
+        /// Boxed: the error is rare.
+        object: Result<AnyObject, Box<str>>,
+        /// What writing its status needs, for a kind that has one.
+        current: Option<Value>,
+    },
+}
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    snapshot: Snapshot,
+    /// What each kind's watch has put into the snapshot.
+    objects: BTreeMap<&'static str, BTreeMap<ObjectKey, AnyObject>>,
+    current: BTreeMap<ObjectRef, Arc<Value>>,
+    raw: Vec<(String, BTreeMap<ObjectKey, Arc<Value>>)>,
+    unreadable: BTreeSet<ObjectRef>,
+    /// Objects whose status may have changed, until they are taken.
+    touched: BTreeSet<ObjectRef>,
+    /// The kinds that are followed, with their versions.
+    served: BTreeMap<&'static str, &'static str>,
+    /// Slots whose first list isn't complete.
+    pending: BTreeSet<Slot>,
+    discovered: bool,
+    ready: bool,
+}
+
+/// Reads an object for a slot. What isn't needed is dropped first.
+pub(crate) fn read(slot: Slot, resource: &ApiResource, object: DynamicObject) -> Read {
+    let key = key(&object);
+    let value = value(resource, object);
+    let content = match slot {
+        Slot::Raw(_) => Content::Raw(value),
+        Slot::Kind(kind) => read_kind(kind, value),
+    };
+    Read { key, content }
+}
+
+/// What writing an object's status needs to know, out of the server's answer.
+pub(crate) fn current_of(resource: &ApiResource, object: DynamicObject) -> Value {
+    current(&mut value(resource, object))
+}
+
+fn value(resource: &ApiResource, mut object: DynamicObject) -> Value {
+    object.types =
+        Some(TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+fn read_kind(kind: &'static str, mut value: Value) -> Content {
+    let has_status = Kind::named(kind).is_some_and(|kind| kind.has_status);
+    let current = has_status.then(|| current(&mut value));
+    trim(kind, &mut value);
+    let object = match AnyObject::from_value(kind, value) {
+        Some(Ok(object)) => Ok(object),
+        Some(Err(error)) => Err(error.to_string().into()),
+        None => Err("l4way doesn't read this kind".into()),
+    };
+    Content::Object { object, current }
+}
+
+/// What writing an object's status needs to know. The status is taken out of the object.
+fn current(value: &mut Value) -> Value {
+    let status = value.as_object_mut().and_then(|object| object.remove("status"));
+    let metadata: Map<_, _> = ["name", "namespace", "uid", "resourceVersion", "generation"]
+        .into_iter()
+        .filter_map(|field| Some((field.to_owned(), value["metadata"].get(field)?.clone())))
+        .collect();
+    json!({
+        "apiVersion": value["apiVersion"],
+        "kind": value["kind"],
+        "metadata": metadata,
+        "status": status.unwrap_or_else(|| json!({})),
+    })
+}
+
+/// Drops what changes without meaning anything to l4way, takes room, or is none of its business.
+fn trim(kind: &str, value: &mut Value) {
+    let keys: &[&str] = match kind {
+        "Secret" => &SECRET_KEYS,
+        "ConfigMap" => &CONFIG_MAP_KEYS,
+        "Namespace" | "EndpointSlice" => &[],
+        _ => return,
+    };
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata.remove("annotations");
+    }
+    if let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) {
+        data.retain(|key, _| keys.contains(&key.as_str()));
+    }
+    if let Some(object) = value.as_object_mut() {
+        object.remove("binaryData");
+    }
+}
+
+/// An object's namespace and name.
+pub(crate) fn key(object: &DynamicObject) -> ObjectKey {
+    let metadata = &object.metadata;
+    ObjectKey::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+impl State {
+    /// With room for raw kinds of these names.
+    pub(crate) fn new(raw: impl IntoIterator<Item = String>) -> Self {
+        let raw = raw.into_iter().map(|kind| (kind, BTreeMap::new())).collect();
+        Self { raw, ..Self::default() }
+    }
+
+    /// Takes an object in; whether that changed anything but a status.
+    pub(crate) fn apply(&mut self, slot: Slot, read: Read) -> bool {
+        let Read { key, content } = read;
+        match (slot, content) {
+            (Slot::Raw(number), Content::Raw(value)) => self
+                .raw
+                .get_mut(number)
+                .is_some_and(|(_, objects)| put(objects, key, Arc::new(value))),
+            (Slot::Kind(kind), Content::Object { object, current }) => {
+                let reference = ObjectRef::new(kind, key);
+                if let Some(current) = current {
+                    self.set_current(&reference, current);
+                }
+                match object {
+                    Ok(object) => self.put_object(kind, reference, object),
+                    Err(error) => self.leave_out(kind, reference, &error),
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the object out; whether that changed anything.
+    pub(crate) fn delete(&mut self, slot: Slot, key: &ObjectKey) -> bool {
+        match slot {
+            Slot::Raw(number) => {
+                self.raw.get_mut(number).is_some_and(|(_, objects)| objects.remove(key).is_some())
+            }
+            Slot::Kind(kind) => {
+                let reference = ObjectRef::new(kind, key.clone());
+                if self.current.remove(&reference).is_some() {
+                    self.touched.insert(reference.clone());
+                }
+                self.unreadable.remove(&reference);
+                self.take_object(kind, &reference)
+            }
+        }
+    }
+
+    /// Takes a complete list in, in place of what the slot held; whether that changed anything.
+    pub(crate) fn replace(&mut self, slot: Slot, list: Vec<Read>) -> bool {
+        let listed: BTreeSet<_> = list.iter().map(|read| read.key.clone()).collect();
+        let mut changed = false;
+        for key in self.keys(slot).difference(&listed) {
+            changed |= self.delete(slot, key);
+        }
+        for read in list {
+            changed |= self.apply(slot, read);
+        }
+        self.pending.remove(&slot);
+        self.update_ready() | changed
+    }
+
+    /// Every key that a slot holds anything of.
+    fn keys(&self, slot: Slot) -> BTreeSet<ObjectKey> {
+        match slot {
+            Slot::Raw(number) => self.raw.get(number).map(|(_, raw)| raw.keys().cloned().collect()),
+            Slot::Kind(kind) => {
+                let first = ObjectRef::new(kind, ObjectKey::default());
+                let mut keys: BTreeSet<_> = self
+                    .current
+                    .range(first..)
+                    .take_while(|(reference, _)| &*reference.kind == kind)
+                    .map(|(reference, _)| reference.key.clone())
+                    .collect();
+                keys.extend(self.objects.get(kind).into_iter().flat_map(BTreeMap::keys).cloned());
+                Some(keys)
+            }
+        }
+        .unwrap_or_default()
+    }
+
+    fn set_current(&mut self, reference: &ObjectRef, current: Value) {
+        let old = self.current.get(reference);
+        if old.is_none_or(|old| **old != current) {
+            self.touched.insert(reference.clone());
+            self.current.insert(reference.clone(), Arc::new(current));
+        }
+    }
+
+    fn put_object(&mut self, kind: &'static str, reference: ObjectRef, object: AnyObject) -> bool {
+        if self.unreadable.remove(&reference) {
+            info!(object = %reference, "can be read again");
+        }
+        let changed = put(self.objects.entry(kind).or_default(), reference.key, object.clone());
+        if changed {
+            self.snapshot.insert(object);
+        }
+        changed
+    }
+
+    fn leave_out(&mut self, kind: &'static str, reference: ObjectRef, error: &str) -> bool {
+        let changed = self.take_object(kind, &reference);
+        if !self.unreadable.contains(&reference) {
+            warn!(object = %reference, error, "can't be read and is left out; correct it");
+            self.unreadable.insert(reference);
+        }
+        changed
+    }
+
+    fn take_object(&mut self, kind: &'static str, reference: &ObjectRef) -> bool {
+        if let Some(objects) = self.objects.get_mut(kind) {
+            objects.remove(&reference.key);
+        }
+        self.snapshot.remove(reference)
+    }
+
+    /// A slot's watch starts: nothing is complete without it, unless everything has been before.
+    pub(crate) fn expect(&mut self, slot: Slot) {
+        if !self.ready {
+            self.pending.insert(slot);
+        }
+    }
+
+    /// A kind is followed in this version from now on.
+    pub(crate) fn serve(&mut self, kind: &'static str, version: &'static str) {
+        self.served.insert(kind, version);
+        self.expect(Slot::Kind(kind));
+    }
+
+    /// A kind's CRD is gone, and so are its objects.
+    pub(crate) fn withdraw(&mut self, kind: &'static str) -> bool {
+        let served = self.served.remove(kind).is_some();
+        self.replace(Slot::Kind(kind), Vec::new()) | served
+    }
+
+    /// Which kinds there are is known from now on.
+    pub(crate) fn set_discovered(&mut self) -> bool {
+        self.discovered = true;
+        self.update_ready()
+    }
+
+    fn update_ready(&mut self) -> bool {
+        let ready = self.discovered && self.pending.is_empty();
+        let became = ready && !self.ready;
+        self.ready |= ready;
+        became
+    }
+
+    /// Whether everything has been complete once.
+    pub(crate) fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// All objects, once they are complete.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.ready.then(|| self.snapshot.clone())
+    }
+
+    /// The version that a kind is followed in.
+    pub(crate) fn version(&self, kind: &str) -> Option<&'static str> {
+        self.served.get(kind).copied()
+    }
+
+    /// The kinds whose CRDs are missing, once that is known.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let defined = Kind::defined().iter().filter(|_| self.discovered);
+        let missing = defined.filter(|kind| !self.served.contains_key(kind.name));
+        missing.map(|kind| kind.name.to_owned()).collect()
+    }
+
+    /// The slots whose first list isn't complete.
+    #[cfg(test)]
+    fn pending(&self) -> Vec<Slot> {
+        self.pending.iter().copied().collect()
+    }
+
+    /// The raw objects of a kind.
+    pub(crate) fn raw(&self, kind: &str) -> BTreeMap<ObjectKey, Arc<Value>> {
+        let mut maps = self.raw.iter().filter(|(name, _)| name == kind).map(|(_, map)| map.clone());
+        let mut all = maps.next().unwrap_or_default();
+        maps.for_each(|map| all.extend(map));
+        all
+    }
+
+    /// What writing an object's status needs to know.
+    pub(crate) fn current(&self, object: &ObjectRef) -> Option<Arc<Value>> {
+        self.current.get(object).cloned()
+    }
+
+    /// All objects of kinds with a status.
+    pub(crate) fn all_current(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<Value>)> {
+        self.current.iter()
+    }
+
+    /// The objects whose status may have changed since this was asked before.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<ObjectRef> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// An object's apiVersion and UID.
+    pub(crate) fn identity(&self, object: &ObjectRef) -> Option<(String, Option<Arc<str>>)> {
+        let read = self.objects.get(&*object.kind).and_then(|objects| objects.get(&object.key));
+        if let Some(read) = read {
+            let resource = Kind::named(&object.kind)?.resource(self.version(&object.kind)?);
+            return Some((resource.api_version, read.metadata().uid.clone()));
+        }
+        let raw = self.raw.iter().filter(|(kind, _)| **kind == *object.kind);
+        let value = raw.into_iter().find_map(|(_, objects)| objects.get(&object.key))?;
+        let uid = value["metadata"]["uid"].as_str().map(Arc::from);
+        Some((value["apiVersion"].as_str()?.to_owned(), uid))
+    }
+}
+
+/// Puts a value in; whether that is a change.
+fn put<T: PartialEq>(map: &mut BTreeMap<ObjectKey, T>, key: ObjectKey, value: T) -> bool {
+    if map.get(&key) == Some(&value) {
+        return false;
+    }
+    map.insert(key, value);
+    true
+}
