@@ -107,11 +107,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
 }
 
 /// The status as the API server has it, in place of what would be said without having asked a proxy.
-fn told(
-    update: StatusUpdate,
-    current: &Value,
-    untold: &mut Vec<Diagnostic>,
-) -> StatusUpdate {
+fn told(update: StatusUpdate, current: &Value, untold: &mut Vec<Diagnostic>) -> StatusUpdate {
     let status = as_told(&update.status, &current["status"]);
     let generation = current["metadata"]["generation"].as_i64().unwrap_or_default();
     let observed = conditions(&status).map(|condition| condition.observed_generation).max();
@@ -167,7 +163,8 @@ fn listeners(ours: &[ListenerStatus], current: &Value) -> Vec<ListenerStatus> {
     let told: Vec<ListenerStatus> = all(&current["listeners"]);
     let listeners = ours.iter().map(|listener| {
         let told = told.iter().find(|told| told.name == listener.name);
-        told.cloned().unwrap_or_else(|| ListenerStatus { conditions: Vec::new(), ..listener.clone() })
+        told.cloned()
+            .unwrap_or_else(|| ListenerStatus { conditions: Vec::new(), ..listener.clone() })
     });
     listeners.collect()
 }
@@ -232,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_status_is_read_as_the_api_server_has_it() {
-        let current = json!({"conditions": [{"type": "Accepted", "status": "Unknown", "reason": "Pending"}]});
+        let current =
+            json!({"conditions": [{"type": "Accepted", "status": "Unknown", "reason": "Pending"}]});
         let Status::GatewayClass(read) = as_told(&ours().status, &current) else { panic!() };
         assert_eq!(read.conditions[0].reason, "Pending");
     }

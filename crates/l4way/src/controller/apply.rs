@@ -112,12 +112,7 @@ async fn apply(client: &Client, object: Object, exists: bool) -> Result<Answer, 
     Ok(Answer::Applied(object, Arc::new(answer)))
 }
 
-async fn delete(
-    client: &Client,
-    kind: Kind,
-    key: ObjectKey,
-    uid: String,
-) -> Result<Answer, Error> {
+async fn delete(client: &Client, kind: Kind, key: ObjectKey, uid: String) -> Result<Answer, Error> {
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
         ..DeleteParams::background()

@@ -9,7 +9,9 @@ use l4way_resources::api::ObjectKey;
 use l4way_source_kube::{RawKind, Source, Wants};
 use serde_json::Value;
 
-use super::objects::{CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, MANAGED_BY, MANAGER};
+use super::objects::{
+    CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, MANAGED_BY, MANAGER,
+};
 
 /// The kinds that are made for Gateways, and their pods.
 const KINDS: [Kind; 9] = [

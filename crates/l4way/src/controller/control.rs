@@ -250,16 +250,16 @@ impl Control {
                 owned.get(&(Kind::Pod, key)).is_some_and(|pod| plan::mark(pod).is_some())
             };
             let (objects, overlays) = gateway.made(&self.settings, pods, is_marked);
-            let steps = plan::infrastructure(
-                objects,
-                overlays,
-                owned,
-                &mut self.settled,
-                is_delivered,
-            );
+            let steps =
+                plan::infrastructure(objects, overlays, owned, &mut self.settled, is_delivered);
             if !steps.is_empty() {
                 gateway.infrastructure.start();
-                request(&mut self.jobs, &self.ports.client, What::Infrastructure(key.clone()), steps);
+                request(
+                    &mut self.jobs,
+                    &self.ports.client,
+                    What::Infrastructure(key.clone()),
+                    steps,
+                );
             }
         }
     }

@@ -16,14 +16,15 @@ pub(crate) fn news(update: &StatusUpdate, current: Option<&Value>) -> Vec<(Strin
         entry.map_or(Value::Null, |entry| entry["conditions"].clone())
     };
     let mut news = Vec::new();
-    let mut add = |what: &str, conditions: &[Condition], before: &Value| {
-        let new = conditions.iter().filter(|condition| {
-            is_worth_telling(condition) && !was_told(condition, before)
-        });
-        news.extend(new.map(|Condition { reason, message, .. }| {
-            (reason.clone(), format!("{what}{message}"))
-        }));
-    };
+    let mut add =
+        |what: &str, conditions: &[Condition], before: &Value| {
+            let new = conditions
+                .iter()
+                .filter(|condition| is_worth_telling(condition) && !was_told(condition, before));
+            news.extend(new.map(|Condition { reason, message, .. }| {
+                (reason.clone(), format!("{what}{message}"))
+            }));
+        };
     let listeners = match &update.status {
         Status::Gateway(status) => {
             add("", &status.conditions, &current["conditions"]);
@@ -113,10 +114,8 @@ mod tests {
     #[test]
     fn a_complaint_is_news_once() {
         let update = update("PortUnavailable");
-        let told = vec![(
-            "PortUnavailable".to_owned(),
-            "Listener tcp: The port is taken.".to_owned(),
-        )];
+        let told =
+            vec![("PortUnavailable".to_owned(), "Listener tcp: The port is taken.".to_owned())];
         assert_eq!(news(&update, None), told);
         let before = json!({ "status": serde_json::to_value(&update.status).unwrap() });
         assert_eq!(news(&update, Some(&before)), []);

@@ -240,8 +240,7 @@ fn make(
     let mut objects = objects::desired(provision, settings, &pods);
     let asks = !provision.labels.is_empty() || !provision.annotations.is_empty();
     let overlaid = pods.iter().filter(|pod| asks || is_marked(pod));
-    let mut overlays: Vec<_> =
-        overlaid.map(|pod| objects::pod_metadata(provision, pod)).collect();
+    let mut overlays: Vec<_> = overlaid.map(|pod| objects::pod_metadata(provision, pod)).collect();
     objects.iter_mut().chain(&mut overlays).for_each(plan::seal);
     Made { pods, objects, overlays }
 }
@@ -252,9 +251,8 @@ mod tests {
 
     #[test]
     fn what_fails_is_tried_again_later_and_later() {
-        let failure = || {
-            Some(Failure { message: "no".to_owned(), is_refusal: true, reason: "forbidden" })
-        };
+        let failure =
+            || Some(Failure { message: "no".to_owned(), is_refusal: true, reason: "forbidden" });
         let mut work = Work::default();
         let now = Instant::now();
         assert!(work.may_start(now));

@@ -7,10 +7,7 @@ mod pod;
 use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_model::{ApplyReport, Config, ListenerId, ListenerReport};
-use l4way_resources::{
-    api::ObjectKey,
-    status::StatusAddress,
-};
+use l4way_resources::{api::ObjectKey, status::StatusAddress};
 use serde_json::Value;
 
 pub(crate) use self::pod::{is_ready, live_pods};
@@ -131,8 +128,8 @@ pub(crate) fn reach(
     let pending = addresses
         .is_empty()
         .then(|| address::why_pending(kind, &key, service.map(|s| &**s), warning));
-    let hides = matches!(kind, ServiceType::LoadBalancer | ServiceType::NodePort)
-        && !is_local(parameters);
+    let hides =
+        matches!(kind, ServiceType::LoadBalancer | ServiceType::NodePort) && !is_local(parameters);
     let note = hides.then(|| {
         "Applications don't see clients' addresses: the Service's externalTrafficPolicy is Cluster."
             .to_owned()

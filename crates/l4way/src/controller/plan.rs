@@ -99,9 +99,7 @@ impl Settled {
             return true;
         }
         let right = covers(observed, &desired.value)
-            || answer.is_some_and(|answer| {
-                project(observed, &desired.value) == answer.projection
-            });
+            || answer.is_some_and(|answer| project(observed, &desired.value) == answer.projection);
         if right {
             self.answered(desired, observed);
         }
@@ -112,10 +110,8 @@ impl Settled {
 /// The request that an object needs, if it isn't as it should be. One that is ending is waited for.
 fn step(desired: &Object, owned: &Owned, settled: &mut Settled) -> Option<Step> {
     let observed = owned.get(&(desired.kind, desired.key.clone()));
-    let needed =
-        observed.is_none_or(|observed| {
-            !is_ending(observed) && !settled.is_right(desired, observed)
-        });
+    let needed = observed
+        .is_none_or(|observed| !is_ending(observed) && !settled.is_right(desired, observed));
     needed.then(|| Step::Apply { object: desired.clone(), exists: observed.is_some() })
 }
 
@@ -181,8 +177,9 @@ pub(crate) fn delivery(
         let index = sealed(&names.index(), json!({"hash": hash, "config": base64(config)}));
         return step(&index, owned, settled).map(|step| vec![step]).into_iter().collect();
     }
-    let in_force =
-        [Set::A, Set::B].into_iter().find(|set| data("set") == Some(&*base64(set.as_str().as_bytes())));
+    let in_force = [Set::A, Set::B]
+        .into_iter()
+        .find(|set| data("set") == Some(&*base64(set.as_str().as_bytes())));
     let objects = |set: Set| {
         let parts = packed.parts.iter().enumerate();
         let parts: Vec<_> = parts
@@ -198,8 +195,7 @@ pub(crate) fn delivery(
     };
     let mut steps = |set: Set| {
         let (parts, index) = objects(set);
-        let needed =
-            |object: &Object, settled: &mut Settled| step(object, owned, settled);
+        let needed = |object: &Object, settled: &mut Settled| step(object, owned, settled);
         let parts: Vec<_> = parts.iter().filter_map(|part| needed(part, settled)).collect();
         let index: Vec<_> = needed(&index, settled).into_iter().collect();
         [parts, index].into_iter().filter(|group| !group.is_empty()).collect::<Steps>()

@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 pub(crate) fn project(observed: &Value, shape: &Value) -> Value {
     match (observed, shape) {
         (Value::Object(observed), Value::Object(shape)) => {
-            let fields = shape.iter().filter_map(|(key, shape)| {
-                Some((key.clone(), project(observed.get(key)?, shape)))
-            });
+            let fields = shape
+                .iter()
+                .filter_map(|(key, shape)| Some((key.clone(), project(observed.get(key)?, shape))));
             Value::Object(fields.collect::<Map<_, _>>())
         }
         // The items of our lists are in an order of ours; defaults are added inside of them.
@@ -34,7 +34,8 @@ mod tests {
     #[test]
     fn what_others_add_is_passed_over() {
         let desired = json!({"a": {"b": 1}, "list": [{"name": "x"}]});
-        let observed = json!({"a": {"b": 1, "c": 2}, "list": [{"name": "x", "default": 1}], "d": 3});
+        let observed =
+            json!({"a": {"b": 1, "c": 2}, "list": [{"name": "x", "default": 1}], "d": 3});
         assert!(covers(&observed, &desired));
         assert_eq!(project(&observed, &desired), desired);
     }

@@ -7,10 +7,8 @@ use l4way_resources::api::ObjectKey;
 /// The last warning about a Service, with who gave it.
 pub(crate) async fn last_warning(client: Client, service: ObjectKey) -> Option<String> {
     let api: Api<Event> = Api::namespaced(client, &service.namespace);
-    let selector = format!(
-        "involvedObject.kind=Service,involvedObject.name={},type=Warning",
-        service.name
-    );
+    let selector =
+        format!("involvedObject.kind=Service,involvedObject.name={},type=Warning", service.name);
     match api.list(&ListParams::default().fields(&selector)).await {
         Ok(events) => events.items.into_iter().max_by_key(when).and_then(text),
         Err(error) => {

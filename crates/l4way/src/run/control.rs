@@ -4,7 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
-use l4way_translate::{Addresses, Compiled, Graph, Observed, SUPERSEDED, Settings, compile, graph, status};
+use l4way_translate::{
+    Addresses, Compiled, Graph, Observed, SUPERSEDED, Settings, compile, graph, status,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{

@@ -162,8 +162,11 @@ pub(crate) struct PodId {
 /// what pods need comes before the pods.
 pub(crate) fn desired(provision: &Provision, settings: &Settings, pods: &[PodId]) -> Vec<Object> {
     let common = Common::new(provision);
-    let mut objects =
-        vec![access::service_account(&common), access::role(&common, pods), access::binding(&common)];
+    let mut objects = vec![
+        access::service_account(&common),
+        access::role(&common, pods),
+        access::binding(&common),
+    ];
     objects.extend(access::endpoint_bindings(&common, settings));
     objects.extend(pods.iter().map(|pod| access::lease(&common, pod)));
     objects.extend(service::service(&common));

@@ -71,9 +71,7 @@ fn full() -> Provision {
 }
 
 fn pods() -> Vec<PodId> {
-    ["a", "b"]
-        .map(|id| PodId { name: format!("gw-l4way-{id}"), uid: format!("uid-{id}") })
-        .into()
+    ["a", "b"].map(|id| PodId { name: format!("gw-l4way-{id}"), uid: format!("uid-{id}") }).into()
 }
 
 /// Compares the objects with those in `testdata`, which `L4WAY_GOLDEN=refresh` writes.

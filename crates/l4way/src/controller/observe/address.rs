@@ -22,7 +22,10 @@ fn address(value: &str) -> StatusAddress {
 pub(super) fn of_ingress(service: &Value) -> Vec<StatusAddress> {
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
     let given = ingress.into_iter().flatten();
-    given.filter_map(|given| given["ip"].as_str().or(given["hostname"].as_str())).map(address).collect()
+    given
+        .filter_map(|given| given["ip"].as_str().or(given["hostname"].as_str()))
+        .map(address)
+        .collect()
 }
 
 /// The addresses that the Service has inside of the cluster.
@@ -69,7 +72,8 @@ pub(super) fn why_pending(
 ) -> String {
     match (kind, service, warning) {
         (ServiceType::HostNetwork, ..) => {
-            "The Gateway is on its nodes' addresses, and no node has a proxy that is ready.".to_owned()
+            "The Gateway is on its nodes' addresses, and no node has a proxy that is ready."
+                .to_owned()
         }
         (_, None, _) => format!("Service {key} has yet to be made: no listener has a valid port."),
         (ServiceType::LoadBalancer, _, Some(warning)) => {
@@ -81,7 +85,9 @@ pub(super) fn why_pending(
              run `minikube tunnel`, or choose spec.service.type NodePort in GatewayParameters."
         ),
         (ServiceType::NodePort, ..) => {
-            format!("Service {key} is on its nodes' addresses, and no node has a proxy that is ready.")
+            format!(
+                "Service {key} is on its nodes' addresses, and no node has a proxy that is ready."
+            )
         }
         (ServiceType::ClusterIp, ..) => format!("Service {key} has no address yet."),
     }

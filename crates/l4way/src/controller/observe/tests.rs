@@ -66,7 +66,10 @@ fn every_ready_proxy_has_to_confirm() {
 
     let objects = [pod("a", true), pod("b", true), lease("a", HASH, None)];
     let (standing, _) = standing_of(objects);
-    assert!(matches!(&standing, Standing::Unconfirmed(who) if who.contains("team/b")), "{standing:?}");
+    assert!(
+        matches!(&standing, Standing::Unconfirmed(who) if who.contains("team/b")),
+        "{standing:?}"
+    );
 
     let old = [pod("a", true), lease("a", "old", None)];
     assert!(matches!(standing_of(old).0, Standing::Unconfirmed(who) if who.contains("earlier")));
@@ -113,10 +116,7 @@ fn it_is_told_why_no_proxy_is_ready() {
         waiting("ImagePullBackOff", "Back-off pulling image \"l4way:none\""),
         "No proxy is ready: Pod team/a: ImagePullBackOff: Back-off pulling image \"l4way:none\"",
     );
-    assert_not_ready(
-        waiting("ContainerCreating", ""),
-        "No proxy is ready: Pod team/a is starting",
-    );
+    assert_not_ready(waiting("ContainerCreating", ""), "No proxy is ready: Pod team/a is starting");
     let unscheduled = json!({"conditions": [{
         "type": "PodScheduled",
         "status": "False",
@@ -128,7 +128,10 @@ fn it_is_told_why_no_proxy_is_ready() {
         "No proxy is ready: Pod team/a has no node: Unschedulable: 0/1 nodes are available",
     );
     let nothing = standing_of([]).0;
-    assert!(matches!(&nothing, Standing::NoneReady(why) if why.contains("Deployment")), "{nothing:?}");
+    assert!(
+        matches!(&nothing, Standing::NoneReady(why) if why.contains("Deployment")),
+        "{nothing:?}"
+    );
 }
 
 fn provision(parameters: Value) -> Provision {
