@@ -1,19 +1,19 @@
 //! The configuration, as the controller has written it into Secrets.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
     runtime::watcher::{Config, Event},
 };
-use tokio::{sync::watch, time};
+use l4way_source_kube::Backoff;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
-use super::{api_server::ApiServer, retry::Retry};
+use super::api_server::ApiServer;
 use crate::delivery::{Delivery, Names, PARTS, Set, unpack};
 
 /// A configuration that has arrived.
@@ -49,8 +49,7 @@ async fn follow_index(
     let name = names.index();
     let config = Config::default().fields(&format!("metadata.name={name}"));
     let mut is_there = false;
-    let what = "Secrets with the configuration".to_owned();
-    let mut events = server.follow(what, api, config);
+    let mut events = server.follow(format!("Secret {name}"), api, config);
     loop {
         match events.next().await {
             Event::Init => is_there = false,
@@ -85,7 +84,7 @@ struct Reader {
 
 impl Reader {
     async fn read(self, mut changes: watch::Receiver<Option<Index>>) {
-        let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut retry = Backoff::following();
         let mut delivered: Option<Arc<str>> = None;
         let mut told: Option<Arc<str>> = None;
         let mut failed: Option<Index> = None;
@@ -118,7 +117,7 @@ impl Reader {
                         told = Some(index.hash.clone());
                     }
                     failed = Some(index);
-                    let wait = retry.after_failure(Instant::now());
+                    let wait = retry.delay(Instant::now());
                     let _ = time::timeout(wait, changes.changed()).await;
                 }
             }

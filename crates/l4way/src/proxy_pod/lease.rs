@@ -1,6 +1,6 @@
 //! The pod's answer to the controller, in the Lease that the controller made for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp,
@@ -9,10 +9,14 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use l4way_source_kube::Backoff;
 use serde_json::{Value, json};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
-use super::{api_server::ApiServer, retry::Retry};
+use super::api_server::ApiServer;
 use crate::{
     cli::PodArgs,
     delivery::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
@@ -20,6 +24,9 @@ use crate::{
 
 /// How often the Lease is renewed without anything new to say.
 const RENEWAL: Duration = Duration::from_secs(30);
+
+/// The failures before this one are none: the Lease may just not be there yet.
+const BELIEVED: u32 = 8;
 
 /// Writes what is sent into the Lease, the latest first of all, again and again until it is there: the
 /// Lease and the right to write it come just after the pod.
@@ -44,28 +51,28 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, mut latest: watch::Receiver<Option<Acknowledgement>>) {
-        let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(1));
-        let mut told = false;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut failures = 0;
         loop {
             let answer = latest.borrow_and_update().clone();
             let wait = match answer {
                 None => RENEWAL,
                 Some(answer) => match self.write(&answer).await {
                     Ok(()) => {
-                        retry.reset();
-                        told = false;
+                        backoff.reset();
+                        failures = 0;
                         RENEWAL
                     }
                     Err(error) => {
-                        let wait = retry.after_failure(Instant::now());
-                        if !told && retry.is_slow() {
-                            told = true;
+                        failures += 1;
+                        if failures == BELIEVED {
                             tracing::warn!(
                                 lease = self.lease,
-                                "the controller can't be answered, and it is retried: {error}"
+                                error,
+                                "the controller can't be answered, and it is retried"
                             );
                         }
-                        wait
+                        backoff.delay(Instant::now())
                     }
                 },
             };

@@ -10,7 +10,6 @@ mod index;
 mod intake;
 mod lease;
 mod pod;
-mod retry;
 mod slices;
 mod view;
 
@@ -50,7 +49,7 @@ async fn serve(args: &ProxyArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
     let admin_address = binds::reachable(args.admin_address, &args.pod.pod_ips);
     let serving = Serving::start(&args.sessions, admin_address)?;
-    let server = ApiServer::connect().await?;
+    let server = ApiServer::new().await?;
     let names = Names { base: args.name.clone() };
 
     let mut deliveries = index::follow(server.clone(), &args.pod.namespace, names.clone());

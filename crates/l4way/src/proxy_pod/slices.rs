@@ -95,8 +95,8 @@ impl Watches {
 
 async fn watch(server: ApiServer, namespace: Arc<str>, changes: mpsc::Sender<Change>) {
     let api: Api<discovery::EndpointSlice> = Api::namespaced(server.client(), &namespace);
-    let what = format!("EndpointSlices of namespace {namespace}");
-    let mut events = server.follow(what, api, Config::default());
+    let plural = format!("EndpointSlices of namespace {namespace}");
+    let mut events = server.follow(plural, api, Config::default());
     let mut listed = Vec::new();
     loop {
         let what = match events.next().await {
