@@ -1,10 +1,12 @@
-//! `l4way status`: asks a running l4way what it serves.
+//! `l4way status`: asks a running l4way, or a cluster, what is served.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use crate::{
-    cli::{StatusArgs, StatusOutput},
+    cli::{ClusterArgs, StatusArgs, StatusOutput},
+    live::Live,
     output::{self, print},
+    overview::Overview,
     report::{Phase, StatusReport},
     table,
 };
@@ -14,7 +16,7 @@ use crate::{
 /// # Errors
 /// If it doesn't answer, with what to do about it.
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
-    let report = fetch(args.admin_address)?;
+    let report = if args.kube { of_cluster(&args.cluster)? } else { fetch(args.admin_address)? };
     match args.output {
         StatusOutput::Table => print(&text(&report)),
         StatusOutput::Json => print(&output::json(&report)),
@@ -24,6 +26,18 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
         && !report.problems.iter().any(l4way_resources::Diagnostic::is_error)
         && report.overview.complaints().is_empty();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn of_cluster(cluster: &ClusterArgs) -> Result<StatusReport, String> {
+    let live = Live::read(cluster)?;
+    Ok(StatusReport {
+        phase: Phase::Serving,
+        notes: live.notes(),
+        problems: live.problems_with_status(),
+        overview: Overview::new(&live.snapshot, &live.objects),
+        objects: live.objects,
+        ..StatusReport::starting()
+    })
 }
 
 fn fetch(address: SocketAddr) -> Result<StatusReport, String> {
