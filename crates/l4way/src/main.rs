@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod check;
 mod cli;
+mod data_plane;
 mod delivery;
 mod demo;
 mod dns;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use l4way_model::{ApplyReport, BackendId, ListenerReport};
-use l4way_proxy::Proxy;
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
 use l4way_translate::{
@@ -18,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     access_log::Output,
     cli::RunArgs,
+    data_plane::DataPlane,
     demo::Demo,
     dns::{self, Addresses as Names, Resolver},
     metrics::ControlMetrics,
@@ -28,7 +28,7 @@ use crate::{
     table,
 };
 
-/// Everything between the manifests and the proxy, and what is in force now.
+/// Everything between the manifests and the data plane, and what is in force now.
 pub(super) struct Control {
     source: FileSource,
     _watcher: Watcher,
@@ -37,7 +37,7 @@ pub(super) struct Control {
     resolver: Resolver,
     names: watch::Receiver<Names>,
     settings: Settings,
-    proxy: Proxy,
+    data_plane: DataPlane,
     in_force: Option<InForce>,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
@@ -87,7 +87,7 @@ impl Control {
     /// If a path doesn't exist or can't be watched, or a thread can't be started.
     pub(super) fn new(
         args: &RunArgs,
-        proxy: Proxy,
+        data_plane: DataPlane,
         report: watch::Sender<Arc<StatusReport>>,
     ) -> Result<Self, String> {
         let options = ReadOptions { channel: args.manifests.channel.into() };
@@ -104,7 +104,7 @@ impl Control {
             .map_err(|error| format!("can't start the demo backends: {error}"))?;
         let resolver = Resolver::start(dns::Sources::default());
         let metrics = ControlMetrics {
-            session_descriptors: proxy.limits().session_descriptors as u64,
+            session_descriptors: data_plane.limits().session_descriptors as u64,
             ..ControlMetrics::default()
         };
         Ok(Self {
@@ -115,7 +115,7 @@ impl Control {
             names: resolver.subscribe(),
             resolver,
             settings: args.graph.settings(),
-            proxy,
+            data_plane,
             in_force: None,
             metrics: watch::Sender::new(metrics),
             report,
@@ -163,7 +163,7 @@ impl Control {
         let Compiled { config, backends } = compile(&graph);
         self.resolver.set_names(dns::hostnames(&backends));
         let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
-        let applied = self.proxy.apply(Arc::new(config), &endpoints);
+        let applied = self.data_plane.apply(Arc::new(config), &endpoints);
         let before = self.in_force.take().map(|in_force| in_force.applied).unwrap_or_default();
         log_listeners(&before, &applied);
         self.in_force = Some(InForce { load, notes, graph, backends, applied });
@@ -175,13 +175,13 @@ impl Control {
     pub(super) fn refresh_endpoints(&mut self) {
         if let Some(in_force) = &self.in_force {
             let endpoints = dns::endpoint_table(&in_force.backends, &self.names.borrow());
-            self.proxy.update_endpoints(&endpoints);
+            self.data_plane.update_endpoints(&endpoints);
         }
     }
 
     /// Tries again to bind the ports that could not be bound.
     pub(super) fn retry_failed(&mut self) {
-        if let Some(applied) = self.proxy.retry_failed()
+        if let Some(applied) = self.data_plane.retry_failed()
             && let Some(in_force) = &mut self.in_force
         {
             log_listeners(&in_force.applied, &applied);
@@ -198,17 +198,17 @@ impl Control {
 
     /// Takes no new sessions any more.
     pub(super) fn drain(&mut self, within: Duration) {
-        self.proxy.drain(within);
+        self.data_plane.drain(within);
     }
 
     /// Whether all sessions have ended.
     pub(super) fn is_drained(&self) -> bool {
-        self.proxy.wait(Duration::ZERO)
+        self.data_plane.is_drained()
     }
 
     /// How many sessions there are.
     pub(super) fn active_sessions(&self) -> u64 {
-        self.proxy.counters().snapshot().rows.iter().map(|row| row.active()).sum()
+        self.data_plane.active_sessions()
     }
 
     /// Tells everybody what is in force now: the admin endpoint, the metrics, the log, and

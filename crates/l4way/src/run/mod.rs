@@ -1,7 +1,7 @@
 //! `l4way run`: the standalone gateway.
 //!
 //! One thread, with a tokio runtime of its own, is the control side: it follows files, names and
-//! signals. The admin endpoint has another, and the proxy's workers are threads of their own.
+//! signals. The admin endpoint has another, and the data plane threads of its own.
 
 mod control;
 mod signals;
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_proxy::{Proxy, SessionRecord, Settings};
+use l4way_proxy::{SessionRecord, Settings};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -31,6 +31,7 @@ use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
     cli::RunArgs,
+    data_plane::DataPlane,
     logging,
     metrics::{self, ControlMetrics},
     report::{Phase, StatusReport},
@@ -66,13 +67,13 @@ async fn serve(args: RunArgs) -> Result<(), String> {
             }
             None => (None, None),
         };
-    let proxy = Proxy::start(proxy_settings(&args, records))
+    let data_plane = DataPlane::start(session_settings(&args, records), http_settings(&args))
         .map_err(|error| format!("can't start the workers: {error}"))?;
-    tracing::info!("limits: {}", proxy.limits());
+    tracing::info!("limits: {}", data_plane.limits());
 
-    let counters = proxy.counters();
+    let counters = data_plane.counters();
     let (report, reports) = watch::channel(Arc::new(StatusReport::starting()));
-    let mut control = Control::new(&args, proxy, report)?;
+    let mut control = Control::new(&args, data_plane, report)?;
     let control_metrics = control.metrics();
     let unwritten = access_log.as_ref().map(AccessLog::unwritten);
     let metrics = move || {
@@ -119,7 +120,7 @@ async fn serve(args: RunArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn proxy_settings(args: &RunArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
+fn session_settings(args: &RunArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
     let defaults = Settings::default();
     Settings {
         workers: args.workers.unwrap_or(defaults.workers),
@@ -128,6 +129,14 @@ fn proxy_settings(args: &RunArgs, records: Option<SyncSender<SessionRecord>>) ->
         drain_deadline: args.drain_timeout,
         records,
         ..defaults
+    }
+}
+
+fn http_settings(args: &RunArgs) -> l4way_http::Settings {
+    l4way_http::Settings {
+        connect_timeout: args.connect_timeout,
+        drain_deadline: args.drain_timeout,
+        ..l4way_http::Settings::default()
     }
 }
 
