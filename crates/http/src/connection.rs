@@ -110,6 +110,8 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
 ) {
     let mut drained = connection.drained.clone();
     let result = tokio::select! {
+        // First, so that bytes that have come are seen: hyper ends a connection without any at once.
+        biased;
         result = &mut serving => result,
         () = drained.begun() => {
             shut_down(serving.as_mut());
