@@ -9,10 +9,33 @@ use kube::Client;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
-use crate::connect::server_version;
+use crate::connect::{Chain, server_version};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(300);
 
+/// Why a request failed.
+pub(crate) enum Cause {
+    /// The server's own answer.
+    Status(u16, String),
+    /// No answer.
+    Connection(String),
+    /// An answer that can't be read, and the like.
+    Other(String),
+}
+
+impl Cause {
+    pub(crate) fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Status(status.code, status.message.clone()),
+            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+                Self::Connection(Chain(error).to_string())
+            }
+            error => Self::Other(Chain(error).to_string()),
+        }
+    }
+}
+
+/// What is known of the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     lost_since: Mutex<Option<Instant>>,

@@ -13,8 +13,7 @@ use tracing::{debug, warn};
 
 use crate::{
     backoff::Backoff,
-    connect::Chain,
-    connection::Connection,
+    connection::{Cause, Connection},
     kinds::Kind,
     source::Shared,
     state::{Slot, key, read},
@@ -144,25 +143,11 @@ impl Trouble {
     }
 }
 
-enum Cause {
-    /// The server's own answer.
-    Status(u16, String),
-    /// No answer.
-    Connection(String),
-    Other(String),
-}
-
 fn cause(error: &watcher::Error) -> Cause {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::Api(status) => Cause::Status(status.code, status.message.clone()),
-            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
-                Cause::Connection(Chain(error).to_string())
-            }
-            error => Cause::Other(Chain(error).to_string()),
-        },
+        | watcher::Error::WatchFailed(error) => Cause::of(error),
         watcher::Error::WatchError(status) => Cause::Status(status.code, status.message.clone()),
         watcher::Error::NoResourceVersion => Cause::Other(error.to_string()),
     }
