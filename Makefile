@@ -6,18 +6,26 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY_VERSION := 0.20.2
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint deny unit setup fuzz clean
+export CACHE
+CHANNEL ?= standard
+IMAGE ?= docker.io/l4way/l4way:dev
+IMAGE_TAR := $(CACHE)/image/l4way.tar
+# A binary that needs nothing of the machine, and so can be an image's only file.
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
+
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down conformance chart manifests fuzz clean
 
 help: ## This list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## Build the release binary
-	cargo build --release --locked -p l4way
+build: ## Build the release binary, linked statically
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(TRIPLE) -p l4way
 
-demo: ## Build, and run the tutorial: TCP on 127.0.0.1:9000, UDP on 127.0.0.1:9001
+demo: build ## Build, and run the tutorial: TCP on 127.0.0.1:9000, UDP on 127.0.0.1:9001
 	@command -v nc >/dev/null || scripts/setup.sh netcat-openbsd
-	@cargo build --release --locked -p l4way
-	exec $(CARGO_TARGET_DIR)/release/l4way run -f examples/tutorial --demo-backends
+	exec $(BINARY) run -f examples/tutorial --demo-backends
 
 test: lint deny unit ## Everything that tests the project
 
@@ -33,10 +41,37 @@ deny: ## Licences, sources and banned crates
 unit: setup ## Unit, property, golden and end-to-end tests
 	scripts/test.sh
 
+image: build ## Write the container image $(IMAGE) as an OCI archive
+	scripts/setup.sh python3 ca-certificates
+	@mkdir -p $(dir $(IMAGE_TAR))
+	scripts/mkimage.py $(IMAGE_TAR) $(BINARY) $(IMAGE) --entrypoint /l4way \
+		--file /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+	@echo "$(IMAGE) is in $(IMAGE_TAR): load it with docker load, podman load or ctr images import"
+
+cluster: setup-cluster ## Bring up a Kubernetes cluster (CHANNEL=standard or experimental)
+	e2e/cluster/up $(CHANNEL)
+
+cluster-down: ## Stop the cluster, and remove all of it but its cache
+	e2e/cluster/down
+
+conformance: setup-cluster image ## Run Gateway API's conformance suite in a cluster (REPORT=1 keeps the report)
+	CHANNEL=$(CHANNEL) REPORT=$(REPORT) e2e/conformance/run $(IMAGE_TAR) $(IMAGE)
+
 setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
+
+setup-cluster:
+	scripts/setup.sh ca-certificates containerd containernetworking-plugins curl iproute2 nftables openssl \
+		procps python3 runc util-linux
+	@command -v go >/dev/null || scripts/setup.sh golang-go
+
+chart: ## Package the Helm chart, with the CRDs of the Gateway API, as l4way-VERSION.tgz
+	scripts/chart.sh
+
+manifests: ## Render deploy/l4way.yaml from the chart
+	scripts/manifests.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
 	scripts/fuzz.sh $(FUZZ_SECONDS)

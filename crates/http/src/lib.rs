@@ -1,2 +1,46 @@
+//! HTTP and HTTPS listeners: the requests of a [`model::Config`] to endpoints, by host, path and
+//! headers.
+//!
+//! # Threads
+//! [`HttpProxy`] is the control side, for one thread at a time. Everything else is tasks of a tokio
+//! runtime on a thread of its own, `http`: one that accepts for each socket, one for each
+//! connection of either side, one for each upgraded connection.
+//!
+//! # What a request sees
+//! Each socket has a view: the listeners of its port and every backend's endpoints. A request takes
+//! the view that is in force when its head has been read, and keeps it to its end, so a change is
+//! seen as a whole or not at all.
+//!
+//! # Use
+//! [`HttpProxy::start`] begins with nothing to carry. For a new configuration [`HttpProxy::release`]
+//! comes first, so that ports are free for whoever wants them next, then [`HttpProxy::apply`].
+//! [`HttpProxy::update_endpoints`] and [`HttpProxy::retry_failed`] are called in between, and
+//! [`HttpProxy::drain`] ends it. [`HttpProxy::counters`] is for metrics.
+//!
+//! [`model::Config`]: l4way_model::Config
 #![forbid(unsafe_code)]
-//! HTTP and HTTPS listeners.
+
+mod accept;
+mod answer;
+mod body;
+mod connection;
+mod control;
+mod counters;
+mod downstream;
+mod drain;
+mod endpoints;
+mod exchange;
+mod forward;
+mod headers;
+mod host;
+mod pool;
+mod settings;
+mod snapshot;
+mod table;
+mod tls;
+mod upgrade;
+
+pub use control::HttpProxy;
+pub use counters::{Counters, ErrorReason, HandshakeFailure, Labels};
+pub use settings::Settings;
+pub use snapshot::{CounterSnapshot, RowSnapshot};

@@ -66,7 +66,8 @@ impl Applied {
             None => ListenerReport::Bound,
         };
         let listeners = self.wanted.listeners();
-        ApplyReport { listeners: listeners.map(|l| (l.id.clone(), report(l))).collect() }
+        let listeners = listeners.map(|l| (l.id.clone(), report(l))).collect();
+        ApplyReport { listeners, ..ApplyReport::default() }
     }
 
     /// Sends the workers the rows of the table that differ from what they have.

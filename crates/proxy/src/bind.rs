@@ -9,7 +9,26 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
 };
 
-use crate::{Settings, port_holder, socket::set_keepalive, udp};
+use crate::{Keepalive, Settings, port_holder, socket::set_keepalive, udp};
+
+/// A socket of its own that listens on a TCP address, or why there is none; for those who carry
+/// TCP connections themselves. It doesn't block.
+///
+/// # Errors
+/// If the address can't be bound.
+pub fn listen_tcp(
+    address: SocketAddr,
+    keepalive: Keepalive,
+    backlog: u32,
+) -> Result<OwnedFd, BindFailure> {
+    let wanted = Bind { transport: Transport::Tcp, address };
+    let open = || {
+        let socket = new_socket(wanted)?;
+        start_listening(&socket, address, keepalive, backlog)?;
+        Ok(socket)
+    };
+    open().map_err(|error| failure(wanted, error))
+}
 
 /// One socket for each worker, bound and, if TCP, listening.
 pub(crate) fn open(wanted: Bind, settings: &Settings) -> Result<Vec<OwnedFd>, BindFailure> {
@@ -36,13 +55,22 @@ fn open_one(wanted: Bind, settings: &Settings) -> Result<OwnedFd, Errno> {
         bind(&socket, &wanted.address)?;
         return Ok(socket);
     }
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    // Accepted connections inherit these.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    set_keepalive(&socket, settings.keepalive)?;
-    bind(&socket, &wanted.address)?;
-    listen(&socket, settings.backlog.try_into().unwrap_or(i32::MAX))?;
+    start_listening(&socket, wanted.address, settings.keepalive, settings.backlog)?;
     Ok(socket)
+}
+
+fn start_listening(
+    socket: &OwnedFd,
+    address: SocketAddr,
+    keepalive: Keepalive,
+    backlog: u32,
+) -> Result<(), Errno> {
+    sockopt::set_socket_reuseaddr(socket, true)?;
+    // Accepted connections inherit these.
+    sockopt::set_tcp_nodelay(socket, true)?;
+    set_keepalive(socket, keepalive)?;
+    bind(socket, &address)?;
+    listen(socket, backlog.try_into().unwrap_or(i32::MAX))
 }
 
 fn new_socket(wanted: Bind) -> Result<OwnedFd, Errno> {

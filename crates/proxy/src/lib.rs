@@ -38,6 +38,7 @@ mod tcp;
 mod udp;
 mod worker;
 
+pub use bind::listen_tcp;
 pub use counters::{Counters, Labels};
 pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;

@@ -17,7 +17,7 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Related, Renderer, Severity};
 pub use manifest::{Channel, Manifest, PassedOver, ReadOptions, ReadResult, read};
-pub use schema::GATEWAY_API_VERSION;
+pub use schema::{DEFINITIONS, GATEWAY_API_VERSION};
 pub use snapshot::{AnyObject, Snapshot, Store};
 pub use source::{Position, SourceText};
 pub use suggest::nearest;

@@ -76,6 +76,16 @@ pub enum Status {
 pub struct GatewayClassStatus {
     /// `Accepted`.
     pub conditions: Vec<Condition>,
+    /// What the controller supports of the Gateway API, sorted; nothing without a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+/// A feature of the Gateway API that a controller supports (GEP-2162).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SupportedFeature {
+    /// The feature's name, such as `TCPRoute`.
+    pub name: Arc<str>,
 }
 
 /// The status of a Gateway.

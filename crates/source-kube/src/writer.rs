@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     backoff::Backoff,
-    connection::Cause,
+    follow::Cause,
     kinds::Kind,
     merge::{has_entries_of, merge, patch},
     source::Source,

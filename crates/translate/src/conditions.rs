@@ -143,6 +143,11 @@ pub(crate) mod listeners {
     pub(crate) fn programming() -> Outcome {
         outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report its listeners.")
     }
+
+    /// The proxies can't take sessions yet.
+    pub(crate) fn proxies_not_ready(message: impl Into<Message>) -> Outcome {
+        outcome(PROGRAMMED, False, "Pending", message)
+    }
 }
 
 /// Outcomes for ListenerSets.
@@ -253,6 +258,11 @@ pub(crate) mod listener {
         outcome(PROGRAMMED, False, "AddressNotUsable", message)
     }
 
+    /// The proxies can't take sessions yet.
+    pub(crate) fn proxies_not_ready(message: impl Into<Message>) -> Outcome {
+        outcome(PROGRAMMED, False, "Pending", message)
+    }
+
     /// Its protocol has no data path in this version.
     pub(crate) fn not_carried(message: impl Into<Message>) -> Outcome {
         outcome(PROGRAMMED, False, "Pending", message)
@@ -282,6 +292,11 @@ pub(crate) mod route {
 
     pub(crate) fn no_matching_listener_hostname(message: impl Into<Message>) -> Outcome {
         outcome(ACCEPTED, False, "NoMatchingListenerHostname", message)
+    }
+
+    /// It wants nothing but what this version doesn't implement.
+    pub(crate) fn not_implemented(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, False, "UnsupportedValue", message)
     }
 
     pub(crate) fn dropped_rules(message: impl Into<Message>) -> Outcome {

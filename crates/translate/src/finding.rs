@@ -61,6 +61,11 @@ impl Findings {
         self.outcomes.extend(outcomes);
     }
 
+    /// Outcomes of what was told already.
+    pub(crate) fn outcomes(&mut self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.outcomes.extend(outcomes);
+    }
+
     /// Something is worth knowing about the field at `pointer` and has this consequence.
     pub(crate) fn tell(
         &mut self,

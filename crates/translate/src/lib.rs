@@ -4,6 +4,7 @@
 //! 1. [`graph()`] relates the objects to each other. What is wrong with one hangs on its node, and
 //!    invalid things stay in.
 //! 2. [`compile()`] takes from the graph what can run.
+//!    [`provisions()`] tells what has to be there in a cluster for it to run.
 //! 3. [`status()`] puts into words what the graph says of each object, together with what the proxy
 //!    reported. [`problems()`] does so for a person who checks manifests before any proxy runs.
 #![forbid(unsafe_code)]
@@ -13,13 +14,15 @@ mod conditions;
 mod finding;
 mod graph;
 mod problems;
+mod provision;
 mod settings;
 mod status;
 mod suggest;
 
 pub use compile::{Compiled, compile};
 pub use conditions::SUPERSEDED;
-pub use graph::{EndpointSource, Graph, graph};
+pub use graph::{Graph, graph, service_endpoints};
 pub use problems::{Problem, problems};
+pub use provision::{Provision, provisions};
 pub use settings::{AddressPool, Addresses, InvalidAddressPool, Settings};
-pub use status::status;
+pub use status::{GatewayObserved, Observed, Proxies, status};

@@ -23,6 +23,24 @@ pub struct Settings {
     /// unix sockets. Where others than its operator write manifests, they could reach what isn't
     /// meant for them.
     pub local_endpoints: bool,
+    /// Whether the proxies run in a cluster, each Gateway's in pods of their own: they follow
+    /// EndpointSlices themselves, and GatewayParameters say what routes may name.
+    pub in_cluster: bool,
+    /// Whether the snapshot has the EndpointSlices, so that a Service without any is worth telling.
+    pub knows_slices: bool,
+}
+
+impl Settings {
+    /// Of a controller in a cluster, which leaves EndpointSlices to the proxies.
+    pub fn in_cluster() -> Self {
+        Self {
+            knows_slices: false,
+            addresses: Addresses::Unspecified,
+            local_endpoints: false,
+            in_cluster: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -33,6 +51,8 @@ impl Default for Settings {
             addresses: Addresses::Shared(vec![Ipv4Addr::LOCALHOST.into()]),
             zone: None,
             local_endpoints: true,
+            in_cluster: false,
+            knows_slices: true,
         }
     }
 }
@@ -40,6 +60,9 @@ impl Default for Settings {
 /// How a Gateway that names no address comes by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addresses {
+    /// Every Gateway has a host to itself, a pod, and is on all its addresses. Those that clients
+    /// know are somebody else's to give.
+    Unspecified,
     /// Every Gateway is on all of these.
     Shared(Vec<IpAddr>),
     /// Every Gateway has one of its own.

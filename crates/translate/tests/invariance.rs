@@ -7,7 +7,7 @@ use l4way_resources::{
     AnyObject, Snapshot,
     status::{ConditionStatus, ListenerStatus, Status, StatusUpdate},
 };
-use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
+use l4way_translate::{Addresses, Observed, Settings, compile, graph, problems, status};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
@@ -230,8 +230,8 @@ proptest! {
         let other = graph(&other.into_iter().collect(), &settings);
         prop_assert_eq!(compile(&one), compile(&other));
         prop_assert_eq!(problems(&one), problems(&other));
-        let report = ApplyReport::default();
-        prop_assert_eq!(status(&one, &report), status(&other, &report));
+        let (report, seen) = (ApplyReport::default(), Observed::default());
+        prop_assert_eq!(status(&one, &report, &seen), status(&other, &report, &seen));
     }
 
     /// What is compiled is what may be programmed, and nothing is programmed that isn't compiled.
@@ -240,10 +240,13 @@ proptest! {
         let snapshot: Snapshot = objects.into_iter().collect();
         let graph = graph(&snapshot, &settings);
         let compiled = compile(&graph);
-        let bound = compiled.config.listeners().map(|l| (l.id.clone(), ListenerReport::Bound));
-        let report = ApplyReport { listeners: bound.collect() };
-        let all_bound = status(&graph, &report);
-        prop_assert_eq!(programmed_listeners(&all_bound), compiled.config.listeners().len());
-        prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default())), 0);
+        let http = compiled.config.http_ports().iter().flat_map(|port| &port.listeners);
+        let ids: Vec<_> =
+            compiled.config.listeners().map(|l| &l.id).chain(http.map(|l| &l.id)).collect();
+        let bound = ids.iter().map(|id| ((*id).clone(), ListenerReport::Bound));
+        let report = ApplyReport { listeners: bound.collect(), ..ApplyReport::default() };
+        let all_bound = status(&graph, &report, &Observed::default());
+        prop_assert_eq!(programmed_listeners(&all_bound), ids.len());
+        prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default(), &Observed::default())), 0);
     }
 }

@@ -7,7 +7,7 @@ use l4way_resources::{
     ReadOptions, Snapshot, SourceText, read,
     status::{Condition, Status},
 };
-use l4way_translate::{Settings, compile, graph, status};
+use l4way_translate::{Observed, Settings, compile, graph, status};
 
 fn tutorial() -> Snapshot {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tutorial");
@@ -27,7 +27,7 @@ fn tutorial() -> Snapshot {
 fn the_tutorial_routes_are_accepted() {
     let graph = graph(&tutorial(), &Settings::default());
     assert!(graph.claims_every_gateway());
-    let statuses = status(&graph, &ApplyReport::default());
+    let statuses = status(&graph, &ApplyReport::default(), &Observed::default());
     let routes: Vec<_> = statuses
         .iter()
         .filter_map(|update| match &update.status {

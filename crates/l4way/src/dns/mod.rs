@@ -23,7 +23,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    endpoints::{endpoint_table, hostnames},
+    endpoints::{EndpointSources, endpoint_table, hostnames, known, without_local},
     lookup::Sources,
 };
 use self::{known::Known, lookup::Lookups};

@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command};
 
+use serde_json::Value;
+
 use super::l4way::{BINARY, project};
 
 /// `docs/commands.md` is the commands' own help. `L4WAY_GOLDEN=refresh` writes it.
@@ -11,7 +13,7 @@ fn the_commands_are_documented_as_they_are() {
         "# Commands\n\nWhat `l4way help` and `l4way COMMAND --help` print. Exit codes: 0 all is well, 1 \
          something is wrong,\n2 the command could not do its work.\n",
     );
-    for command in ["", "run", "check", "status", "completions"] {
+    for command in ["", "run", "check", "status", "crds", "completions"] {
         let output = Command::new(BINARY)
             .args(command.split_whitespace().chain(["--help"]))
             .env("COLUMNS", "100")
@@ -28,4 +30,45 @@ fn the_commands_are_documented_as_they_are() {
     }
     let documented = fs::read_to_string(&path).expect("docs/commands.md");
     assert_eq!(documented, text, "refresh it with L4WAY_GOLDEN=refresh");
+}
+
+/// The paths of the fields of a JSON schema, down to those that hold no fields of their own.
+fn fields(schema: &Value, path: &str) -> Vec<String> {
+    let properties = schema["properties"].as_object();
+    let below = properties.into_iter().flatten().flat_map(|(name, field)| {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let below = fields(field, &path);
+        if below.is_empty() { vec![path] } else { below }
+    });
+    below.collect()
+}
+
+/// Those that a document names neither themselves nor by the field that they are in.
+fn unnamed(fields: Vec<String>, document: &str) -> Vec<String> {
+    let text = fs::read_to_string(project(document)).expect(document);
+    let named = |field: &str| text.contains(&format!("`{field}`"));
+    let is_unnamed =
+        |field: &String| !named(field) && !field.rsplit_once('.').is_some_and(|(of, _)| named(of));
+    fields.into_iter().filter(is_unnamed).collect()
+}
+
+#[test]
+fn the_values_of_the_chart_are_documented() {
+    let schema = fs::read_to_string(project("charts/l4way/values.schema.json")).expect("a schema");
+    let schema = serde_json::from_str(&schema).expect("JSON");
+    // What Helm adds for the charts within the chart.
+    let by_helm = |value: &String| value.ends_with("global") || value.starts_with("gateway-api-");
+    let values = fields(&schema, "").into_iter().filter(|value| !by_helm(value)).collect();
+    assert_eq!(unnamed(values, "docs/kubernetes.md"), Vec::<String>::new());
+}
+
+#[test]
+fn the_fields_of_gateway_parameters_are_documented() {
+    let definition: Value =
+        serde_saphyr::from_str(l4way_resources::DEFINITIONS[1]).expect("a definition");
+    let version = &definition["spec"]["versions"][0];
+    let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let fields = fields(spec, "");
+    assert!(fields.len() > 10, "{fields:?}");
+    assert_eq!(unnamed(fields, "docs/gateway-parameters.md"), Vec::<String>::new());
 }

@@ -7,6 +7,7 @@
 mod admin;
 mod check;
 mod client;
+mod crds;
 mod docs;
 mod l4way;
 mod limits;

@@ -73,6 +73,12 @@ struct Compiled {
     rules: CompiledSchema,
 }
 
+const BACKENDS: &str = include_str!("../../crds/l4way.dev_backends.yaml");
+const GATEWAY_PARAMETERS: &str = include_str!("../../crds/l4way.dev_gatewayparameters.yaml");
+
+/// The CustomResourceDefinitions of l4way's own kinds, each a YAML document.
+pub const DEFINITIONS: [&str; 2] = [BACKENDS, GATEWAY_PARAMETERS];
+
 /// A kind of the Gateway API, from the vendored CRDs of both channels.
 macro_rules! gateway_kind {
     ($name:literal, $plural:literal, $scope:ident) => {
@@ -120,16 +126,14 @@ static KINDS: [Kind; 18] = [
         group: L4WAY_GROUP,
         name: "Backend",
         scope: Scope::Namespaced,
-        standard: LazyLock::new(|| definition(include_str!("../../crds/l4way.dev_backends.yaml"))),
+        standard: LazyLock::new(|| definition(BACKENDS)),
         experimental: None,
     },
     Kind {
         group: L4WAY_GROUP,
         name: "GatewayParameters",
         scope: Scope::Namespaced,
-        standard: LazyLock::new(|| {
-            definition(include_str!("../../crds/l4way.dev_gatewayparameters.yaml"))
-        }),
+        standard: LazyLock::new(|| definition(GATEWAY_PARAMETERS)),
         experimental: None,
     },
     builtin_kind!("", "Namespace", "namespace", Cluster),
@@ -264,6 +268,24 @@ mod tests {
                 &crd["metadata"]["annotations"]["gateway.networking.k8s.io/bundle-version"];
             assert_eq!(version, GATEWAY_API_VERSION);
         }
+    }
+
+    #[test]
+    fn every_field_of_our_own_kinds_is_described() {
+        for kind in Kind::all().iter().filter(|kind| kind.group == L4WAY_GROUP) {
+            let spec = &kind.versions(Channel::Standard)[0].schema.source["properties"]["spec"];
+            assert_eq!(undescribed(spec, "spec"), Vec::<String>::new(), "{}", kind.name);
+        }
+    }
+
+    /// Where a schema and those of its fields have no description.
+    fn undescribed(schema: &Value, path: &str) -> Vec<String> {
+        let own = schema["description"].is_null().then(|| path.to_owned());
+        let fields = |schema: &Value| schema["properties"].as_object().cloned().unwrap_or_default();
+        let below = fields(schema).into_iter().chain(fields(&schema["items"]));
+        own.into_iter()
+            .chain(below.flat_map(|(name, field)| undescribed(&field, &format!("{path}.{name}"))))
+            .collect()
     }
 
     fn broken_rules(schema: &CompiledSchema) -> usize {

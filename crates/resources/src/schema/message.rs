@@ -85,6 +85,9 @@ pub(super) fn meaning(pattern: &str) -> Option<&'static str> {
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$" => {
             "a DNS name, `/` and a path, such as example.com/name"
         }
+        r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$" => {
+            "a quantity, such as 500m or 64Mi"
+        }
         "^/" => "an absolute path",
         _ => return None,
     })

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use l4way_model::{GatewayId, ListenerId, Transport};
@@ -14,9 +14,15 @@ use crate::{AddressPool, Addresses, conditions};
 /// Gives each Gateway its addresses; older ones choose first.
 pub(crate) fn assign(gateways: &mut [&mut GatewayNode], addresses: &Addresses) {
     for gateway in gateways.iter_mut() {
-        gateway.addresses = asked(gateway);
+        gateway.asked_addresses = asked(gateway);
+        gateway.addresses.clone_from(&gateway.asked_addresses);
     }
     match addresses {
+        Addresses::Unspecified => {
+            for gateway in gateways.iter_mut() {
+                gateway.addresses = vec![Ipv4Addr::UNSPECIFIED.into()];
+            }
+        }
         Addresses::Shared(shared) => share(gateways, shared),
         Addresses::Pool { pool, held } => draw(gateways, pool, held),
     }
@@ -167,7 +173,8 @@ fn claim(listener: &mut ListenerNode, addresses: &[IpAddr], holders: &mut Holder
     let port = listener.port;
     let taken = addresses.iter().find_map(|address| {
         let (held, holder) = holders.in_the_way(transport, port, *address)?;
-        Some((SocketAddr::new(held, port), holder))
+        // Those of one Gateway are told apart by hostname, or have been refused already.
+        (holder.gateway != listener.id.gateway).then_some((SocketAddr::new(held, port), holder))
     });
     if let Some((bind, holder)) = taken {
         let message = format!(

@@ -1,19 +1,21 @@
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use l4way_model::{BackendId, Transport};
+use l4way_model::{BackendId, BackendSource, Endpoint, EndpointSource, ServicePort, Transport};
 use l4way_resources::{
     GATEWAY_GROUP, L4WAY_GROUP, Snapshot, Store,
     api::{
-        BackendEndpoint, BackendRef, BackendTlsPolicy, ObjectKey, RouteKind, Service, ServicePort,
+        self, BackendEndpoint, BackendRef, BackendTlsPolicy, ExternalBackend, ObjectKey, RouteKind,
+        Service,
     },
 };
 
 use super::{
     CrossReference, Grants,
-    endpoint::{self, EndpointSource, Slices},
+    endpoint::{self, Slices},
     transport_name,
 };
 use crate::{
@@ -27,7 +29,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct BackendNode {
     /// Where its sessions may go.
-    pub(crate) endpoints: Vec<EndpointSource>,
+    pub(crate) source: BackendSource,
+    /// What it is, if it may lead out of the cluster.
+    pub(crate) external: Option<ExternalBackend>,
     /// Why it has no endpoint, or fewer than there are, and what to do.
     pub(crate) warning: Option<String>,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Backends<'a> {
     tls_policies: HashMap<ObjectKey, Vec<&'a BackendTlsPolicy>>,
     zone: Option<Arc<str>>,
     local_endpoints: bool,
+    in_cluster: bool,
+    knows_slices: bool,
     nodes: BTreeMap<BackendId, BackendNode>,
 }
 
@@ -59,6 +65,8 @@ impl<'a> Backends<'a> {
             tls_policies,
             zone: settings.zone.clone(),
             local_endpoints: settings.local_endpoints,
+            in_cluster: settings.in_cluster,
+            knows_slices: settings.knows_slices,
             nodes: BTreeMap::new(),
         }
     }
@@ -66,6 +74,11 @@ impl<'a> Backends<'a> {
     /// Every backend that was resolved.
     pub(crate) fn into_nodes(self) -> BTreeMap<BackendId, BackendNode> {
         self.nodes
+    }
+
+    /// What a backend that was resolved is, if it may lead out of the cluster.
+    pub(crate) fn external(&self, id: &BackendId) -> Option<ExternalBackend> {
+        self.nodes.get(id)?.external
     }
 
     /// What a backendRef of a route in `namespace` refers to.
@@ -133,41 +146,53 @@ impl<'a> Backends<'a> {
                 Some(port) => self.service_node(service, port, transport),
                 None => external_node(service, number),
             };
-            self.insert(&id, node);
+            self.check_local("Service", key, &node.source)?;
+            self.nodes.insert(id.clone(), node);
         }
         Ok(id)
     }
 
-    /// Adds a backend, without the endpoints that sessions may not go to.
-    fn insert(&mut self, id: &BackendId, mut node: BackendNode) {
-        if !self.local_endpoints && node.endpoints.iter().any(EndpointSource::is_local) {
-            node.endpoints.retain(|endpoint| !endpoint.is_local());
-            node.warning = Some(format!(
-                "endpoints of {} {}/{} on the proxy's own host are left out; use addresses of \
-                 other hosts",
-                id.kind, id.namespace, id.name
-            ));
+    /// Refuses a backend on the proxy's own host, where sessions may not go there.
+    fn check_local(
+        &self,
+        kind: &str,
+        key: &ObjectKey,
+        source: &BackendSource,
+    ) -> Result<(), Outcome> {
+        let BackendSource::Known(endpoints) = source else { return Ok(()) };
+        let is_local = |endpoint: &&EndpointSource| match endpoint {
+            EndpointSource::Address(endpoint) => endpoint.is_local(),
+            EndpointSource::Dns { hostname, .. } => is_local_name(hostname),
+        };
+        match endpoints.iter().find(is_local) {
+            Some(local) if !self.local_endpoints => Err(conditions::unsupported_value(format!(
+                "endpoint {local} of {kind} {key} is on the proxy's own host, where routes may not \
+                 send sessions; use addresses of other hosts"
+            ))),
+            _ => Ok(()),
         }
-        self.nodes.insert(id.clone(), node);
     }
 
     fn service_node(
         &self,
         service: &'a Service,
-        port: &ServicePort,
+        port: &api::ServicePort,
         transport: Transport,
     ) -> BackendNode {
         let slices = self.slices.of(service);
         let zone = self.zone.as_deref();
-        let endpoints = endpoint::of_service_port(service, port, transport, slices, zone);
-        let warning = endpoints.is_empty().then(|| {
+        let port = ServicePort {
+            name: port.name.clone(),
+            publish_not_ready: service.spec.publish_not_ready_addresses,
+        };
+        let endpoints = endpoint::service_endpoints(&port, transport, slices, zone);
+        let warning = (endpoints.is_empty() && self.knows_slices).then(|| {
             let key = service.metadata.key();
             if slices.is_empty() {
-                format!(
-                    "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer \
-                     to a Backend, or run with --demo-backends if its pods are echoes"
-                )
-            } else if !slices.iter().any(|slice| endpoint::has_port(slice, port, transport)) {
+                no_slice(service, self.in_cluster)
+            } else if slices.iter().all(|slice| slice.endpoints.is_empty()) {
+                no_pod(service)
+            } else if !slices.iter().any(|slice| endpoint::has_port(slice, &port, transport)) {
                 format!(
                     "no EndpointSlice of Service {key} has a {transport} port named {:?}: \
                      sessions to it are refused; a slice's port has the Service port's name",
@@ -177,7 +202,12 @@ impl<'a> Backends<'a> {
                 format!("no endpoint of Service {key} is ready: sessions to it are refused")
             }
         });
-        BackendNode { endpoints, warning }
+        let source = if self.in_cluster {
+            BackendSource::Slices(port)
+        } else {
+            BackendSource::Known(endpoints)
+        };
+        BackendNode { source, external: None, warning }
     }
 
     fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
@@ -197,7 +227,10 @@ impl<'a> Backends<'a> {
         if !self.nodes.contains_key(&id) {
             let endpoints = endpoint::of_backend(backend);
             let warning = endpoints.is_empty().then(|| format!("Backend {key} has no endpoint"));
-            self.insert(&id, BackendNode { endpoints, warning });
+            let source = BackendSource::Known(endpoints);
+            self.check_local("Backend", key, &source)?;
+            let node = BackendNode { source, external: Some(ExternalBackend::Backend), warning };
+            self.nodes.insert(id.clone(), node);
         }
         Ok(id)
     }
@@ -209,9 +242,9 @@ impl<'a> Backends<'a> {
         kind: RouteKind,
         key: &ObjectKey,
         target: &str,
-        port: Option<&ServicePort>,
+        port: Option<&api::ServicePort>,
     ) -> Option<&'a BackendTlsPolicy> {
-        if kind != RouteKind::Tcp {
+        if !matches!(kind, RouteKind::Tcp | RouteKind::Http) {
             return None;
         }
         let group = if target == "Service" { "" } else { L4WAY_GROUP };
@@ -238,7 +271,50 @@ fn external_node(service: &Service, port: u16) -> BackendNode {
         .is_none()
         .then(|| format!("ExternalName Service {} has no externalName", service.metadata.key()));
     let endpoints = hostname.map(|hostname| EndpointSource::Dns { hostname, port });
-    BackendNode { endpoints: endpoints.into_iter().collect(), warning }
+    BackendNode {
+        source: BackendSource::Known(endpoints.into_iter().collect()),
+        external: Some(ExternalBackend::ExternalName),
+        warning,
+    }
+}
+
+/// Whether the name, or address, of a host means the host that looks it up.
+fn is_local_name(hostname: &str) -> bool {
+    let hostname = hostname.trim_end_matches('.').to_ascii_lowercase();
+    let address = hostname.parse::<IpAddr>().ok();
+    hostname == "localhost"
+        || hostname.ends_with(".localhost")
+        || address.is_some_and(|ip| Endpoint::from(SocketAddr::new(ip, 0)).is_local())
+}
+
+/// What to say of a Service for which nobody has listed endpoints.
+fn no_slice(service: &Service, in_cluster: bool) -> String {
+    let key = service.metadata.key();
+    if in_cluster {
+        return no_pod(service);
+    }
+    format!(
+        "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer to a \
+         Backend, or run with --demo-backends if its pods are echoes"
+    )
+}
+
+/// What to say of a Service that has no endpoint, ready or not.
+fn no_pod(service: &Service) -> String {
+    let key = service.metadata.key();
+    let selector = &service.spec.selector;
+    if selector.is_empty() {
+        return format!(
+            "Service {key} has no endpoint and no selector: sessions to it are refused; give it a \
+             selector, or EndpointSlices"
+        );
+    }
+    let labels: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!(
+        "Service {key} has no endpoint, as no pod has the labels of its selector ({}): sessions to \
+         it are refused; compare them with the labels of your pods",
+        labels.join(",")
+    )
 }
 
 /// The object of this name. If there is none, those beside it may have the name that was meant.
@@ -269,7 +345,7 @@ fn service_port(
     service: &Service,
     number: u16,
     transport: Transport,
-) -> Result<&ServicePort, Outcome> {
+) -> Result<&api::ServicePort, Outcome> {
     let mut numbered = service.spec.ports.iter().filter(|port| port.port == number).peekable();
     if numbered.peek().is_none() {
         return Err(conditions::backend_not_found(format!(

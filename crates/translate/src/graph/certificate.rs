@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use l4way_model::KeyPair;
 use l4way_resources::{
     GATEWAY_GROUP, Snapshot,
     api::{LocalObjectRef, ObjectKey, Secret, SecretRef},
@@ -31,6 +32,14 @@ pub(crate) struct Referrer<'a> {
     pub(crate) namespace: &'a str,
 }
 
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate {
+    /// The DNS names that it is for.
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) pair: Arc<KeyPair>,
+}
+
 /// Looks up what certificate references refer to.
 pub(crate) struct Certificates<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -38,12 +47,12 @@ pub(crate) struct Certificates<'a> {
 }
 
 impl Certificates<'_> {
-    /// The names that the certificate is for which the reference leads to, if its key is there too.
+    /// The certificate and key that the reference leads to.
     pub(crate) fn key_pair(
         &self,
         referrer: Referrer<'_>,
         reference: &SecretRef,
-    ) -> Result<Vec<Arc<str>>, Defect> {
+    ) -> Result<Certificate, Defect> {
         if (&*reference.group, &*reference.kind) != ("", "Secret") {
             return Err(Defect::Kind(format!(
                 "{} of group {:?} can't hold a certificate; refer to a Secret of type \
@@ -107,11 +116,16 @@ impl Certificates<'_> {
     }
 }
 
-fn read_key_pair(secret: &Secret) -> Result<Vec<Arc<str>>, String> {
-    let names = names(&value(secret, "tls.crt")?, "tls.crt")?;
-    PrivateKeyDer::from_pem_slice(&value(secret, "tls.key")?)
+fn read_key_pair(secret: &Secret) -> Result<Certificate, String> {
+    let certificate = value(secret, "tls.crt")?;
+    let names = names(&certificate, "tls.crt")?;
+    let key = value(secret, "tls.key")?;
+    PrivateKeyDer::from_pem_slice(&key)
         .map_err(|_| "has no PEM private key in tls.key".to_owned())?;
-    Ok(names)
+    // PEM is ASCII; what else may stand around it means nothing.
+    let text = |pem: &[u8]| Arc::from(String::from_utf8_lossy(pem));
+    let pair = KeyPair { certificate_chain: text(&certificate), private_key: text(&key) };
+    Ok(Certificate { names, pair: Arc::new(pair) })
 }
 
 /// The DNS names that the first certificate of a PEM text is for. Its common name is not one

@@ -2,59 +2,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use l4way_model::{Endpoint, EndpointAddress, Transport};
+use l4way_model::{Endpoint, EndpointAddress, EndpointSource, ServicePort, Transport};
 use l4way_resources::{
     Store,
-    api::{Backend, BackendEndpoint, EndpointSlice, Service, ServicePort, SliceEndpoint},
+    api::{Backend, BackendEndpoint, EndpointSlice, Service, SliceEndpoint},
 };
-use serde::Serialize;
 
 use super::transport_name;
-
-/// Where to find endpoints of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum EndpointSource {
-    /// It is this one.
-    Address(Endpoint),
-    /// Every address of a host is one.
-    Dns {
-        /// The name to resolve.
-        hostname: Arc<str>,
-        /// The port at each address.
-        port: u16,
-    },
-}
-
-impl fmt::Display for EndpointSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(endpoint) => endpoint.address.fmt(f),
-            Self::Dns { hostname, port } => write!(f, "{hostname}:{port}"),
-        }
-    }
-}
-
-impl EndpointSource {
-    /// Whether it is on the host that connects to it, as far as its address tells.
-    pub(crate) fn is_local(&self) -> bool {
-        let Self::Address(endpoint) = self else { return false };
-        match &endpoint.address {
-            EndpointAddress::Unix(_) => true,
-            EndpointAddress::Ip(address) => match address.ip().to_canonical() {
-                IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-                IpAddr::V6(ip) => {
-                    ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified()
-                }
-            },
-        }
-    }
-}
 
 /// EndpointSlices by the namespace and name of their Service.
 pub(crate) struct Slices<'a>(HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
@@ -81,8 +39,7 @@ impl<'a> Slices<'a> {
 /// The endpoints of one port of a Service that may take new sessions, as kube-proxy chooses them:
 /// those that are ready, else those that still serve while they terminate. If each of them says
 /// which zones should use it, those for `zone` if there are any.
-pub(crate) fn of_service_port(
-    service: &Service,
+pub fn service_endpoints(
     port: &ServicePort,
     transport: Transport,
     slices: &[&EndpointSlice],
@@ -93,9 +50,10 @@ pub(crate) fn of_service_port(
         .flat_map(|slice| slice_ports(slice, port, transport).map(move |port| (*slice, port)))
         .flat_map(|(slice, port)| slice.endpoints.iter().map(move |e| (slice, port, e)))
         .collect();
-    let publish_not_ready = service.spec.publish_not_ready_addresses;
-    let mut usable: Vec<_> =
-        all.iter().filter(|(_, _, endpoint)| publish_not_ready || is_ready(endpoint)).collect();
+    let mut usable: Vec<_> = all
+        .iter()
+        .filter(|(_, _, endpoint)| port.publish_not_ready || is_ready(endpoint))
+        .collect();
     if usable.is_empty() {
         usable = all.iter().filter(|(_, _, endpoint)| still_serves(endpoint)).collect();
     }

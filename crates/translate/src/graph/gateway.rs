@@ -3,13 +3,15 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use l4way_model::{GatewayId, ListenerId};
 use l4way_resources::{
     Severity, Snapshot,
-    api::{Gateway, ObjectKey, TlsMode, TlsPeerConfig},
+    api::{ExternalBackend, Gateway, GatewayParametersSpec, ObjectKey, TlsMode, TlsPeerConfig},
 };
 
 use super::{
-    Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, namespace, tls,
+    Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, namespace,
+    parameters, tls,
 };
 use crate::{
+    Settings,
     conditions::{self, ACCEPTED},
     finding::Findings,
 };
@@ -18,6 +20,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayNode {
     pub(crate) object: Arc<Gateway>,
+    /// Whether it runs in one, and its parameters count.
+    in_cluster: bool,
+    /// How its proxies run in a cluster: what it asks for, and else what its class does.
+    pub(crate) parameters: GatewayParametersSpec,
+    /// The addresses that it asks for by value.
+    pub(crate) asked_addresses: Vec<IpAddr>,
     /// The addresses that its listeners are bound on.
     pub(crate) addresses: Vec<IpAddr>,
     /// Its own listeners.
@@ -31,18 +39,22 @@ impl GatewayNode {
     /// Reads a Gateway, without its addresses and what its neighbours have to say.
     pub(crate) fn new(
         gateway: &Arc<Gateway>,
+        settings: &Settings,
         class: Option<&ClassNode>,
         certificates: &Certificates<'_>,
     ) -> Self {
         let mut node = Self {
             object: gateway.clone(),
+            in_cluster: settings.in_cluster,
+            parameters: class.map(|class| class.parameters.clone()).unwrap_or_default(),
+            asked_addresses: Vec::new(),
             addresses: Vec::new(),
             listeners: Vec::new(),
             listener_sets: Vec::new(),
             findings: Findings::default(),
         };
         node.check_class(class);
-        node.check_parameters();
+        node.read_parameters(certificates.snapshot);
         node.check_default_scope();
         node.check_allowed_listeners();
         node.check_client_certificate(certificates);
@@ -61,6 +73,11 @@ impl GatewayNode {
         self.findings.outcome(ACCEPTED).is_none()
     }
 
+    /// Whether its routes may send sessions to a backend that leads out of the cluster.
+    pub(crate) fn allows(&self, external: ExternalBackend) -> bool {
+        !self.in_cluster || self.parameters.allows(external)
+    }
+
     fn referrer(&self) -> Referrer<'_> {
         Referrer { kind: "Gateway", namespace: &self.object.metadata.namespace }
     }
@@ -76,15 +93,19 @@ impl GatewayNode {
         }
     }
 
-    fn check_parameters(&mut self) {
+    fn read_parameters(&mut self, snapshot: &Snapshot) {
         let infrastructure = self.object.spec.infrastructure.as_ref();
-        if let Some(parameters) = infrastructure.and_then(|infra| infra.parameters_ref.as_ref()) {
-            let message = format!(
-                "parametersRef names {} {:?}, but l4way has no kind of parameters; remove it",
-                parameters.kind, parameters.name
-            );
-            let outcomes = conditions::gateway::invalid_parameters(message);
-            self.findings.error("/spec/infrastructure/parametersRef", outcomes);
+        let Some(reference) = infrastructure.and_then(|infra| infra.parameters_ref.as_ref()) else {
+            return;
+        };
+        // The reference is local, whatever else it says.
+        let namespace = Some(&*self.object.metadata.namespace);
+        match parameters::find(snapshot, reference, namespace) {
+            Ok(found) => self.parameters = found.spec.clone().or(&self.parameters),
+            Err(message) => {
+                let outcomes = conditions::gateway::invalid_parameters(message);
+                self.findings.error("/spec/infrastructure/parametersRef", outcomes);
+            }
         }
     }
 
@@ -211,14 +232,16 @@ pub(crate) fn id(key: &ObjectKey) -> GatewayId {
 /// The Gateways that are ours, and whether that is because there is no GatewayClass at all.
 pub(crate) fn build(
     snapshot: &Snapshot,
+    settings: &Settings,
     classes: &BTreeMap<Arc<str>, ClassNode>,
     certificates: &Certificates<'_>,
 ) -> BTreeMap<ObjectKey, GatewayNode> {
-    let classless = snapshot.gateway_classes.is_empty();
+    // Without a cluster there may be no other controller either.
+    let classless = snapshot.gateway_classes.is_empty() && !settings.in_cluster;
     let ours = snapshot.gateways.iter().filter_map(|(key, gateway)| {
         let class = classes.get(&gateway.spec.gateway_class_name);
         (classless || class.is_some())
-            .then(|| (key.clone(), GatewayNode::new(gateway, class, certificates)))
+            .then(|| (key.clone(), GatewayNode::new(gateway, settings, class, certificates)))
     });
     ours.collect()
 }

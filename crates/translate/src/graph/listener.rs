@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use l4way_model::{ListenerId, Transport};
+use l4way_model::{KeyPair, ListenerId, Transport};
 use l4way_resources::{
     GATEWAY_GROUP, Severity,
     api::{Listener, RouteGroupKind, RouteKind, RouteNamespaces, TlsMode},
@@ -25,6 +25,8 @@ pub(crate) struct ListenerNode {
     pub(crate) hostname: Option<Arc<str>>,
     /// The names that its certificates are for, if it ends TLS sessions.
     pub(crate) certificate_names: Vec<Arc<str>>,
+    /// What it shows to clients, if it ends TLS sessions.
+    pub(crate) certificates: Vec<Arc<KeyPair>>,
     /// The kinds of route that may attach.
     pub(crate) kinds: Vec<RouteKind>,
     /// The namespaces from which they may.
@@ -48,6 +50,7 @@ impl ListenerNode {
             protocol,
             hostname: listener.hostname.clone().filter(|hostname| !hostname.is_empty()),
             certificate_names: Vec::new(),
+            certificates: Vec::new(),
             kinds: Vec::new(),
             namespaces: listener.allowed_routes.namespaces.clone(),
             home,

@@ -14,10 +14,12 @@ mod endpoint;
 mod gateway;
 mod grant;
 mod hostname;
+mod http_rule;
 mod listener;
 mod listener_set;
 mod namespace;
 mod overlap;
+mod parameters;
 mod parent;
 mod precedence;
 mod protocol;
@@ -32,25 +34,28 @@ use l4way_resources::{Snapshot, api::ObjectKey};
 
 use crate::{Addresses, Settings};
 
-pub use endpoint::EndpointSource;
+pub use endpoint::service_endpoints;
 
 pub(crate) use backend::{BackendNode, Backends};
 pub(crate) use certificate::{Certificates, Referrer};
 pub(crate) use class::ClassNode;
 pub(crate) use gateway::GatewayNode;
 pub(crate) use grant::{CrossReference, Grants};
+pub(crate) use hostname::intersection;
+pub(crate) use http_rule::{HttpMatch, HttpRuleNode};
 pub(crate) use listener::{ListenerNode, not_carried};
 pub(crate) use listener_set::ListenerSetNode;
 pub(crate) use namespace::Namespaces;
 pub(crate) use parent::Parent;
 pub(crate) use protocol::{Protocol, transport_name};
-pub(crate) use route::{RouteKey, RouteNode};
+pub(crate) use route::{RouteKey, RouteNode, TargetNode};
 pub(crate) use stray::Stray;
 
 /// The objects and how they relate to each other.
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub(crate) controller_name: Arc<str>,
+    pub(crate) in_cluster: bool,
     pub(crate) classless: bool,
     pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
     pub(crate) gateways: BTreeMap<ObjectKey, GatewayNode>,
@@ -101,7 +106,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let certificates = Certificates { snapshot, grants: &grants };
 
     let classes = class::build(snapshot, settings);
-    let mut gateways = gateway::build(snapshot, &classes, &certificates);
+    let mut gateways = gateway::build(snapshot, settings, &classes, &certificates);
     let mut listener_sets =
         listener_set::build(snapshot, &mut gateways, &namespaces, &certificates);
     settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
@@ -124,7 +129,8 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let strays = stray::find(snapshot, &classes, &gateways, &listener_sets);
     Graph {
         controller_name: settings.controller_name.clone(),
-        classless: snapshot.gateway_classes.is_empty(),
+        in_cluster: settings.in_cluster,
+        classless: snapshot.gateway_classes.is_empty() && !settings.in_cluster,
         classes,
         gateways,
         listener_sets,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use l4way_resources::{
     GATEWAY_GROUP,
-    api::{FromNamespaces, ObjectKey, ParentRef, RouteKind},
+    api::{ExternalBackend, FromNamespaces, ObjectKey, ParentRef, RouteKind},
 };
 
 use super::{GatewayNode, ListenerNode, ListenerSetNode, Namespaces, RouteNode, hostname};
@@ -89,6 +89,11 @@ impl Parents<'_> {
             findings: Findings::default(),
         };
         let attached = match not_allowed {
+            _ if route.nothing_left().is_some() => {
+                // What it is has been told of the rules.
+                node.findings.outcomes(route.nothing_left());
+                return Some(node);
+            }
             Some(gateway) => Err((
                 "name",
                 conditions::no_matching_parent(format!(
@@ -98,6 +103,7 @@ impl Parents<'_> {
             )),
             None => self.listeners(route, reference, listeners),
         };
+        self.check_external(route, &mut node);
         match attached {
             Ok(listeners) => node.listeners = listeners,
             Err((field, outcome)) => {
@@ -106,6 +112,32 @@ impl Parents<'_> {
             }
         }
         Some(node)
+    }
+
+    /// Tells of backends that the Gateway doesn't let its routes use.
+    fn check_external(&self, route: &RouteNode, node: &mut ParentNode) {
+        let gateway = match &node.parent {
+            Parent::Gateway(key) => Some(key),
+            Parent::ListenerSet(key) => self.listener_sets.get(key).map(|set| &set.gateway),
+        };
+        let Some(gateway) = gateway.and_then(|key| self.gateways.get(key)) else { return };
+        for target in &route.targets {
+            let Some(external) = target.external.filter(|external| !gateway.allows(*external))
+            else {
+                continue;
+            };
+            let kind = match external {
+                ExternalBackend::Backend => "a Backend",
+                ExternalBackend::ExternalName => "a Service of type ExternalName",
+            };
+            let message = format!(
+                "Gateway {} doesn't let its routes name {kind}, which may lead out of the cluster: \
+                 its share of the sessions is refused; whoever runs the Gateway can allow it by \
+                 externalBackends in GatewayParameters",
+                gateway.id()
+            );
+            node.findings.error(&*target.pointer, [conditions::unsupported_value(message)]);
+        }
     }
 
     /// The listeners that the reference names and that take the route.

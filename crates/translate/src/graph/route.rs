@@ -1,15 +1,20 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use l4way_model::BackendId;
 use l4way_resources::{
     Severity,
-    api::{ObjectKey, Route, RouteKind},
+    api::{ExternalBackend, ObjectKey, Route, RouteKind, RouteRule},
 };
 
-use super::{Backends, parent::ParentNode};
+use super::{
+    Backends,
+    http_rule::{self, HttpRuleNode, Unsupported},
+    parent::ParentNode,
+};
 use crate::{
     conditions,
     finding::{Findings, Outcome},
+    suggest,
 };
 
 /// The kind, namespace and name of a route.
@@ -22,8 +27,12 @@ pub(crate) struct RouteNode {
     pub(crate) object: Arc<Route>,
     /// Where its sessions go, in the order of the manifest.
     pub(crate) targets: Vec<TargetNode>,
+    /// An HTTPRoute's rules.
+    pub(crate) http_rules: Vec<HttpRuleNode>,
     /// How it stands with each of its parents that is ours.
     pub(crate) parents: Vec<ParentNode>,
+    /// What an HTTPRoute wants that isn't implemented.
+    unsupported: Vec<String>,
     pub(crate) findings: Findings,
 }
 
@@ -35,6 +44,8 @@ pub(crate) struct TargetNode {
     pub(crate) weight: u32,
     /// `None` if it can't be used.
     pub(crate) backend: Option<BackendId>,
+    /// What the backend is, if it may lead out of the cluster.
+    pub(crate) external: Option<ExternalBackend>,
 }
 
 impl RouteNode {
@@ -44,7 +55,9 @@ impl RouteNode {
             kind,
             object: route.clone(),
             targets: Vec::new(),
+            http_rules: Vec::new(),
             parents: Vec::new(),
+            unsupported: Vec::new(),
             findings: Findings::default(),
         };
         node.read_rules(backends);
@@ -61,13 +74,15 @@ impl RouteNode {
     /// the API let more through: there is nothing by which to choose among them, so the first
     /// counts and the others are dropped, in the way that the API prescribes.
     fn read_rules(&mut self, backends: &mut Backends<'_>) {
-        let rules = &self.object.spec.rules;
+        let object = self.object.clone();
+        let rules = &object.spec.rules;
         let counting = match self.kind {
             RouteKind::Http => rules.len(),
             RouteKind::Tcp | RouteKind::Udp | RouteKind::Tls => 1,
         };
-        let namespace = &self.object.metadata.namespace;
+        let namespace = &object.metadata.namespace;
         for (rule_index, rule) in rules.iter().enumerate().take(counting) {
+            let first_target = self.targets.len();
             for (index, reference) in rule.backend_refs.iter().enumerate() {
                 let pointer = format!("/spec/rules/{rule_index}/backendRefs/{index}");
                 let resolved = backends.resolve(self.kind, namespace, reference);
@@ -79,9 +94,16 @@ impl RouteNode {
                     self.findings.note(Severity::Warning, format!("{pointer}/port"), message);
                 }
                 let backend = resolved.ok();
-                self.targets.push(TargetNode { pointer, weight: reference.weight, backend });
+                let external = backend.as_ref().and_then(|id| backends.external(id));
+                let weight = reference.weight;
+                self.targets.push(TargetNode { pointer, weight, backend, external });
+            }
+            if self.kind == RouteKind::Http {
+                let targets = first_target..self.targets.len();
+                self.read_http_rule(rule_index, rule, targets);
             }
         }
+        self.sum_up_http_rules();
         if rules.len() > counting {
             let message = format!(
                 "Dropped Rule 1 to {}: a {} has only one rule; give each a route of its own",
@@ -90,6 +112,38 @@ impl RouteNode {
             );
             self.findings.error("/spec/rules/1", [conditions::route::dropped_rules(message)]);
         }
+    }
+
+    fn read_http_rule(&mut self, index: usize, rule: &RouteRule, targets: Range<usize>) {
+        let (node, unsupported) = http_rule::read(rule, targets);
+        self.http_rules.push(node);
+        for Unsupported { field, what } in unsupported {
+            let message = format!("This version of l4way doesn't implement {what}.");
+            self.unsupported.push(format!("{what} in rule {index}"));
+            self.findings.note(Severity::Error, format!("/spec/rules/{index}/{field}"), message);
+        }
+    }
+
+    /// An HTTPRoute of which nothing is left isn't accepted; one of which something is says what it
+    /// lacks.
+    fn sum_up_http_rules(&mut self) {
+        if self.unsupported.is_empty() || self.nothing_left().is_some() {
+            return;
+        }
+        let message = format!("Dropped Rule, or part of it: {}", self.lacks());
+        let outcome = conditions::route::dropped_rules(message);
+        self.findings.tell(Severity::Warning, "/spec/rules", outcome);
+    }
+
+    fn lacks(&self) -> String {
+        format!("this version of l4way doesn't implement {}", suggest::join(&self.unsupported))
+    }
+
+    /// Why no parent can accept the route, if it wants nothing but what isn't implemented.
+    pub(crate) fn nothing_left(&self) -> Option<Outcome> {
+        let carried = |rule: &HttpRuleNode| !rule.refused && !rule.matches.is_empty();
+        let nothing = !self.unsupported.is_empty() && !self.http_rules.iter().any(carried);
+        nothing.then(|| conditions::route::not_implemented(self.lacks()))
     }
 
     fn check_default_gateways(&mut self) {

@@ -19,9 +19,10 @@ pub(crate) fn check_certificates(
     let mut usable = 0;
     for (index, reference) in tls.certificate_refs.iter().enumerate() {
         let outcome = match certificates.key_pair(referrer, reference) {
-            Ok(names) => {
+            Ok(certificate) => {
                 usable += 1;
-                node.certificate_names.extend(names);
+                node.certificate_names.extend(certificate.names);
+                node.certificates.push(certificate.pair);
                 continue;
             }
             Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),

@@ -1,14 +1,13 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
-use l4way_model::ApplyReport;
-use l4way_resources::status::{GatewayStatus, StatusAddress};
+use l4way_resources::status::{ConditionStatus, GatewayStatus, StatusAddress};
 
 use super::{
+    GatewayObserved, Seen,
     listener::{self, State, Summary},
     listener_set,
 };
 use crate::{
-    Graph,
     conditions::{
         self, ACCEPTED, INSECURE_FRONTEND_VALIDATION_MODE, PROGRAMMED, RESOLVED_REFS, gateway,
         listeners,
@@ -19,26 +18,27 @@ use crate::{
 };
 
 /// The status of a Gateway.
-pub(super) fn status(graph: &Graph, node: &GatewayNode, report: &ApplyReport) -> GatewayStatus {
+pub(super) fn status(seen: Seen<'_>, node: &GatewayNode) -> GatewayStatus {
     let generation = node.object.metadata.generation;
-    let own = Summary::of_one(node, &node.listeners, report);
-    let all = Summary::of_all(graph, node, report);
+    let own = Summary::of_one(seen, node, &node.listeners);
+    let all = Summary::of_all(seen, node);
+    let observed = seen.gateway(node);
 
     let (accepted, invalid) = accepted(node, &own, &all);
-    let mut outcomes = vec![accepted, invalid.unwrap_or_else(|| programmed(node, &all))];
+    let mut outcomes = vec![accepted, invalid.unwrap_or_else(|| programmed(node, observed, &all))];
     outcomes.push(resolved_refs(node));
     outcomes.extend(node.findings.outcome(INSECURE_FRONTEND_VALIDATION_MODE).cloned());
 
     let listeners = node
         .listeners
         .iter()
-        .map(|listener| listener::status(listener, State::of(node, listener, report), generation));
+        .map(|listener| listener::status(listener, State::of(seen, node, listener), generation));
     let attached = node.listener_sets.iter().filter(|key| {
-        let set = graph.listener_sets.get(key);
-        set.is_some_and(|set| listener_set::is_accepted(node, set, report))
+        let set = seen.graph.listener_sets.get(key);
+        set.is_some_and(|set| listener_set::is_accepted(seen, node, set))
     });
     GatewayStatus {
-        addresses: addresses(node, &all),
+        addresses: addresses(node, observed, &all),
         conditions: outcomes.iter().map(|outcome| outcome.observed(generation)).collect(),
         listeners: listeners.collect(),
         attached_listener_sets: u32::try_from(attached.count()).unwrap_or(u32::MAX),
@@ -64,10 +64,45 @@ fn accepted(
     }
 }
 
-fn programmed(node: &GatewayNode, all: &Summary<'_>) -> Outcome {
+fn programmed(
+    node: &GatewayNode,
+    observed: Option<&GatewayObserved>,
+    all: &Summary<'_>,
+) -> Outcome {
     if let Some(found) = node.findings.outcome(PROGRAMMED) {
         return found.clone();
     }
+    let Some(observed) = observed else { return programmed_here(all) };
+    if let Some(outcome) = address_missing(node, observed) {
+        return outcome;
+    }
+    let mut outcome = all.programmed();
+    if let Some(note) = observed.note.as_ref().filter(|_| outcome.status == ConditionStatus::True) {
+        outcome.message = format!("{} {note}", outcome.message).into();
+    }
+    outcome
+}
+
+/// Why clients can't reach the Gateway on all the addresses that it is to have.
+fn address_missing(node: &GatewayNode, observed: &GatewayObserved) -> Option<Outcome> {
+    let has = |address: &IpAddr| {
+        let address = address.to_string();
+        observed.addresses.iter().any(|given| given.value == address)
+    };
+    let pending = observed.address_pending.as_deref();
+    let missing: Vec<_> = node.asked_addresses.iter().filter(|address| !has(address)).collect();
+    if !missing.is_empty() {
+        let message = match pending {
+            Some(pending) => pending.to_owned(),
+            None => format!("The Gateway isn't given: {}.", suggest::join(missing)),
+        };
+        return Some(gateway::address_not_usable(message));
+    }
+    let pending = pending.filter(|_| observed.addresses.is_empty());
+    pending.map(|pending| gateway::address_not_assigned(pending.to_owned()))
+}
+
+fn programmed_here(all: &Summary<'_>) -> Outcome {
     if let Some(failure) = all.unusable_addresses().next() {
         return gateway::address_not_usable(failure.message.clone());
     }
@@ -94,9 +129,16 @@ fn resolved_refs(node: &GatewayNode) -> Outcome {
 }
 
 /// The addresses that the Gateway has; none if it runs nothing.
-fn addresses(node: &GatewayNode, all: &Summary<'_>) -> Vec<StatusAddress> {
+fn addresses(
+    node: &GatewayNode,
+    observed: Option<&GatewayObserved>,
+    all: &Summary<'_>,
+) -> Vec<StatusAddress> {
     if !node.may_run() {
         return Vec::new();
+    }
+    if let Some(observed) = observed {
+        return observed.addresses.clone();
     }
     let unusable: BTreeSet<IpAddr> =
         all.unusable_addresses().map(|failure| failure.bind.ip()).collect();

@@ -1,8 +1,8 @@
-use l4way_model::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
+use l4way_model::{BindFailure, BindFailureKind, ListenerReport};
 use l4way_resources::{GATEWAY_GROUP, api::RouteGroupKind, status::ListenerStatus};
 
+use super::{Proxies, Seen};
 use crate::{
-    Graph,
     conditions::{
         self, ACCEPTED, CONFLICTED, OVERLAPPING_TLS_CONFIG, PROGRAMMED, RESOLVED_REFS, listener,
         listeners,
@@ -23,6 +23,8 @@ pub(super) enum State<'a> {
     NotCarried(Protocol),
     /// The proxy hasn't reported it.
     Waiting,
+    /// The Gateway's proxies in the cluster can't take its sessions yet.
+    ProxiesWaiting(&'a str),
     /// Its port can't be bound.
     PortUnavailable(&'a BindFailure),
     /// Its Gateway's address can't be bound.
@@ -32,12 +34,8 @@ pub(super) enum State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// How far `listener`, which `gateway` would run, has come according to `report`.
-    pub(super) fn of(
-        gateway: &GatewayNode,
-        listener: &ListenerNode,
-        report: &'a ApplyReport,
-    ) -> Self {
+    /// How far `listener`, which `gateway` would run, has come.
+    pub(super) fn of(seen: Seen<'a>, gateway: &GatewayNode, listener: &ListenerNode) -> Self {
         let Some(protocol) = listener.protocol.filter(|_| listener.is_valid()) else {
             return Self::Invalid;
         };
@@ -50,7 +48,10 @@ impl<'a> State<'a> {
         if gateway.addresses.is_empty() {
             return Self::GatewayInvalid("The Gateway has no address.");
         }
-        match report.listeners.get(&listener.id) {
+        if let Some(Proxies::Waiting(why)) = seen.gateway(gateway).map(|seen| &seen.proxies) {
+            return Self::ProxiesWaiting(why);
+        }
+        match seen.report.listeners.get(&listener.id) {
             None => Self::Waiting,
             Some(ListenerReport::Bound) => Self::Bound,
             Some(ListenerReport::Failed(failure)) => match failure.kind {
@@ -73,6 +74,7 @@ impl<'a> State<'a> {
             Self::GatewayInvalid(why) => listener::invalid(why),
             Self::NotCarried(protocol) => listener::not_carried(not_carried(protocol)),
             Self::Waiting => listener::programming(),
+            Self::ProxiesWaiting(why) => listener::proxies_not_ready(why.to_owned()),
             Self::PortUnavailable(failure) => {
                 let [_, programmed] = listener::port_unavailable(failure.message.clone());
                 programmed
@@ -124,26 +126,26 @@ pub(super) struct Summary<'a> {
 impl<'a> Summary<'a> {
     /// Of the listeners of one object, known by their names.
     pub(super) fn of_one(
+        seen: Seen<'a>,
         gateway: &GatewayNode,
         listeners: &[ListenerNode],
-        report: &'a ApplyReport,
     ) -> Self {
         let listeners = listeners
             .iter()
-            .map(|listener| (listener.id.name.to_string(), State::of(gateway, listener, report)));
+            .map(|listener| (listener.id.name.to_string(), State::of(seen, gateway, listener)));
         Self { listeners: listeners.collect() }
     }
 
     /// Of all the listeners that a Gateway would run, where those of ListenerSets are known as
     /// `namespace/set/name`.
-    pub(super) fn of_all(graph: &Graph, gateway: &GatewayNode, report: &'a ApplyReport) -> Self {
-        let listeners = graph.listeners_of(gateway).map(|listener| {
+    pub(super) fn of_all(seen: Seen<'a>, gateway: &GatewayNode) -> Self {
+        let listeners = seen.graph.listeners_of(gateway).map(|listener| {
             let id = &listener.id;
             let name = match id.listener_set {
                 Some(_) => id.to_string(),
                 None => id.name.to_string(),
             };
-            (name, State::of(gateway, listener, report))
+            (name, State::of(seen, gateway, listener))
         });
         Self { listeners: listeners.collect() }
     }
@@ -174,6 +176,13 @@ impl<'a> Summary<'a> {
     pub(super) fn programmed(&self) -> Outcome {
         if self.listeners.iter().any(|(_, state)| matches!(state, State::Waiting)) {
             return listeners::programming();
+        }
+        let waiting = self.listeners.iter().find_map(|(_, state)| match state {
+            State::ProxiesWaiting(why) => Some(*why),
+            _ => None,
+        });
+        if let Some(why) = waiting {
+            return listeners::proxies_not_ready(why.to_owned());
         }
         let (bound, not): (Vec<_>, Vec<_>) =
             self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound));

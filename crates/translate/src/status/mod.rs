@@ -9,31 +9,83 @@ mod listener;
 mod listener_set;
 mod route;
 
+use std::{collections::BTreeMap, sync::LazyLock};
+
 use l4way_model::ApplyReport;
 use l4way_resources::{
-    api::ObjectRef,
-    status::{GatewayClassStatus, Status, StatusUpdate},
+    api::{ObjectKey, ObjectRef},
+    status::{GatewayClassStatus, Status, StatusAddress, StatusUpdate, SupportedFeature},
 };
 
 use crate::{
     Graph,
     conditions::{self, ACCEPTED},
-    graph::ClassNode,
+    graph::{ClassNode, GatewayNode},
 };
 
-/// The status of each object that is ours, in the order of kinds and names.
-pub fn status(graph: &Graph, report: &ApplyReport) -> Vec<StatusUpdate> {
-    let classes = graph.classes.values().map(class_status);
+/// What is seen in a cluster, beside what proxies report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// By Gateway. One that is missing has nothing there yet.
+    pub gateways: BTreeMap<ObjectKey, GatewayObserved>,
+}
+
+/// What is seen of the proxies of one Gateway, and of the Service in front of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayObserved {
+    /// The addresses that clients can reach them on.
+    pub addresses: Vec<StatusAddress>,
+    /// Why there is no address yet, and what to do, if there is none.
+    pub address_pending: Option<String>,
+    /// Whether the proxies carry what they should.
+    pub proxies: Proxies,
+    /// What else a person should know.
+    pub note: Option<String>,
+}
+
+/// Whether the proxies of a Gateway carry what they should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxies {
+    /// Each that is ready has reported its latest configuration.
+    Confirmed,
+    /// Not yet, and why.
+    Waiting(String),
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        Self::Waiting("Waiting for the Gateway's proxies.".to_owned())
+    }
+}
+
+/// The Gateway API's features that are supported in a cluster, sorted, as the API has it
+/// (`GatewayClassStatus.supportedFeatures`). HTTPRoute isn't among them until all its core is.
+const SUPPORTED_FEATURES: [&str; 8] = [
+    "Gateway",
+    "GatewayAddressEmpty",
+    "GatewayInfrastructurePropagation",
+    "GatewayStaticAddresses",
+    "ListenerSet",
+    "ReferenceGrant",
+    "TCPRoute",
+    "UDPRoute",
+];
+
+/// The status of each object that is ours, in the order of kinds and names. Without a cluster
+/// nothing is `observed`.
+pub fn status(graph: &Graph, report: &ApplyReport, observed: &Observed) -> Vec<StatusUpdate> {
+    let seen = Seen { graph, report, observed };
+    let classes = graph.classes.values().map(|class| class_status(graph, class));
     let gateways = graph.gateways.values().map(|gateway| {
-        let status = Status::Gateway(gateway::status(graph, gateway, report));
+        let status = Status::Gateway(gateway::status(seen, gateway));
         update("Gateway", &gateway.object.metadata, status)
     });
     let listener_sets = graph.listener_sets.values().filter_map(|set| {
-        let status = Status::ListenerSet(listener_set::status(graph, set, report)?);
+        let status = Status::ListenerSet(listener_set::status(seen, set)?);
         Some(update("ListenerSet", &set.object.metadata, status))
     });
     let routes = graph.routes.values().filter(|route| !route.parents.is_empty()).map(|route| {
-        let status = Status::Route(route::status(graph, route));
+        let status = Status::Route(route::status(graph, route, report));
         update(route.kind.as_str(), &route.object.metadata, status)
     });
     classes.chain(gateways).chain(listener_sets).chain(routes).collect()
@@ -43,10 +95,31 @@ fn update(kind: &str, metadata: &l4way_resources::api::ObjectMeta, status: Statu
     StatusUpdate { object: ObjectRef::new(kind, metadata.key()), status }
 }
 
-fn class_status(class: &ClassNode) -> StatusUpdate {
+/// All that statuses are made of.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    graph: &'a Graph,
+    report: &'a ApplyReport,
+    observed: &'a Observed,
+}
+
+impl<'a> Seen<'a> {
+    /// What is seen of a Gateway in a cluster; `None` without one.
+    fn gateway(self, gateway: &GatewayNode) -> Option<&'a GatewayObserved> {
+        static NOTHING: LazyLock<GatewayObserved> = LazyLock::new(GatewayObserved::default);
+        let seen = self.observed.gateways.get(&gateway.object.metadata.key());
+        self.graph.in_cluster.then(|| seen.unwrap_or(&NOTHING))
+    }
+}
+
+fn class_status(graph: &Graph, class: &ClassNode) -> StatusUpdate {
     let metadata = &class.object.metadata;
     let accepted = class.findings.outcome(ACCEPTED).cloned();
     let accepted = accepted.unwrap_or_else(conditions::class::accepted);
     let conditions = vec![accepted.observed(metadata.generation)];
-    update("GatewayClass", metadata, Status::GatewayClass(GatewayClassStatus { conditions }))
+    let features: &[_] = if graph.in_cluster { &SUPPORTED_FEATURES } else { &[] };
+    let supported_features =
+        features.iter().map(|name| SupportedFeature { name: (*name).into() }).collect();
+    let status = GatewayClassStatus { conditions, supported_features };
+    update("GatewayClass", metadata, Status::GatewayClass(status))
 }

@@ -1,18 +1,22 @@
+use l4way_model::ApplyReport;
 use l4way_resources::status::{RouteParentStatus, RouteStatus};
 
 use crate::{
     Graph,
-    conditions::{ACCEPTED, PARTIALLY_INVALID, SUPERSEDED, route},
+    conditions::{ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS, SUPERSEDED, route},
+    finding::Outcome,
     graph::RouteNode,
 };
 
 /// The status of a route of any kind: one entry for each parent that is ours.
-pub(super) fn status(graph: &Graph, node: &RouteNode) -> RouteStatus {
+pub(super) fn status(graph: &Graph, node: &RouteNode, report: &ApplyReport) -> RouteStatus {
     let generation = node.object.metadata.generation;
     let parents = node.parents.iter().map(|parent| {
         let refused = parent.findings.outcome(ACCEPTED);
         let mut outcomes = vec![refused.cloned().unwrap_or_else(route::accepted)];
-        outcomes.push(node.resolved_refs());
+        let refused_backend = parent.findings.outcome(RESOLVED_REFS).cloned();
+        let refused_backend = refused_backend.or_else(|| on_own_host(node, report));
+        outcomes.push(refused_backend.unwrap_or_else(|| node.resolved_refs()));
         if refused.is_none() {
             outcomes.extend(node.findings.outcome(PARTIALLY_INVALID).cloned());
         }
@@ -24,4 +28,11 @@ pub(super) fn status(graph: &Graph, node: &RouteNode) -> RouteStatus {
         }
     });
     RouteStatus { parents: parents.collect() }
+}
+
+/// What a proxy found out of a backend: that a name of it leads to the proxy's own host.
+fn on_own_host(node: &RouteNode, report: &ApplyReport) -> Option<Outcome> {
+    let backends = node.targets.iter().filter_map(|target| target.backend.as_ref());
+    let refused = backends.filter_map(|backend| report.refused_backends.get(backend)).next()?;
+    Some(route::unsupported_value(refused.clone()))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use l4way_model::{Listener, Target};
+use l4way_model::{BackendSource, HttpListener, HttpPort, Listener, PathMatch, Route, Target};
 use l4way_resources::{
     AnyObject, Snapshot,
     api::{ObjectRef, ParentRef},
@@ -27,14 +27,31 @@ fn write_all(
     status: &[StatusUpdate],
     problems: &[Problem],
 ) -> std::fmt::Result {
-    section(out, "config", compiled.config.listeners().len() > 0)?;
-    for listener in compiled.config.listeners() {
+    let config = &compiled.config;
+    section(out, "config", config.listeners().len() + config.http_ports().len() > 0)?;
+    for listener in config.listeners() {
         write_listener(out, listener)?;
+    }
+    for port in config.http_ports() {
+        port.listeners.iter().try_for_each(|listener| write_http_listener(out, port, listener))?;
     }
     section(out, "backends", !compiled.backends.is_empty())?;
     for (id, endpoints) in &compiled.backends {
-        let endpoints: Vec<_> = endpoints.iter().map(|e| format!("'{e}'")).collect();
-        writeln!(out, "    {id} {}: [{}]", id.transport, endpoints.join(", "))?;
+        let transport = id.transport;
+        match endpoints {
+            BackendSource::Known(endpoints) => {
+                let endpoints: Vec<_> = endpoints.iter().map(|e| format!("'{e}'")).collect();
+                writeln!(out, "    {id} {transport}: [{}]", endpoints.join(", "))?;
+            }
+            BackendSource::Slices(port) => {
+                let not_ready = if port.publish_not_ready { ", ready or not" } else { "" };
+                writeln!(
+                    out,
+                    "    {id} {transport}: EndpointSlices, port {:?}{not_ready}",
+                    port.name
+                )?;
+            }
+        }
     }
     section(out, "status", !status.is_empty())?;
     for update in status {
@@ -60,21 +77,62 @@ fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {
     let Some(route) = &listener.route else {
         return writeln!(out, "      route: none");
     };
-    let targets: Vec<_> = route
-        .targets
-        .iter()
-        .map(|target| match &target.target {
-            Target::Backend(id) => format!("{} {id}", target.weight),
-            Target::Refused(reason) => format!("{} refused {reason}", target.weight),
-        })
-        .collect();
     writeln!(out, "      route: {}", route.id)?;
-    writeln!(out, "      targets: [{}]", targets.join(", "))
+    writeln!(out, "      targets: [{}]", targets(route))
+}
+
+fn targets(route: &Route) -> String {
+    let targets = route.targets.iter().map(|target| match &target.target {
+        Target::Backend(id) => format!("{} {id}", target.weight),
+        Target::Refused(reason) => format!("{} refused {reason}", target.weight),
+    });
+    targets.collect::<Vec<_>>().join(", ")
+}
+
+fn write_http_listener(
+    out: &mut String,
+    port: &HttpPort,
+    listener: &HttpListener,
+) -> std::fmt::Result {
+    let binds: Vec<_> = port.binds().map(|bind| bind.to_string()).collect();
+    let protocol = if port.tls { "HTTPS" } else { "HTTP" };
+    writeln!(out, "    {}:", listener.id)?;
+    writeln!(out, "      bind: {protocol} {}", binds.join(" "))?;
+    if let Some(hostname) = &listener.hostname {
+        writeln!(out, "      hostname: '{hostname}'")?;
+    }
+    if port.tls {
+        writeln!(out, "      certificates: {}", listener.certificates.len())?;
+    }
+    section_of(out, "rules", !listener.rules.is_empty())?;
+    for rule in &listener.rules {
+        let host = rule.hostname.as_ref().map_or("any host", |hostname| hostname.as_str());
+        let path = match &rule.path {
+            PathMatch::Exact(path) => format!("exactly {path}"),
+            PathMatch::Prefix(path) => path.to_string(),
+        };
+        let headers: String =
+            rule.headers.iter().map(|h| format!(" {}={}", h.name, h.value)).collect();
+        writeln!(out, "      - '{host} {path}{headers}': {}", rule.route.id)?;
+        writeln!(out, "        targets: [{}]", targets(&rule.route))?;
+    }
+    Ok(())
+}
+
+fn section_of(out: &mut String, name: &str, filled: bool) -> std::fmt::Result {
+    writeln!(out, "      {name}:{}", if filled { "" } else { " none" })
 }
 
 fn write_status(out: &mut String, status: &Status) -> std::fmt::Result {
     match status {
-        Status::GatewayClass(status) => write_conditions(out, 6, &status.conditions),
+        Status::GatewayClass(status) => {
+            if !status.supported_features.is_empty() {
+                let features: Vec<_> =
+                    status.supported_features.iter().map(|feature| &*feature.name).collect();
+                writeln!(out, "      supportedFeatures: [{}]", features.join(", "))?;
+            }
+            write_conditions(out, 6, &status.conditions)
+        }
         Status::Gateway(status) => {
             let addresses: Vec<_> =
                 status.addresses.iter().map(|a| format!("{} '{}'", a.kind, a.value)).collect();

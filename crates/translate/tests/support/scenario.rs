@@ -1,8 +1,14 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
-use l4way_model::{ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport};
-use l4way_resources::{AnyObject, ReadOptions, Renderer, Snapshot, SourceText, read};
-use l4way_translate::{Addresses, Settings, compile, graph, problems, status};
+use l4way_model::{ApplyReport, BindFailure, BindFailureKind, GatewayId, ListenerReport};
+use l4way_resources::{
+    AnyObject, ReadOptions, Renderer, Snapshot, SourceText, api::ObjectKey, read,
+    status::StatusAddress,
+};
+use l4way_translate::{
+    Addresses, Compiled, GatewayObserved, Observed, Proxies, Settings, compile, graph, problems,
+    status,
+};
 use serde::Deserialize;
 
 use super::render;
@@ -24,12 +30,31 @@ struct ScenarioSettings {
     zone: Option<String>,
     /// Whether sessions may go to the proxy's own host; they may if it isn't said.
     local_endpoints: Option<bool>,
+    /// Whether it is a cluster.
+    in_cluster: bool,
+    /// Whether EndpointSlices are known in the cluster.
+    knows_slices: bool,
+    /// What is seen of the proxies of the Gateways in a cluster, by `namespace/name`.
+    observed: BTreeMap<String, GatewaySettings>,
+    /// Backends that proxies refuse, by `namespace/name`.
+    refused_backends: BTreeMap<String, String>,
     /// Listeners that can't be bound, by `namespace/object/name`.
     failures: BTreeMap<String, Failure>,
     /// Listeners that the proxy doesn't report.
     unreported: Vec<String>,
     /// The objects are such as the API server would reject, but older versions of it let through.
     unvalidated: bool,
+}
+
+/// What a scenario sees of a Gateway in a cluster.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct GatewaySettings {
+    addresses: Vec<IpAddr>,
+    address_pending: Option<String>,
+    /// Why the proxies haven't confirmed; they have if it isn't said.
+    waiting: Option<String>,
+    note: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,13 +113,14 @@ impl Scenario {
         let snapshot: Snapshot = objects.into_iter().collect();
         let graph = graph(&snapshot, &self.translate_settings());
         let compiled = compile(&graph);
-        let status = status(&graph, &self.report(&compiled.config));
+        let status = status(&graph, &self.report(&compiled), &self.observed());
         render::check_observed_generations(&snapshot, &status);
         render::expectation(&compiled, &status, &problems(&graph))
     }
 
     fn translate_settings(&self) -> Settings {
-        let mut settings = Settings::default();
+        let mut settings =
+            if self.settings.in_cluster { Settings::in_cluster() } else { Settings::default() };
         if !self.settings.addresses.is_empty() {
             settings.addresses = Addresses::Shared(self.settings.addresses.clone());
         }
@@ -106,29 +132,59 @@ impl Scenario {
             let pool = pool.parse().expect("the pool is valid");
             settings.addresses = Addresses::Pool { pool, held: held.collect() };
         }
-        settings.local_endpoints = self.settings.local_endpoints.unwrap_or(true);
+        settings.knows_slices |= self.settings.knows_slices;
+        settings.local_endpoints =
+            self.settings.local_endpoints.unwrap_or(settings.local_endpoints);
         settings.zone = self.settings.zone.as_deref().map(Into::into);
         settings
     }
 
     /// What a proxy would report that runs the configuration, but for what the scenario says.
-    fn report(&self, config: &Config) -> ApplyReport {
-        let listeners = config.listeners().filter_map(|listener| {
-            let name = listener.id.to_string();
+    fn report(&self, compiled: &Compiled) -> ApplyReport {
+        let listeners =
+            compiled.config.listeners().map(|listener| (&listener.id, listener.binds().next()));
+        let http = compiled.config.http_ports().iter().flat_map(|port| {
+            port.listeners.iter().map(|listener| (&listener.id, port.binds().next()))
+        });
+        let reports = listeners.chain(http).filter_map(|(id, bind)| {
+            let name = id.to_string();
             if self.settings.unreported.contains(&name) {
                 return None;
             }
             let report = match self.settings.failures.get(&name) {
                 Some(failure) => ListenerReport::Failed(BindFailure {
-                    bind: listener.binds().next().expect("a listener has an address"),
+                    bind: bind.expect("a listener has an address"),
                     kind: failure.kind,
                     message: failure.message.clone(),
                 }),
                 None => ListenerReport::Bound,
             };
-            Some((listener.id.clone(), report))
+            Some((id.clone(), report))
         });
-        ApplyReport { listeners: listeners.collect() }
+        let refused = compiled.backends.keys().filter_map(|id| {
+            let name = format!("{}/{}", id.namespace, id.name);
+            Some((id.clone(), self.settings.refused_backends.get(&name)?.clone()))
+        });
+        ApplyReport { listeners: reports.collect(), refused_backends: refused.collect() }
+    }
+
+    /// What is seen in a cluster.
+    fn observed(&self) -> Observed {
+        let gateways = self.settings.observed.iter().map(|(gateway, seen)| {
+            let (namespace, name) = gateway.split_once('/').expect("namespace/name");
+            let addresses = seen.addresses.iter().map(|address| StatusAddress {
+                kind: "IPAddress".into(),
+                value: address.to_string(),
+            });
+            let observed = GatewayObserved {
+                addresses: addresses.collect(),
+                address_pending: seen.address_pending.clone(),
+                proxies: seen.waiting.clone().map_or(Proxies::Confirmed, Proxies::Waiting),
+                note: seen.note.clone(),
+            };
+            (ObjectKey::new(namespace, name), observed)
+        });
+        Observed { gateways: gateways.collect() }
     }
 }
 

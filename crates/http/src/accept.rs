@@ -1,0 +1,175 @@
+//! Sockets that listen.
+
+use std::{
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use l4way_model::{BindFailure, BindFailureKind};
+use l4way_proxy::listen_tcp;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    connection::{Connection, Security, serve},
+    control::Shared,
+    counters::ActiveConnection,
+    downstream::Downstream,
+    drain::{Drain, Drained},
+    table::View,
+};
+
+/// How long accepting pauses when the system has no descriptor or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that listens, by what makes it another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bind {
+    pub(crate) address: SocketAddr,
+    /// Whether its connections begin with TLS.
+    pub(crate) tls: bool,
+}
+
+/// A socket that listens, with its connections.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    view: Arc<ArcSwap<View>>,
+    drain: Drain,
+    /// Disconnected when it is closed.
+    closed: mpsc::Receiver<()>,
+}
+
+impl Socket {
+    /// Listens, and shows its connections this view.
+    pub(crate) fn open(
+        runtime: &Handle,
+        shared: Arc<Shared>,
+        bind: Bind,
+        view: Arc<View>,
+    ) -> Result<Self, BindFailure> {
+        let settings = &shared.settings;
+        let socket = listen_tcp(bind.address, settings.keepalive, settings.backlog)?;
+        let _runtime = runtime.enter();
+        let listener =
+            TcpListener::from_std(StdListener::from(socket)).map_err(|error| BindFailure {
+                bind: bind.address,
+                kind: BindFailureKind::Other,
+                message: format!("can't wait for connections to TCP {}: {error}", bind.address),
+            })?;
+        let view = Arc::new(ArcSwap::new(view));
+        let (drain, drained) = Drain::new();
+        let (open, closed) = mpsc::channel();
+        let slots = Arc::new(Semaphore::new(settings.max_connections.get()));
+        let accept = Accept { shared, bind, view: view.clone(), drained, slots };
+        runtime.spawn(async {
+            accept.run(listener).await;
+            drop(open);
+        });
+        Ok(Self { view, drain, closed })
+    }
+
+    /// Shows requests this view from now on.
+    pub(crate) fn show(&self, view: Arc<View>) {
+        self.view.store(view);
+    }
+
+    /// Stops listening, and has the connections end until `deadline`. The port is free on return.
+    pub(crate) fn close(self, deadline: Instant) -> Drain {
+        self.drain.begin(deadline);
+        // Nothing is ever sent: it ends when the sender is dropped.
+        let _ = self.closed.recv();
+        self.drain
+    }
+}
+
+/// Accepts connections of one socket.
+struct Accept {
+    shared: Arc<Shared>,
+    bind: Bind,
+    view: Arc<ArcSwap<View>>,
+    drained: Drained,
+    slots: Arc<Semaphore>,
+}
+
+impl Accept {
+    /// Accepts until the drain begins.
+    async fn run(mut self, listener: TcpListener) {
+        let mut draining = self.drained.clone();
+        let mut short = false;
+        loop {
+            let accepted = tokio::select! {
+                () = draining.begun() => return,
+                accepted = accept(&listener, self.slots.clone()) => accepted,
+            };
+            match accepted {
+                Ok((stream, client, slot)) => {
+                    short = false;
+                    self.begin(stream, client, slot);
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    if !short {
+                        let bind = self.bind.address;
+                        tracing::warn!(%bind, %error, "can't accept connections: they wait");
+                    }
+                    short = true;
+                    self.shared.counters.accept_pauses.increment();
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
+        let active = ActiveConnection::new(self.shared.counters.clone());
+        let stream = Downstream::new(stream, active, slot);
+        let security = match self.bind.tls {
+            true => Security::Tls { server_name: None },
+            false => Security::Plain,
+        };
+        let connection = Connection {
+            shared: self.shared.clone(),
+            view: self.view.clone(),
+            client,
+            security,
+            drained: self.drained.clone(),
+            abort: stream.abort(),
+        };
+        tokio::spawn(serve(stream, connection));
+    }
+}
+
+/// The next connection, once there may be one more.
+async fn accept(
+    listener: &TcpListener,
+    slots: Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+    let (stream, client) = listener.accept().await?;
+    Ok((stream, client, slot))
+}
+
+/// Whether accept(2) failed for the connection that it would have returned, and not for want of
+/// something that the next one needs too.
+fn concerns_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable, PermissionDenied,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | PermissionDenied
+    )
+}

@@ -1,0 +1,248 @@
+//! What is counted.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use http::StatusCode;
+use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId};
+
+use crate::snapshot::{CounterSnapshot, RowSnapshot};
+
+/// What a row of counters is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels {
+    /// The listener, and with it the Gateway; none for requests that belong to none.
+    pub listener: Option<ListenerId>,
+    /// The route; none for requests that no rule matches.
+    pub route: Option<RouteId>,
+    /// The backend; none for requests that are refused before one is chosen.
+    pub backend: Option<BackendId>,
+}
+
+macro_rules! error_reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal, $status:expr;)*) => {
+        /// Why a request wasn't answered by an endpoint, or not to the end: the fixed list that
+        /// metrics use.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum ErrorReason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorReason {
+            /// Every reason, in the order of their discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The reason as metrics spell it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+
+            /// What the client is answered, if it can be.
+            pub fn status(self) -> Option<StatusCode> {
+                match self {
+                    $(Self::$name => $status,)*
+                }
+            }
+        }
+    };
+}
+
+error_reasons! {
+    /// The request names no host, several, or something that is none.
+    BadHost = "bad_host", Some(StatusCode::BAD_REQUEST);
+    /// CONNECT isn't for a gateway.
+    MethodNotSupported = "method_not_supported", Some(StatusCode::NOT_IMPLEMENTED);
+    /// No listener is for the host.
+    NoListener = "no_listener", Some(StatusCode::NOT_FOUND);
+    /// The host is another listener's than that of the TLS session.
+    Misdirected = "misdirected", Some(StatusCode::MISDIRECTED_REQUEST);
+    /// No rule of the listener matches.
+    NoRoute = "no_route", Some(StatusCode::NOT_FOUND);
+    /// The route's backendRef can't be resolved.
+    InvalidBackend = "invalid_backend", Some(StatusCode::INTERNAL_SERVER_ERROR);
+    /// The rule has no backend with weight.
+    NoWeight = "no_weight", Some(StatusCode::INTERNAL_SERVER_ERROR);
+    /// The backend has no endpoint.
+    NoEndpoint = "no_endpoint", Some(StatusCode::SERVICE_UNAVAILABLE);
+    /// None of the endpoints that were tried could be connected to.
+    ConnectFailed = "connect_failed", Some(StatusCode::SERVICE_UNAVAILABLE);
+    /// The last endpoint that was tried didn't accept the connection in time.
+    ConnectTimeout = "connect_timeout", Some(StatusCode::GATEWAY_TIMEOUT);
+    /// The endpoint ended the connection before it answered, or what it answered is no HTTP.
+    UpstreamFailed = "upstream_failed", Some(StatusCode::BAD_GATEWAY);
+    /// The endpoint's answer broke off.
+    UpstreamAborted = "upstream_aborted", None;
+    /// The client went before there was an answer.
+    DownstreamGone = "downstream_gone", None;
+}
+
+impl From<RefusedReason> for ErrorReason {
+    fn from(reason: RefusedReason) -> Self {
+        match reason {
+            RefusedReason::NoRoute => Self::NoRoute,
+            RefusedReason::InvalidBackend => Self::InvalidBackend,
+            RefusedReason::NoWeight => Self::NoWeight,
+            RefusedReason::NoEndpoint => Self::NoEndpoint,
+        }
+    }
+}
+
+impl fmt::Display for ErrorReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a connection didn't get as far as a TLS session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum HandshakeFailure {
+    /// No listener is for the name that the client asked for, or it has no usable certificate.
+    UnrecognizedName,
+    /// The client was too slow.
+    Timeout,
+    /// Client and listener have too little in common, or the client doesn't speak TLS.
+    Failed,
+}
+
+impl HandshakeFailure {
+    /// Every failure, in the order of their discriminants.
+    pub const ALL: &'static [Self] = &[Self::UnrecognizedName, Self::Timeout, Self::Failed];
+
+    /// The failure as metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnrecognizedName => "unrecognized_name",
+            Self::Timeout => "timeout",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A number that anybody may change.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn decrement(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of one listener, route and backend.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) labels: Arc<Labels>,
+    /// Requests that were answered, by the hundreds of the status code.
+    answered: [Counter; 5],
+    errors: [Counter; ErrorReason::ALL.len()],
+    /// Connections that were upgraded to another protocol.
+    pub(crate) upgrades: Counter,
+}
+
+impl Row {
+    fn new(labels: Arc<Labels>) -> Self {
+        let (answered, errors) = Default::default();
+        Self { labels, answered, errors, upgrades: Counter::default() }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answer(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100);
+        // What HTTP doesn't know is as bad as a failure of the endpoint.
+        self.answered[class.clamp(1, 5) - 1].increment();
+    }
+
+    /// A request wasn't answered by an endpoint, or not to the end.
+    pub(crate) fn error(&self, reason: ErrorReason) {
+        self.errors[reason as usize].increment();
+    }
+
+    fn snapshot(&self) -> RowSnapshot {
+        RowSnapshot {
+            labels: self.labels.clone(),
+            answered: self.answered.each_ref().map(Counter::get),
+            errors: self.errors.each_ref().map(Counter::get),
+            upgrades: self.upgrades.get(),
+        }
+    }
+}
+
+/// All the counters of an [`HttpProxy`]. Cheap to share: the one to hand to whoever serves metrics.
+///
+/// [`HttpProxy`]: crate::HttpProxy
+#[derive(Debug, Default)]
+pub struct Counters {
+    rows: Mutex<BTreeMap<Arc<Labels>, Arc<Row>>>,
+    connections: Counter,
+    /// Times that accepting was paused for lack of descriptors or memory.
+    pub(crate) accept_pauses: Counter,
+    handshake_failures: [Counter; HandshakeFailure::ALL.len()],
+}
+
+impl Counters {
+    /// The row with these labels.
+    pub(crate) fn row(&self, labels: Labels) -> Arc<Row> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = Arc::new(labels);
+        rows.entry(labels.clone()).or_insert_with(|| Arc::new(Row::new(labels))).clone()
+    }
+
+    pub(crate) fn handshake_failed(&self, failure: HandshakeFailure) {
+        self.handshake_failures[failure as usize].increment();
+    }
+
+    /// The client connections that there are, upgraded ones among them.
+    pub fn active_connections(&self) -> u64 {
+        self.connections.get()
+    }
+
+    /// All of them at one time. A row lasts as long as its rule is in force or requests that took
+    /// it are left; should it come back later, it starts at 0 like a counter after a restart.
+    pub fn snapshot(&self) -> CounterSnapshot {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = CounterSnapshot {
+            rows: rows.values().map(|row| row.snapshot()).collect(),
+            active_connections: self.active_connections(),
+            accept_pauses: self.accept_pauses.get(),
+            handshake_failures: self.handshake_failures.each_ref().map(Counter::get),
+        };
+        // After they were read, so that a row's last counts are seen once.
+        rows.retain(|_, row| Arc::strong_count(row) > 1);
+        snapshot
+    }
+}
+
+/// A connection, among the active ones while it lasts.
+#[derive(Debug)]
+pub(crate) struct ActiveConnection(Arc<Counters>);
+
+impl ActiveConnection {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        counters.connections.increment();
+        Self(counters)
+    }
+}
+
+impl Drop for ActiveConnection {
+    fn drop(&mut self) {
+        self.0.connections.decrement();
+    }
+}

@@ -1,0 +1,93 @@
+//! One request and its answer.
+
+use hyper::{Request, Response, body::Incoming};
+use l4way_model::BackendId;
+
+use crate::{
+    control::Shared,
+    counters::ErrorReason,
+    endpoints::{Endpoints, UpstreamLease},
+    pool::{self, ConnectError, Connection},
+};
+
+/// Sends a request to one of the backend's endpoints. Another one is tried as long as nothing of
+/// the request has been sent.
+pub(crate) async fn exchange(
+    shared: &Shared,
+    endpoints: &Endpoints,
+    backend: &BackendId,
+    mut request: Request<Incoming>,
+) -> Result<(Response<Incoming>, UpstreamLease), ErrorReason> {
+    let mut tried = Vec::new();
+    let mut failure = ErrorReason::NoEndpoint;
+    for _ in 0..shared.settings.connect_attempts.get() {
+        let Some(lease) = endpoints.choose(backend, &mut shared.rng(), &mut tried) else { break };
+        request = match send_by_idle(&lease, request).await? {
+            Sent::Answered(response) => return Ok((response, lease)),
+            Sent::Not(request) => request,
+        };
+        let connection = match pool::connect(&lease.upstream().address, &shared.settings).await {
+            Ok(connection) => connection,
+            Err(ConnectError::Timeout) => {
+                failure = ErrorReason::ConnectTimeout;
+                continue;
+            }
+            Err(ConnectError::Failed) => {
+                failure = ErrorReason::ConnectFailed;
+                continue;
+            }
+        };
+        request = match send(&lease, connection, request).await? {
+            Sent::Answered(response) => return Ok((response, lease)),
+            Sent::Not(request) => request,
+        };
+        failure = ErrorReason::UpstreamFailed;
+    }
+    Err(failure)
+}
+
+/// What became of a request.
+enum Sent {
+    /// It was answered.
+    Answered(Response<Incoming>),
+    /// Nothing of it has been sent.
+    Not(Request<Incoming>),
+}
+
+/// Sends the request by a connection that there is already.
+async fn send_by_idle(
+    lease: &UpstreamLease,
+    mut request: Request<Incoming>,
+) -> Result<Sent, ErrorReason> {
+    while let Some(connection) = lease.upstream().pool.take() {
+        match send(lease, connection, request).await? {
+            Sent::Not(unsent) => request = unsent,
+            answered @ Sent::Answered(_) => return Ok(answered),
+        }
+    }
+    Ok(Sent::Not(request))
+}
+
+async fn send(
+    lease: &UpstreamLease,
+    mut connection: Connection,
+    request: Request<Incoming>,
+) -> Result<Sent, ErrorReason> {
+    match connection.try_send_request(request).await {
+        Ok(response) => {
+            keep(lease, connection);
+            Ok(Sent::Answered(response))
+        }
+        Err(mut error) => error.take_message().map(Sent::Not).ok_or(ErrorReason::UpstreamFailed),
+    }
+}
+
+/// Keeps the connection for another request, once the answer has been read to its end.
+fn keep(lease: &UpstreamLease, mut connection: Connection) {
+    let upstream = lease.upstream().clone();
+    tokio::spawn(async move {
+        if connection.ready().await.is_ok() {
+            upstream.pool.put(connection);
+        }
+    });
+}

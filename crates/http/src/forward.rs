@@ -1,0 +1,151 @@
+//! From a request to its answer.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{Method, StatusCode, Version, header::HeaderValue, request::Parts, uri::Authority};
+use http_body_util::Either;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    upgrade::{self, OnUpgrade},
+};
+
+use crate::{
+    answer::answer,
+    body::{Body, Relayed},
+    connection::{Connection, Security},
+    counters::{ErrorReason, Row},
+    exchange::exchange,
+    headers, host,
+    table::{Refusal, Rule, Table},
+    upgrade::join,
+};
+
+/// Answers a request of this connection, by an endpoint if one is to be had.
+pub(crate) async fn respond(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let view = connection.view.load_full();
+    let downstream = upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let authority = host::authority(&parts);
+    let picked = match &authority {
+        Ok(host) => choose(&connection, &view.table, &parts, host.as_ref()).and_then(Rule::pick),
+        Err(host::BadHost) => Err(Refusal { reason: ErrorReason::BadHost, row: &view.table.stray }),
+    };
+    let (backend, row) = match picked {
+        Ok(picked) => picked,
+        Err(Refusal { reason, row }) => return Ok(refuse(reason, row)),
+    };
+    let pending = Pending::new(row);
+    let protocol = headers::upgrade(&parts.headers);
+    let authority = authority.ok().flatten();
+    let request = Request::from_parts(
+        for_endpoint(parts, &connection, authority.as_ref(), protocol.clone()),
+        body,
+    );
+    let answered = exchange(&connection.shared, &view.endpoints, backend, request).await;
+    pending.is_over();
+    let (response, lease) = match answered {
+        Ok(answered) => answered,
+        Err(reason) => return Ok(refuse(reason, row)),
+    };
+    let upgraded = protocol.map(|_| downstream);
+    let Some(response) = for_client(response, &connection, row, upgraded) else {
+        return Ok(refuse(ErrorReason::UpstreamFailed, row));
+    };
+    row.answer(response.status());
+    Ok(response.map(|body| Either::Left(Relayed::new(body, row.clone(), lease))))
+}
+
+/// The rule that a request takes.
+fn choose<'t>(
+    connection: &Connection,
+    table: &'t Table,
+    request: &Parts,
+    host: Option<&Authority>,
+) -> Result<&'t Rule, Refusal<'t>> {
+    let stray = |reason| Refusal { reason, row: &table.stray };
+    if request.method == Method::CONNECT {
+        return Err(stray(ErrorReason::MethodNotSupported));
+    }
+    let host = host.map(|host| host::normal(host.host()));
+    let host = host.as_deref();
+    let listener = table.listener(host).ok_or(stray(ErrorReason::NoListener))?;
+    if let Security::Tls { server_name } = &connection.security {
+        let shown = table.listener(server_name.as_deref());
+        if shown.is_none_or(|shown| shown.id != listener.id) {
+            return Err(stray(ErrorReason::Misdirected));
+        }
+    }
+    let unmatched = Refusal { reason: ErrorReason::NoRoute, row: &listener.unmatched };
+    listener.rule(host, request.uri.path(), &request.headers).ok_or(unmatched)
+}
+
+fn refuse(reason: ErrorReason, row: &Row) -> Response<Body> {
+    let response = answer(reason);
+    row.error(reason);
+    row.answer(response.status());
+    response
+}
+
+/// A request's head as the endpoint gets it.
+fn for_endpoint(
+    mut head: Parts,
+    connection: &Connection,
+    host: Option<&Authority>,
+    upgrade: Option<HeaderValue>,
+) -> Parts {
+    head.uri = host::origin_form(&head.uri);
+    head.version = Version::HTTP_11;
+    headers::strip_hop_by_hop(&mut head.headers);
+    if let Some(protocol) = upgrade {
+        headers::set_upgrade(&mut head.headers, protocol);
+    }
+    let tls = matches!(connection.security, Security::Tls { .. });
+    headers::set_forwarded(&mut head.headers, connection.client.ip(), tls, host);
+    head
+}
+
+/// An answer as the client gets it; if it agrees to the upgrade that the client asked for, the two
+/// connections are joined. `None` if it agrees to one that nobody asked for.
+fn for_client(
+    mut response: Response<Incoming>,
+    connection: &Connection,
+    row: &Row,
+    downstream: Option<OnUpgrade>,
+) -> Option<Response<Incoming>> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = headers::upgrade(response.headers()).filter(|_| switches);
+    let upstream = switches.then(|| upgrade::on(&mut response));
+    *response.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(response.headers_mut());
+    if let Some(upstream) = upstream {
+        headers::set_upgrade(response.headers_mut(), protocol?);
+        row.upgrades.increment();
+        join(downstream?, upstream, connection);
+    }
+    Some(response)
+}
+
+/// A request that waits for its answer. The client may go before that, and this is dropped then.
+struct Pending<'a>(Option<&'a Row>);
+
+impl<'a> Pending<'a> {
+    fn new(row: &'a Row) -> Self {
+        Self(Some(row))
+    }
+
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(row) = self.0 {
+            row.error(ErrorReason::DownstreamGone);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a proxy changes in the headers that it passes on.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    },
+    uri::Authority,
+};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers about one connection, not about the message (RFC 9110, section 7.6.1), and what
+/// clients and proxies agree upon.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Takes away what is about one connection: those headers that are by nature, and those that the
+/// Connection header names.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let tokens = headers.get_all(CONNECTION).iter().flat_map(tokens);
+    let named: Vec<_> =
+        tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a message would upgrade its connection to. h2c isn't one: the requests in it
+/// would pass the routes by.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut connection = headers.get_all(CONNECTION).iter().flat_map(tokens);
+    let upgrade = headers.get(UPGRADE)?;
+    let wanted = connection.any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let h2c = headers
+        .get_all(UPGRADE)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case("h2c"));
+    (wanted && !h2c).then(|| upgrade.clone())
+}
+
+/// Asks for the upgrade, or agrees to it.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Tells the endpoint who asked, and for what: the host as the client named it.
+pub(crate) fn set_forwarded(
+    headers: &mut HeaderMap,
+    client: IpAddr,
+    tls: bool,
+    host: Option<&Authority>,
+) {
+    let client = client.to_canonical().to_string();
+    let before = headers.get_all(FORWARDED_FOR).iter().flat_map(tokens);
+    let list: Vec<_> = before.chain([client.as_str()]).collect();
+    if let Ok(list) = HeaderValue::try_from(list.join(", ")) {
+        headers.insert(FORWARDED_FOR, list);
+    }
+    let scheme = if tls { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    headers.remove(FORWARDED_HOST);
+    let host = host.and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+    match host {
+        Some(host) => {
+            headers.insert(FORWARDED_HOST, host.clone());
+            headers.insert(HOST, host);
+        }
+        // Of HTTP/1.0; to an endpoint HTTP/1.1 is spoken, where there has to be one.
+        None => {
+            headers.insert(HOST, HeaderValue::from_static(""));
+        }
+    }
+}
+
+/// The elements of a list (RFC 9110, section 5.6.1). What isn't ASCII has none.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair =
+            |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        list.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn what_is_about_a_connection_stays_there() {
+        let mut map = headers(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("trailer", "x-sum"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("x-three", "3"), ("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn an_upgrade_has_to_be_wanted_by_name_and_is_never_h2c() {
+        let wanted = |list: &[_]| upgrade(&headers(list)).map(|to| to.to_str().unwrap().to_owned());
+        let connection = ("connection", "keep-alive, Upgrade");
+        assert_eq!(wanted(&[connection, ("upgrade", "websocket")]), Some("websocket".to_owned()));
+        assert_eq!(wanted(&[("upgrade", "websocket")]), None);
+        assert_eq!(wanted(&[connection, ("upgrade", "H2C")]), None);
+        assert_eq!(wanted(&[connection, ("upgrade", "websocket"), ("upgrade", "h2c")]), None);
+        assert_eq!(wanted(&[connection]), None);
+    }
+
+    #[test]
+    fn an_endpoint_hears_who_asked_for_what() {
+        let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "gopher")]);
+        let host = Authority::from_static("a.example.com:8443");
+        set_forwarded(&mut map, "::ffff:10.0.0.2".parse().unwrap(), true, Some(&host));
+        assert_eq!(
+            map,
+            headers(&[
+                ("x-forwarded-for", "10.0.0.1, 10.0.0.2"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "a.example.com:8443"),
+                ("host", "a.example.com:8443"),
+            ])
+        );
+    }
+}

@@ -1,0 +1,48 @@
+use std::{num::NonZeroUsize, time::Duration};
+
+use l4way_proxy::Keepalive;
+
+/// How an [`HttpProxy`] behaves, apart from what it carries.
+///
+/// [`HttpProxy`]: crate::HttpProxy
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long one endpoint has to accept a connection. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How many endpoints a request tries to connect to before it is answered 503 or 504.
+    /// Default: 3.
+    pub connect_attempts: NonZeroUsize,
+    /// How long the connections of a removed port may go on. Default: 60 s.
+    pub drain_deadline: Duration,
+    /// Keepalive probes of TCP on both sides. Default: see [`Keepalive`].
+    pub keepalive: Keepalive,
+    /// How many connections wait for being accepted, per socket; the kernel caps it at
+    /// `net.core.somaxconn`. Default: 4,096.
+    pub backlog: u32,
+    /// How long a client has for the head of a request. As hyper has it, an HTTP/1.1 connection
+    /// without a request is closed after the same time. Default: 10 s.
+    pub header_timeout: Duration,
+    /// How long a client has for a TLS handshake. Default: 10 s.
+    pub handshake_timeout: Duration,
+    /// The most connections at a time, for each address of a port: further ones wait to be
+    /// accepted. Default: 16,384.
+    pub max_connections: NonZeroUsize,
+    /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
+    pub pool_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            connect_attempts: NonZeroUsize::MIN.saturating_add(2),
+            drain_deadline: Duration::from_secs(60),
+            keepalive: Keepalive::default(),
+            backlog: 4_096,
+            header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            max_connections: NonZeroUsize::MIN.saturating_add(16_383),
+            pool_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The listeners of a port, and the rules by which a request finds its backend.
+
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http::{HeaderMap, HeaderValue};
+use l4way_model::{
+    BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
+    Route, Target as ModelTarget,
+};
+use l4way_proxy_core::WeightedPick;
+use rustls::ServerConfig;
+
+use crate::{
+    counters::{Counters, ErrorReason, Labels, Row},
+    endpoints::Endpoints,
+};
+
+/// What the requests of a socket see.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) table: Arc<Table>,
+    pub(crate) endpoints: Arc<Endpoints>,
+}
+
+/// A port's listeners.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The most specific hostname first.
+    listeners: Vec<Listener>,
+    /// Counts the requests that belong to no listener.
+    pub(crate) stray: Arc<Row>,
+}
+
+/// A listener, as requests see it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: ListenerId,
+    hostname: Option<Hostname>,
+    /// How it ends TLS sessions. An HTTPS listener without a usable certificate has none: its
+    /// hosts are nobody else's all the same.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    rules: Vec<Rule>,
+    /// Counts the requests that no rule matches.
+    pub(crate) unmatched: Arc<Row>,
+}
+
+impl Table {
+    /// A port's listeners, of which `tls` gives the TLS side.
+    pub(crate) fn new(
+        port: &HttpPort,
+        counters: &Counters,
+        tls: impl Fn(&ListenerId) -> Option<Arc<ServerConfig>>,
+    ) -> Self {
+        let listener = |l: &HttpListener| Listener::new(l, counters, tls(&l.id));
+        let mut listeners: Vec<_> = port.listeners.iter().map(listener).collect();
+        listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(Hostname::specificity)));
+        Self { listeners, stray: counters.row(Labels::default()) }
+    }
+
+    /// The listener that is for this host, in lower case: an exact hostname goes before a wildcard,
+    /// a longer one before a shorter, and one that is for any host comes last.
+    pub(crate) fn listener(&self, host: Option<&str>) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| fits(listener.hostname.as_ref(), host))
+    }
+}
+
+impl Listener {
+    fn new(listener: &HttpListener, counters: &Counters, tls: Option<Arc<ServerConfig>>) -> Self {
+        let labels = Labels { listener: Some(listener.id.clone()), ..Labels::default() };
+        let rules = listener.rules.iter().map(|rule| Rule::new(rule, &labels, counters));
+        Self {
+            id: listener.id.clone(),
+            hostname: listener.hostname.clone(),
+            tls,
+            rules: rules.collect(),
+            unmatched: counters.row(labels.clone()),
+        }
+    }
+
+    /// The first rule that matches.
+    pub(crate) fn rule(
+        &self,
+        host: Option<&str>,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.matches(host, path, headers))
+    }
+}
+
+/// Whether a hostname, or its absence, is for this host. What names no host is only for those that
+/// are for any.
+fn fits(hostname: Option<&Hostname>, host: Option<&str>) -> bool {
+    hostname.is_none_or(|hostname| host.is_some_and(|host| hostname.matches(host)))
+}
+
+/// Which requests go where.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    hostname: Option<Hostname>,
+    path: PathMatch,
+    headers: Vec<HeaderMatch>,
+    pick: Mutex<WeightedPick>,
+    targets: Vec<Target>,
+    /// Counts the requests that no target has weight for.
+    weightless: Arc<Row>,
+}
+
+/// What a share of the requests meets.
+#[derive(Debug)]
+enum Target {
+    Backend(BackendId, Arc<Row>),
+    Refused(ErrorReason, Arc<Row>),
+}
+
+/// A request that no endpoint gets, and what counts it.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a> {
+    pub(crate) reason: ErrorReason,
+    pub(crate) row: &'a Arc<Row>,
+}
+
+impl Rule {
+    fn new(rule: &HttpRule, labels: &Labels, counters: &Counters) -> Self {
+        let HttpRule { hostname, path, headers, route: Route { id, targets } } = rule;
+        let labels = Labels { route: Some(id.clone()), ..labels.clone() };
+        let target = |target: &ModelTarget| match target {
+            ModelTarget::Backend(id) => {
+                let labels = Labels { backend: Some(id.clone()), ..labels.clone() };
+                Target::Backend(id.clone(), counters.row(labels))
+            }
+            ModelTarget::Refused(reason) => {
+                Target::Refused((*reason).into(), counters.row(labels.clone()))
+            }
+        };
+        let weights = targets.iter().map(|weighted| weighted.weight);
+        Self {
+            hostname: hostname.clone(),
+            path: path.clone(),
+            headers: headers.clone(),
+            pick: Mutex::new(WeightedPick::new(weights, random_seed())),
+            targets: targets.iter().map(|weighted| target(&weighted.target)).collect(),
+            weightless: counters.row(labels),
+        }
+    }
+
+    fn matches(&self, host: Option<&str>, path: &str, headers: &HeaderMap) -> bool {
+        fits(self.hostname.as_ref(), host)
+            && self.path.matches(path)
+            && self.headers.iter().all(|wanted| has(headers, wanted))
+    }
+
+    /// The backend that the next request goes to.
+    pub(crate) fn pick(&self) -> Result<(&BackendId, &Arc<Row>), Refusal<'_>> {
+        let picked = self.pick.lock().unwrap_or_else(PoisonError::into_inner).pick();
+        match picked.and_then(|index| self.targets.get(index)) {
+            Some(Target::Backend(id, row)) => Ok((id, row)),
+            Some(Target::Refused(reason, row)) => Err(Refusal { reason: *reason, row }),
+            None => Err(Refusal { reason: ErrorReason::NoWeight, row: &self.weightless }),
+        }
+    }
+}
+
+/// Whether a header has just this value.
+fn has(headers: &HeaderMap, wanted: &HeaderMatch) -> bool {
+    let mut values = headers.get_all(&*wanted.name).iter();
+    let Some(first) = values.next() else { return false };
+    let mut value = Cow::Borrowed(first.as_bytes());
+    for further in values.map(HeaderValue::as_bytes) {
+        let joined = value.to_mut();
+        joined.push(b',');
+        joined.extend_from_slice(further);
+    }
+    *value == *wanted.value.as_bytes()
+}
+
+/// A number that nobody can foresee.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use l4way_model::{GatewayId, RouteId};
+
+    use super::*;
+
+    fn rule(hostname: Option<&str>, path: PathMatch, route: &str) -> HttpRule {
+        let id = RouteId { kind: "HTTPRoute".into(), namespace: "ns".into(), name: route.into() };
+        HttpRule {
+            hostname: hostname.map(Hostname::new),
+            path,
+            headers: Vec::new(),
+            route: Route { id, targets: Vec::new() },
+        }
+    }
+
+    fn listener(hostname: Option<&str>, rules: Vec<HttpRule>) -> HttpListener {
+        let id = ListenerId {
+            gateway: GatewayId::new("ns", "gw"),
+            listener_set: None,
+            name: hostname.unwrap_or("any").into(),
+        };
+        let hostname = hostname.map(Hostname::new);
+        HttpListener { id, hostname, certificates: Vec::new(), rules }
+    }
+
+    fn table(listeners: Vec<HttpListener>) -> Table {
+        let addresses = vec![[127, 0, 0, 1].into()];
+        let port = HttpPort { addresses, port: 80, tls: false, listeners };
+        Table::new(&port, &Counters::default(), |_| None)
+    }
+
+    #[test]
+    fn the_most_specific_listener_takes_a_host() {
+        let names = [None, Some("*.com"), Some("*.example.com"), Some("a.example.com")];
+        let table = table(names.map(|name| listener(name, Vec::new())).into());
+        for (host, expected) in [
+            (Some("a.example.com"), "a.example.com"),
+            (Some("b.example.com"), "*.example.com"),
+            (Some("b.a.example.com"), "*.example.com"),
+            (Some("example.com"), "*.com"),
+            (Some("example.org"), "any"),
+            (None, "any"),
+        ] {
+            assert_eq!(&*table.listener(host).unwrap().id.name, expected, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_takes_a_request() {
+        let prefix = |path: &str| PathMatch::Prefix(path.into());
+        let mut with_header = rule(None, prefix("/"), "header");
+        with_header.headers.push(HeaderMatch { name: "x-a".into(), value: "1,2".into() });
+        let rules = vec![
+            rule(Some("b"), prefix("/"), "host"),
+            rule(None, PathMatch::Exact("/x".into()), "exact"),
+            with_header,
+            rule(None, prefix("/x"), "prefix"),
+        ];
+        let table = table(vec![listener(None, rules)]);
+        let listener = table.listener(None).unwrap();
+        let taken_by = |host, path, values: &[&'static str]| {
+            let pair = |value: &&'static str| {
+                (HeaderName::from_static("x-a"), HeaderValue::from_static(value))
+            };
+            let rule = listener.rule(host, path, &values.iter().map(pair).collect())?;
+            Some(rule.weightless.labels.route.as_ref().unwrap().name.to_string())
+        };
+        assert_eq!(taken_by(Some("b"), "/x", &[]).as_deref(), Some("host"));
+        assert_eq!(taken_by(Some("c"), "/x", &["1", "2"]).as_deref(), Some("exact"));
+        assert_eq!(taken_by(None, "/y", &["1", "2"]).as_deref(), Some("header"));
+        assert_eq!(taken_by(None, "/y", &["1,2"]).as_deref(), Some("header"));
+        assert_eq!(taken_by(None, "/x/y", &["1"]).as_deref(), Some("prefix"));
+        assert_eq!(taken_by(None, "/y", &["2", "1"]), None);
+    }
+}

@@ -1,0 +1,139 @@
+use std::{io, net::SocketAddr, sync::Arc};
+
+use hyper::{Request, StatusCode};
+use l4way_http::HandshakeFailure;
+use l4way_model::{BindFailureKind, HttpListener, KeyPair, ListenerReport};
+use rcgen::CertifiedKey;
+use rustls::{
+    AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    client::{Answer, Body, connect, http1, http2, request},
+    endpoint::named,
+    support::{all_to, apply, config, endpoints, free_address, listener, listener_id, port, start},
+};
+
+fn key_pair(names: &[&str]) -> Arc<KeyPair> {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    Arc::new(KeyPair {
+        certificate_chain: cert.pem().into(),
+        private_key: signing_key.serialize_pem().into(),
+    })
+}
+
+fn https(hostname: &str, backend: &str, certificates: &[Arc<KeyPair>]) -> HttpListener {
+    HttpListener { certificates: certificates.to_vec(), ..listener(hostname, all_to(backend)) }
+}
+
+/// A TLS session with who shows one of these certificates for the host.
+async fn session(
+    address: SocketAddr,
+    host: &str,
+    trusted: &[&Arc<KeyPair>],
+    protocol: &str,
+) -> io::Result<TlsStream<TcpStream>> {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = RootCertStore::empty();
+    for pair in trusted {
+        let pem = pair.certificate_chain.as_bytes();
+        roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let name = host.to_owned().try_into().unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, connect(address).await).await
+}
+
+#[tokio::test]
+async fn a_client_gets_the_listener_and_certificate_of_the_host_it_names() {
+    let (a, b) = (named("a").await, named("b").await);
+    let [exact, other, wildcard] =
+        [&["a.example.com"][..], &["b.example.com"], &["*.example.com"]].map(key_pair);
+    let address = free_address();
+    let listeners = vec![
+        https("*.example.com", "b", &[wildcard.clone(), other.clone()]),
+        https("a.example.com", "a", std::slice::from_ref(&exact)),
+    ];
+    let mut proxy = start();
+    let endpoints = endpoints([("a", vec![a]), ("b", vec![b])]);
+    apply(&mut proxy, [port(address, true, listeners)], &endpoints);
+
+    let stream = session(address, "a.example.com", &[&exact], "http/1.1").await.unwrap();
+    let mut client = http1(stream).await;
+    let response = client.send_request(request("a.example.com", "/")).await.unwrap();
+    let answer = Answer::read(response).await.unwrap();
+    assert_eq!(answer.name(), "a");
+    assert!(answer.text.contains("x-forwarded-proto: https\n"), "{}", answer.text);
+
+    let stream = session(address, "x.example.com", &[&wildcard], "h2").await.unwrap();
+    let mut client = http2(stream).await;
+    let ask = |uri: &str| Request::get(uri).body(Body::new()).unwrap();
+    let response = client.send_request(ask("https://x.example.com/")).await.unwrap();
+    assert_eq!(Answer::read(response).await.unwrap().name(), "b");
+    let response = client.send_request(ask("https://y.example.com/")).await.unwrap();
+    assert_eq!(Answer::read(response).await.unwrap().name(), "b", "it is the same listener");
+    let response = client.send_request(ask("https://a.example.com/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
+
+    let error = session(address, "example.org", &[&exact], "h2").await.unwrap_err();
+    let error = error.into_inner().unwrap().downcast::<rustls::Error>().unwrap();
+    let expected = rustls::Error::AlertReceived(AlertDescription::UnrecognisedName);
+    assert_eq!(*error, expected);
+    let failures = proxy.counters().snapshot();
+    let counted = (HandshakeFailure::UnrecognizedName, 1);
+    assert!(failures.handshake_failures().any(|failure| failure == counted));
+}
+
+#[tokio::test]
+async fn of_several_certificates_the_one_that_fits_is_shown() {
+    let pairs = ["a.test", "b.test"].map(|name| key_pair(&[name]));
+    let address = free_address();
+    let mut proxy = start();
+    let ports = [port(address, true, vec![https("", "a", &pairs)])];
+    apply(&mut proxy, ports, &endpoints([]));
+    let [a, b] = &pairs;
+    session(address, "a.test", &[a], "h2").await.unwrap();
+    session(address, "b.test", &[b], "h2").await.unwrap();
+    session(address, "c.test", &[a, b], "h2").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
+    let [good, stranger] = ["good.test", "bad.test"].map(|name| key_pair(&[name]));
+    let mismatched = Arc::new(KeyPair {
+        certificate_chain: good.certificate_chain.clone(),
+        private_key: stranger.private_key.clone(),
+    });
+    let text = |text: &str| {
+        let (certificate_chain, private_key) = (text.into(), good.private_key.clone());
+        Arc::new(KeyPair { certificate_chain, private_key })
+    };
+    let address = free_address();
+    let listeners = vec![
+        https("", "a", std::slice::from_ref(&good)),
+        https("mismatched.test", "a", &[good.clone(), mismatched]),
+        https("empty.test", "a", &[text("")]),
+        https("none.test", "a", &[]),
+    ];
+    let mut proxy = start();
+    let report = proxy.apply(&config([port(address, true, listeners)]), &endpoints([]));
+    assert_eq!(report[&listener_id("")], ListenerReport::Bound);
+    for name in ["mismatched.test", "empty.test", "none.test"] {
+        let ListenerReport::Failed(failure) = &report[&listener_id(name)] else {
+            panic!("{name}: {report:?}");
+        };
+        assert_eq!(failure.kind, BindFailureKind::Other);
+        assert!(failure.message.contains(name), "{}", failure.message);
+        session(address, name, &[&good], "h2").await.unwrap_err();
+    }
+    assert!(proxy.retry_failed().is_none(), "a certificate doesn't get better");
+    session(address, "good.test", &[&good], "h2").await.unwrap();
+}

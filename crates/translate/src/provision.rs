@@ -1,0 +1,73 @@
+//! What has to be there in a cluster for a Gateway to run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use l4way_model::{BackendSource, Transport};
+use l4way_resources::api::{GatewayParametersSpec, ObjectKey};
+
+use crate::{
+    Compiled, Graph,
+    compile::compile_gateways,
+    graph::{GatewayNode, ListenerNode},
+};
+
+/// What has to be there for one Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provision {
+    /// The Gateway.
+    pub gateway: ObjectKey,
+    /// Its UID, for owner references.
+    pub uid: Option<Arc<str>>,
+    /// Its generation.
+    pub generation: i64,
+    /// The name of its class.
+    pub class: Arc<str>,
+    /// Labels for all that is made for it (GEP-1867).
+    pub labels: BTreeMap<String, String>,
+    /// Annotations for all that is made for it (GEP-1867).
+    pub annotations: BTreeMap<String, String>,
+    /// How its proxies run: its own parameters, and where they say nothing those of its class.
+    pub parameters: GatewayParametersSpec,
+    /// The addresses that it asks for by value.
+    pub addresses: Vec<IpAddr>,
+    /// The ports of its listeners that can run.
+    pub ports: BTreeSet<(u16, Transport)>,
+    /// What its proxies carry.
+    pub compiled: Compiled,
+    /// The namespaces whose EndpointSlices its proxies follow.
+    pub endpoint_namespaces: BTreeSet<Arc<str>>,
+    /// Whether the Gateway is accepted. If not, what there is stays as it is.
+    pub may_run: bool,
+}
+
+/// What has to be there for each Gateway that is ours.
+pub fn provisions(graph: &Graph) -> Vec<Provision> {
+    graph.gateways.values().map(|gateway| provision(graph, gateway)).collect()
+}
+
+fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
+    let metadata = &gateway.object.metadata;
+    let infrastructure = gateway.object.spec.infrastructure.clone().unwrap_or_default();
+    let compiled = compile_gateways(graph, [gateway]);
+    let followed = compiled.backends.iter();
+    let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
+    let port = |listener: &ListenerNode| Some((listener.port, listener.carried_on()?));
+    Provision {
+        gateway: metadata.key(),
+        uid: metadata.uid.clone(),
+        generation: metadata.generation,
+        class: gateway.object.spec.gateway_class_name.clone(),
+        labels: infrastructure.labels,
+        annotations: infrastructure.annotations,
+        parameters: gateway.parameters.clone(),
+        addresses: gateway.asked_addresses.clone(),
+        ports: graph.listeners_of(gateway).filter_map(port).collect(),
+        endpoint_namespaces: followed.map(|(id, _)| id.namespace.clone()).collect(),
+        compiled,
+        may_run: gateway.may_run(),
+    }
+}
