@@ -130,7 +130,11 @@ fn as_told(ours: &Status, current: &Value) -> Status {
     match ours {
         Status::GatewayClass(_) => Status::GatewayClass(GatewayClassStatus {
             conditions: all(&current["conditions"]),
+<<<<<<< HEAD
             supported_features: all(&current["supportedFeatures"]),
+=======
+            supported_features: Vec::new(),
+>>>>>>> main
         }),
         Status::Gateway(ours) => Status::Gateway(GatewayStatus {
             addresses: all(&current["addresses"]),
