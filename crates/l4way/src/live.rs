@@ -92,7 +92,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
              `kubectl auth can-i list gateways -A` tells"
         )
     })?;
-    let graph = graph(&snapshot, &Settings::in_cluster());
+    let graph = graph(&snapshot, &Settings { knows_slices: true, ..Settings::in_cluster() });
     let mut untold = Vec::new();
     // What would be said tells which objects are ours.
     let objects = status(&graph, &ApplyReport::default(), &Observed::default())
@@ -130,11 +130,7 @@ fn as_told(ours: &Status, current: &Value) -> Status {
     match ours {
         Status::GatewayClass(_) => Status::GatewayClass(GatewayClassStatus {
             conditions: all(&current["conditions"]),
-<<<<<<< HEAD
             supported_features: all(&current["supportedFeatures"]),
-=======
-            supported_features: Vec::new(),
->>>>>>> main
         }),
         Status::Gateway(ours) => Status::Gateway(GatewayStatus {
             addresses: all(&current["addresses"]),
