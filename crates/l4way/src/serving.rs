@@ -54,7 +54,7 @@ impl Serving {
                 }
                 None => (None, None),
             };
-        let data_plane = DataPlane::start(settings(args, records), http_settings(args))
+        let data_plane = DataPlane::start(session_settings(args, records), http_settings(args))
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
         let metrics = watch::Sender::new(ControlMetrics {
@@ -174,7 +174,7 @@ impl Serving {
                         told = true;
                         tracing::info!(
                             sessions = self.data_plane.active_sessions(),
-                            "draining for up to {within:?}; SIGTERM or Ctrl-C ends at once"
+                            "draining for up to {within:.1?}; SIGTERM or Ctrl-C ends at once"
                         );
                     }
                 }
@@ -200,7 +200,7 @@ impl Serving {
     }
 }
 
-fn settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
+fn session_settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
     let defaults = Settings::default();
     Settings {
         workers: args.workers.unwrap_or(defaults.workers),

@@ -65,6 +65,11 @@ impl ApiServer {
         Events { following, connection: self.connection.clone() }
     }
 
+    /// Whether nobody answers, which the log says.
+    pub(super) fn is_lost(&self) -> bool {
+        self.connection.is_lost()
+    }
+
     /// Waits for an answer, but not for ever.
     ///
     /// # Errors
