@@ -22,7 +22,7 @@ use crate::{
     table,
 };
 
-/// Everything between the manifests and the data plane, and what is in force now.
+/// Everything between the manifests and the proxy, and what is in force now.
 pub(super) struct Control {
     source: FileSource,
     _watcher: Watcher,

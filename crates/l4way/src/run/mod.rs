@@ -1,7 +1,7 @@
 //! `l4way run`: the standalone gateway.
 //!
 //! One thread, with a tokio runtime of its own, is the control side: it follows files, names and
-//! signals. The admin endpoint has another, and the data plane threads of its own.
+//! signals. The admin endpoint has another, and the proxy's workers are threads of their own.
 
 mod control;
 
