@@ -4,7 +4,7 @@
 mod address;
 mod pod;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_model::{ApplyReport, Config, ListenerId, ListenerReport};
 use l4way_resources::{api::ObjectKey, status::StatusAddress};
@@ -43,7 +43,9 @@ pub(crate) fn standing(
         ready += 1;
         match acknowledgement(names, owned, key, pod) {
             Some(answer) if answer.hash == hash => add(&mut report, answer.report(ids(config))),
-            Some(_) => {
+            Some(answer) => {
+                // What is refused stays so until it is known better.
+                report.refused_backends.extend(answer.refused_backends);
                 unconfirmed = Some(format!(
                     "Pod {key} has not confirmed the configuration; it still runs an earlier one"
                 ));
@@ -103,14 +105,6 @@ pub(crate) struct Reach {
     pub(crate) pending: Option<String>,
     /// What is to be known of sessions that come this way.
     pub(crate) note: Option<String>,
-}
-
-impl Reach {
-    /// Whether there is no address, or one that was asked for isn't among them.
-    pub(crate) fn lacks(&self, provision: &Provision) -> bool {
-        let has = |asked: &IpAddr| self.addresses.iter().any(|a| a.value == asked.to_string());
-        self.addresses.is_empty() || !provision.addresses.iter().all(has)
-    }
 }
 
 /// Where the Gateway is reached. `why_not` is why its Service can't be as it should, or what was said
