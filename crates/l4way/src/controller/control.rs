@@ -11,7 +11,7 @@ use l4way_model::ApplyReport;
 use l4way_resources::{
     Diagnostic, Snapshot,
     api::{ObjectKey, ObjectRef},
-    status::{Status, StatusUpdate},
+    status::{Condition, Status, StatusUpdate},
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
 use l4way_translate::{GatewayObserved, Graph, Observed, Proxies, graph, provisions, status};
@@ -38,8 +38,9 @@ use crate::{
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);
 
-/// The reason of a Gateway without an address.
-const ADDRESS_NOT_ASSIGNED: &str = "AddressNotAssigned";
+/// The reasons of a Gateway without an address, or without the one that it asks for. They are told
+/// when they last.
+const ADDRESS_REASONS: [&str; 2] = ["AddressNotAssigned", "AddressNotUsable"];
 
 /// Who the controller talks to.
 pub(crate) struct Ports {
@@ -334,6 +335,9 @@ impl Control {
         let mut told = BTreeMap::new();
         let mut news = false;
         for update in &updates {
+            if self.leads {
+                self.tell_pending(update, now);
+            }
             let before = self.told.remove(&update.object);
             // The last word stands until there is a new one.
             if is_held(update, &held, &read.snapshot) {
@@ -372,10 +376,23 @@ impl Control {
     fn tell(&self, update: &StatusUpdate) {
         let current = self.ports.source.current(&update.object);
         for (reason, message) in events::news(update, current.as_deref()) {
-            // That is told when it lasts.
-            if reason != ADDRESS_NOT_ASSIGNED {
+            if !ADDRESS_REASONS.contains(&&*reason) {
                 self.ports.events.event(&update.object, EventType::Warning, &reason, &message);
             }
+        }
+    }
+
+    /// Tells in an Event of a Gateway that has been without its address for a while.
+    fn tell_pending(&self, update: &StatusUpdate, now: Instant) {
+        let Status::Gateway(status) = &update.status else { return };
+        let gateway = self.gateways.get(&update.object.key);
+        let since = gateway.and_then(|gateway| gateway.pending_since);
+        if since.is_none_or(|since| now - since < TELL_PENDING_AFTER) {
+            return;
+        }
+        let told = |condition: &&Condition| ADDRESS_REASONS.contains(&&*condition.reason);
+        if let Some(Condition { reason, message, .. }) = status.conditions.iter().find(told) {
+            self.ports.events.event(&update.object, EventType::Warning, reason, message);
         }
     }
 
@@ -398,34 +415,27 @@ impl Control {
                 }
             };
             let common = Common::new(&gateway.provision);
-            let warning = gateway.warning.text.as_deref();
-            let reach = observe::reach(&common, owned, &cluster.nodes, warning);
+            let failure = gateway.infrastructure.failure.as_ref();
+            let failure = failure.filter(|failure| failure.is_refusal).map(|f| &*f.message);
+            let why_not = failure.or(gateway.warning.text.as_deref());
+            let reach = observe::reach(&common, owned, &cluster.nodes, why_not);
             let service = ObjectKey::new(key.namespace.clone(), &*common.names.base);
-            let waits_for_others = service_type(&gateway.provision.parameters)
-                == ServiceType::LoadBalancer
-                && owned.contains_key(&(Kind::Service, service.clone()));
-            match &reach.pending {
-                Some(pending) if waits_for_others => {
-                    let since = *gateway.pending_since.get_or_insert(now);
-                    if self.leads && now - since >= TELL_PENDING_AFTER {
-                        let object = ObjectRef::new("Gateway", key.clone());
-                        let warning = EventType::Warning;
-                        self.ports.events.event(&object, warning, ADDRESS_NOT_ASSIGNED, pending);
-                    }
-                    if gateway.warning.is_due(now) {
-                        gateway.warning.start();
-                        let (client, key) = (self.ports.client.clone(), key.clone());
-                        self.jobs.spawn(async move {
-                            let text = service_events::last_warning(client, service).await;
-                            let what = What::Warning(key, text);
-                            Done { what, answers: Vec::new(), failure: None }
-                        });
-                    }
+            if reach.lacks(&gateway.provision) {
+                gateway.pending_since.get_or_insert(now);
+                let others_say = service_type(&gateway.provision.parameters)
+                    == ServiceType::LoadBalancer
+                    && owned.contains_key(&(Kind::Service, service.clone()));
+                if others_say && gateway.warning.is_due(now) {
+                    gateway.warning.start();
+                    let (client, key) = (self.ports.client.clone(), key.clone());
+                    self.jobs.spawn(async move {
+                        let text = service_events::last_warning(client, service).await;
+                        Done { what: What::Warning(key, text), answers: Vec::new(), failure: None }
+                    });
                 }
-                _ => {
-                    gateway.pending_since = None;
-                    gateway.warning = Default::default();
-                }
+            } else {
+                gateway.pending_since = None;
+                gateway.warning = Default::default();
             }
             let observe::Reach { addresses, pending: address_pending, note } = reach;
             let now_observed = GatewayObserved { addresses, address_pending, proxies, note };

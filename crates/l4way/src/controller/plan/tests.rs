@@ -70,7 +70,7 @@ fn a_value_in_another_form_is_settled() {
     Arc::make_mut(&mut answer)["spec"]["cpu"] = "500m".into();
     let owned: Owned = [(id.clone(), answer.clone())].into();
     let mut settled = Settled::default();
-    let mut steps = |owned: &Owned, settled: &mut Settled| {
+    let steps = |owned: &Owned, settled: &mut Settled| {
         infrastructure(&desired, &[], owned, settled, true).len()
     };
     assert_eq!(steps(&owned, &mut settled), 1, "it differs");
