@@ -247,6 +247,7 @@ pub(crate) struct ControllerArgs {
 
     /// What tells this replica from the others, such as its pod's name
     #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME", default_value_t = own_name())]
+    #[arg(hide_default_value = true)]
     pub(crate) identity: String,
 
     /// Lead without asking: for a single controller outside of the cluster
