@@ -14,6 +14,7 @@ use crate::{
     cluster::{Cluster, Kind},
     objects::{self, Transport, listener, rules, service, slice},
     probe::{self, Answered},
+    say,
     stage::Stage,
     stats::Stats,
 };
@@ -98,7 +99,10 @@ fn flip(
         let (began, answered) =
             change_under(|| change(next), || probe::tcp(to, |answer| answer == next))?;
         durations.push(answered.at - began);
-        failed += answered.failed;
+        for failure in &answered.failures {
+            say(&format!("a new connection failed during change {number}: {failure}"));
+        }
+        failed += answered.failures.len();
     }
     Ok(Changes { durations: Stats::new(durations), failed })
 }
@@ -120,7 +124,7 @@ fn change_under(
 
 /// Lets the cluster and our connections to it come to rest.
 fn rest(cluster: &Cluster) {
-    cluster.run(tokio::time::sleep(PAUSE));
+    cluster.run(async { tokio::time::sleep(PAUSE).await });
 }
 
 /// Listeners are added, one after the other.

@@ -11,17 +11,18 @@ use crate::{
     stats::Stats,
 };
 
-const PORT: u16 = 9000;
+/// Each Gateway has a port of its own, from here on: its address may have been another's before it.
+const FIRST_PORT: u16 = 9000;
 
 /// From the request that makes a Gateway, and after it its route, to the first byte of an answer.
 pub(crate) fn measure(stage: &Stage<'_>, count: usize) -> Result<Stats> {
-    let durations = (0..count).map(|number| {
-        let name = format!("first-{number}");
+    let durations = (FIRST_PORT..).take(count).map(|port| {
+        let name = format!("first-{port}");
         let began = Instant::now();
-        stage.gateway(&name, &[listener("tcp", Transport::Tcp, PORT)])?;
+        stage.gateway(&name, &[listener("tcp", Transport::Tcp, port)])?;
         stage.cluster.apply(&route(&name, Transport::Tcp, &name, &[("a", 1)]), Kind::TCP_ROUTE)?;
         let address = stage.address(&name)?;
-        let answered = probe::tcp(SocketAddr::new(address, PORT), |answer| answer == "a")?;
+        let answered = probe::tcp(SocketAddr::new(address, port), |answer| answer == "a")?;
         // The next one has no neighbours.
         stage.cluster.delete(Kind::GATEWAY, &name)?;
         stage.cluster.delete(Kind::TCP_ROUTE, &name)?;

@@ -23,8 +23,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Answered {
     /// When the answer came.
     pub(crate) at: Instant,
-    /// How many tries failed before.
-    pub(crate) failed: usize,
+    /// Why tries failed before.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Asks on new connections until the answer fits.
@@ -43,14 +43,14 @@ fn until(
     ask: impl Fn() -> io::Result<String>,
 ) -> Result<Answered> {
     let deadline = Instant::now() + PATIENCE;
-    let mut failed = 0;
+    let mut failures = Vec::new();
     loop {
         let began = Instant::now();
         let instead = match ask() {
-            Ok(answer) if fits(&answer) => return Ok(Answered { at: Instant::now(), failed }),
+            Ok(answer) if fits(&answer) => return Ok(Answered { at: Instant::now(), failures }),
             Ok(answer) => format!("{answer:?}"),
             Err(error) => {
-                failed += 1;
+                failures.push(error.to_string());
                 error.to_string()
             }
         };

@@ -74,8 +74,10 @@ impl<'a> Stage<'a> {
         gateway.as_ref().and_then(address).ok_or_else(|| "a Gateway has no address".to_owned())
     }
 
-    /// Waits until an application answers at a port of a Gateway.
+    /// Waits until an application answers at a port of a Gateway. Its address may have been another's
+    /// a moment ago, and be led to that one's proxy still.
     pub(crate) fn serves(&self, gateway: &str, port: u16) -> Result<Served> {
+        self.cluster.wait(Kind::GATEWAY, gateway, |gateway| gateway.is_some_and(is_programmed))?;
         let address = self.address(gateway)?;
         probe::tcp(SocketAddr::new(address, port), |answer| !answer.is_empty())?;
         let pods = self.pods(&format!("gateway.networking.k8s.io/gateway-name={gateway}"))?;
@@ -95,4 +97,12 @@ impl<'a> Stage<'a> {
         });
         Ok(pods.collect())
     }
+}
+
+fn is_programmed(gateway: &Value) -> bool {
+    let conditions = gateway["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True")
 }
