@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # Sourced after lib.sh: how each component is started, known to be ready, and stopped.
 
+# shellcheck disable=SC2054 # commas of the programs' own flags
 # Sets `command` to the command line of a component.
 command_of() {
     case $1 in

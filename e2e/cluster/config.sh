@@ -111,6 +111,8 @@ kind: KubeletConfiguration
 address: $node_ip
 authentication: {anonymous: {enabled: false}, webhook: {enabled: false}, x509: {clientCAFile: $pki/ca.crt}}
 authorization: {mode: AlwaysAllow}
+podLogsDir: $state/pod-logs
+volumePluginDir: $state/volume-plugins
 containerRuntimeEndpoint: unix://$containerd_socket
 cgroupRoot: /$name
 cgroupDriver: cgroupfs

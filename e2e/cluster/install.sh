@@ -42,8 +42,10 @@ install() {
     install_dns
     install_metallb
     install_gateway_api "$1"
-    kubectl wait --for=condition=Established crd --all --timeout=60s >>"$logs/install.log"
-    kubectl rollout status --namespace kube-system deployment/coredns --timeout=60s >>"$logs/install.log"
-    kubectl rollout status --namespace metallb-system deployment/controller --timeout=60s >>"$logs/install.log"
+    {
+        kubectl wait --for=condition=Established crd --all --timeout=60s
+        kubectl rollout status --namespace kube-system deployment/coredns --timeout=60s
+        kubectl rollout status --namespace metallb-system deployment/controller --timeout=60s
+    } >>"$logs/install.log"
     reached "cluster DNS, MetalLB and Gateway API are installed"
 }

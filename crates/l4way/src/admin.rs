@@ -1,9 +1,11 @@
-//! The admin endpoint: what this process serves, how it is, and its metrics, over HTTP on a
-//! loopback address.
+//! The admin endpoint: what this process serves, how it is, and its metrics, over HTTP.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use axum::{
@@ -13,13 +15,20 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, runtime, sync::watch, time};
 
 use crate::report::{Phase, StatusReport};
 
 /// Where the admin endpoint is unless the command line says otherwise.
 pub(crate) const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
+
+/// Where the admin endpoint of a proxy pod is: the kubelet and Prometheus ask it there.
+pub(crate) const POD_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 19_902);
+
+/// How often the address is tried again while it can't be had.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the endpoint answers from.
 #[derive(Clone)]
@@ -31,8 +40,21 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// Starts a thread that serves on `address`, as soon as it can be had: it answers while the
+    /// control side is busy, too.
+    pub(crate) fn start(self, address: SocketAddr) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = move || {
+            runtime.block_on(async {
+                let listener = bind(address).await;
+                self.serve(listener).await;
+            });
+        };
+        thread::Builder::new().name("admin".to_owned()).spawn(serve).map(drop)
+    }
+
     /// Serves on `listener` until the process ends.
-    pub(crate) async fn serve(self, listener: TcpListener) {
+    async fn serve(self, listener: TcpListener) {
         let app = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
@@ -43,6 +65,31 @@ impl Admin {
             tracing::error!(%error, "the admin endpoint has ended");
         }
     }
+}
+
+/// Listens on the address, as soon as it can be had.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let mut told = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) if !told => {
+                tracing::error!(
+                    %address, %error,
+                    "the admin endpoint can't be bound, and is retried: `l4way status` and the \
+                     metrics need it; --admin-address chooses another"
+                );
+                told = true;
+            }
+            Err(_) => {}
+        }
+        time::sleep(RETRY_INTERVAL).await;
+    };
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "admin endpoint"),
+        Err(error) => tracing::warn!(%error, "admin endpoint at an unknown address"),
+    }
+    listener
 }
 
 /// 200 once the configuration is in force and new sessions are taken, 503 before and while

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{CheckArgs, CheckOutput},
+    live::Live,
     output::{self, print},
     problems,
 };
@@ -20,14 +21,12 @@ struct Answer {
     problems: Vec<Diagnostic>,
 }
 
-/// Checks the manifests, and prints what is wrong with them.
-pub(crate) fn run(args: &CheckArgs) -> ExitCode {
-    let options = ReadOptions { channel: args.manifests.channel.into() };
-    let mut source = FileSource::new(args.paths.clone(), options);
-    let load = source.load();
-    let graph = l4way_translate::graph(&load.snapshot, &args.graph.settings());
-    let problems = problems::all(&load, &graph);
-
+/// Checks the manifests, or the cluster's objects, and prints what is wrong with them.
+///
+/// # Errors
+/// If the cluster can't be asked.
+pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, String> {
+    let problems = if args.kube { Live::read(&args.cluster)?.problems() } else { of_files(args) };
     let threshold = if args.strict { Severity::Warning } else { Severity::Error };
     let answer =
         Answer { passed: problems.iter().all(|problem| problem.severity < threshold), problems };
@@ -36,7 +35,14 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         CheckOutput::Json => print(&output::json(&answer)),
         CheckOutput::Yaml => print(&output::yaml(&answer)),
     }
-    if answer.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if answer.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn of_files(args: &CheckArgs) -> Vec<Diagnostic> {
+    let options = ReadOptions { channel: args.manifests.channel.into() };
+    let load = FileSource::new(args.paths.clone(), options).load();
+    let graph = l4way_translate::graph(&load.snapshot, &args.graph.settings());
+    problems::all(&load, &graph)
 }
 
 fn text(answer: &Answer) -> String {

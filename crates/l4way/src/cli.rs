@@ -27,13 +27,25 @@ pub(crate) enum Command {
     /// Reads Gateway API manifests, listens as they say, forwards, and follows every change of the
     /// files. SIGHUP reads them again; SIGTERM drains, and a second one or Ctrl-C ends at once.
     Run(Box<RunArgs>),
+    /// Give every Gateway of a cluster its proxies, and say how they are
+    ///
+    /// Follows the API server's objects and writes, for each Gateway of l4way's classes, a Deployment
+    /// of proxies, what they need, and their configuration; and the status of everything that is
+    /// l4way's. Of several replicas one does so.
+    Controller(Box<ControllerArgs>),
+    /// Carry the sessions of one Gateway, in a pod that the controller made
+    ///
+    /// Follows the configuration that the controller writes, and the endpoints of its backends, and
+    /// answers in the pod's Lease. SIGTERM takes it out of its Service and drains; a second one ends
+    /// at once.
+    Proxy(Box<ProxyArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not check.
     Check(CheckArgs),
-    /// Show what a running l4way serves, and what is wrong
+    /// Show what a running l4way, or a cluster, serves, and what is wrong
     ///
-    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if l4way can't be asked.
+    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if nobody can be asked.
     Status(StatusArgs),
     /// Print the CustomResourceDefinitions of l4way's own kinds
     ///
@@ -120,11 +132,66 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
 
-    /// Write one JSON line for each session that ends: to a file, or to - for standard output, which
-    /// then has no tables
-    #[arg(long, value_name = "PATH")]
-    pub(crate) access_log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
+    #[command(flatten)]
+    pub(crate) sessions: SessionArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProxyArgs {
+    /// What the controller named the Gateway's objects: GATEWAY-CLASS
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) pod: PodArgs,
+
+    /// The zone that this pod is in, for topology-aware endpoints
+    #[arg(long, value_name = "ZONE", env = "L4WAY_ZONE")]
+    pub(crate) zone: Option<String>,
+
+    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one. 0.0.0.0
+    /// means every address of the pod, IPv6 too
+    #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::POD_ADDRESS)]
+    pub(crate) admin_address: SocketAddr,
+
+    /// How long new sessions are still taken after SIGTERM, until the Service has dropped the pod, in
+    /// seconds; a part of --drain-timeout
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds_or_zero)]
+    pub(crate) shutdown_delay: Duration,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    #[command(flatten)]
+    pub(crate) sessions: SessionArgs,
+}
+
+/// Which pod this is, as the downward API tells.
+#[derive(Args, Debug)]
+pub(crate) struct PodArgs {
+    /// The pod's namespace, which is the Gateway's
+    #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE")]
+    pub(crate) namespace: String,
+
+    /// The pod's name
+    #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME")]
+    pub(crate) pod_name: String,
+
+    /// The pod's UID, which names the Lease in which it answers
+    #[arg(long, value_name = "UID", env = "L4WAY_POD_UID")]
+    pub(crate) pod_uid: String,
+
+    /// The pod's addresses, comma-separated: they say whether it has IPv4, IPv6 or both
+    #[arg(long, value_name = "IPS", env = "L4WAY_POD_IPS", value_delimiter = ',')]
+    pub(crate) pod_ips: Vec<IpAddr>,
+}
+
+/// Our own log.
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
     /// Our own log: a level (error, warn, info, debug, trace) or tracing directives
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "L4WAY_LOG")]
     pub(crate) log_level: String,
@@ -132,6 +199,15 @@ pub(crate) struct RunArgs {
     /// The form of our own log, which goes to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// How sessions are carried and recorded.
+#[derive(Args, Debug)]
+pub(crate) struct SessionArgs {
+    /// Write one JSON line for each session that ends: to a file, or to - for standard output, which
+    /// then has nothing else
+    #[arg(long, value_name = "PATH")]
+    pub(crate) access_log: Option<PathBuf>,
 
     /// Worker threads; one per core if not given
     #[arg(long, value_name = "N", value_parser = workers)]
@@ -151,10 +227,88 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ControllerArgs {
+    /// The proxies' image, where no GatewayParameters name one
+    #[arg(long, value_name = "IMAGE", env = "L4WAY_PROXY_IMAGE")]
+    pub(crate) image: String,
+
+    /// How the proxies' image is pulled, where no GatewayParameters say so: Always, IfNotPresent or
+    /// Never
+    #[arg(long, value_name = "POLICY", env = "L4WAY_PROXY_IMAGE_PULL_POLICY")]
+    pub(crate) image_pull_policy: Option<String>,
+
+    /// The ClusterRole that lets proxies follow EndpointSlices, where they are bound to it
+    #[arg(long, value_name = "NAME", default_value = "l4way-proxy-endpoints")]
+    pub(crate) endpoints_role: String,
+
+    /// The controllerName of the GatewayClasses to serve
+    #[arg(long, value_name = "NAME", default_value = l4way_resources::CONTROLLER_NAME)]
+    pub(crate) controller_name: String,
+
+    /// The controller's own namespace, where the Lease is by which one replica leads
+    #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE", default_value = "l4way-system")]
+    pub(crate) namespace: String,
+
+    /// What tells this replica from the others, such as its pod's name
+    #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME", default_value_t = own_name())]
+    pub(crate) identity: String,
+
+    /// Lead without asking: for a single controller outside of the cluster
+    #[arg(long)]
+    pub(crate) no_leader_election: bool,
+
+    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9902")]
+    pub(crate) admin_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// Which cluster is meant.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    /// A context of the kubeconfig; its current one, or the cluster that this pod is in, if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+impl ControllerArgs {
+    /// What shapes the objects that Gateways are given.
+    pub(crate) fn objects(&self) -> crate::controller::ObjectSettings {
+        crate::controller::ObjectSettings {
+            image: self.image.clone(),
+            image_pull_policy: self.image_pull_policy.clone(),
+            endpoints_role: self.endpoints_role.clone(),
+        }
+    }
+
+    /// The translation's settings.
+    pub(crate) fn translation(&self) -> Settings {
+        Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }
+    }
+}
+
+/// What no other process on this host is called at this time.
+fn own_name() -> String {
+    format!("l4way-{}", std::process::id())
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     /// Manifests: files, directories (searched for .yaml, .yml and .json), or - for standard input
-    #[arg(value_name = "PATH", required = true, value_parser = existing)]
+    #[arg(value_name = "PATH", required_unless_present = "kube", value_parser = existing)]
     pub(crate) paths: Vec<PathBuf>,
+
+    /// Check what is in the cluster, in place of files
+    #[arg(long, conflicts_with_all = ["paths", "channel", "address", "address_pool", "zone"])]
+    pub(crate) kube: bool,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 
     #[command(flatten)]
     pub(crate) manifests: ManifestArgs,
@@ -173,6 +327,13 @@ pub(crate) struct CheckArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
+    /// Show what is in the cluster, in place of asking one l4way
+    #[arg(long, conflicts_with = "admin_address")]
+    pub(crate) kube: bool,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
     /// The admin address of the l4way to ask
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,

@@ -5,16 +5,21 @@ mod access_log;
 mod admin;
 mod check;
 mod cli;
+mod controller;
 mod delivery;
 mod demo;
 mod dns;
+mod live;
 mod logging;
 mod metrics;
 mod output;
 mod overview;
 mod problems;
+mod proxy_pod;
 mod report;
 mod run;
+mod serving;
+mod signals;
 mod status;
 mod table;
 
@@ -31,7 +36,9 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
-        Command::Check(args) => Ok(check::run(&args)),
+        Command::Controller(args) => controller::run(*args),
+        Command::Proxy(args) => proxy_pod::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Crds => {
             output::print(&DEFINITIONS.join("---\n"));

@@ -16,6 +16,9 @@ pub(crate) struct Overview {
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) listeners: Vec<ListenerRow>,
     pub(crate) routes: Vec<RouteRow>,
+    /// Only a proxy pod tells of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) backends: Vec<BackendRow>,
 }
 
 /// One Gateway.
@@ -50,6 +53,16 @@ pub(crate) struct RouteRow {
     /// `namespace/name`, with `/listener` or `:port` where the route names them.
     pub(crate) parent: String,
     pub(crate) conditions: Vec<Condition>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackendRow {
+    /// `Kind/namespace/name:port`.
+    pub(crate) name: String,
+    /// How many endpoints take new sessions.
+    pub(crate) endpoints: usize,
 }
 
 impl Overview {

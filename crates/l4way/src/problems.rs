@@ -16,6 +16,18 @@ pub(crate) fn all(load: &Load, graph: &Graph) -> Vec<Diagnostic> {
     problems
 }
 
+/// What is wrong with objects that are in no file, errors first.
+pub(crate) fn of_graph(graph: &Graph) -> Vec<Diagnostic> {
+    let problems = l4way_translate::problems(graph).into_iter();
+    let mut problems: Vec<_> = problems
+        .map(|Problem { object, severity, message, .. }| {
+            Diagnostic::new(severity, message).with_object(object)
+        })
+        .collect();
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    problems
+}
+
 /// How many files have errors in them, or can't be read.
 pub(crate) fn bad_files(load: &Load) -> usize {
     let errors = load.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());

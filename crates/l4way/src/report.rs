@@ -45,6 +45,8 @@ pub(crate) enum Phase {
     Starting,
     /// Sessions are taken.
     Serving,
+    /// Sessions are taken, but no more should come: the process is about to drain.
+    Leaving,
     /// No new session is taken, and the old ones are waited for.
     Draining,
 }
@@ -54,6 +56,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
+            Self::Leaving => "leaving",
             Self::Draining => "draining",
         }
     }

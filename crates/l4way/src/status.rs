@@ -1,10 +1,12 @@
-//! `l4way status`: asks a running l4way what it serves.
+//! `l4way status`: asks a running l4way, or a cluster, what is served.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use crate::{
-    cli::{StatusArgs, StatusOutput},
+    cli::{ClusterArgs, StatusArgs, StatusOutput},
+    live::Live,
     output::{self, print},
+    overview::Overview,
     report::{Phase, StatusReport},
     table,
 };
@@ -14,7 +16,7 @@ use crate::{
 /// # Errors
 /// If it doesn't answer, with what to do about it.
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
-    let report = fetch(args.admin_address)?;
+    let report = if args.kube { of_cluster(&args.cluster)? } else { fetch(args.admin_address)? };
     match args.output {
         StatusOutput::Table => print(&text(&report)),
         StatusOutput::Json => print(&output::json(&report)),
@@ -26,9 +28,21 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn of_cluster(cluster: &ClusterArgs) -> Result<StatusReport, String> {
+    let live = Live::read(cluster)?;
+    Ok(StatusReport {
+        phase: Phase::Serving,
+        notes: live.notes(),
+        problems: live.problems_with_status(),
+        overview: Overview::new(&live.snapshot, &live.objects),
+        objects: live.objects,
+        ..StatusReport::starting()
+    })
+}
+
 fn fetch(address: SocketAddr) -> Result<StatusReport, String> {
     let url = format!("http://{address}/status");
-    let hint = "is `l4way run` running, with this --admin-address?";
+    let hint = "is `l4way run` or `l4way proxy` running, with this --admin-address?";
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
     let body = agent
@@ -54,6 +68,7 @@ fn text(report: &StatusReport) -> String {
     text += match report.phase {
         Phase::Starting => "no listener is bound yet\n",
         Phase::Serving => "",
+        Phase::Leaving => "leaving: new sessions are taken until the Service has dropped the pod\n",
         Phase::Draining => "draining: no new sessions are taken\n",
     };
     text

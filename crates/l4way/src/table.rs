@@ -49,6 +49,11 @@ pub(crate) fn render(overview: &Overview) -> String {
             ]
         }),
     );
+    write_table(
+        &mut text,
+        &["BACKEND", "ENDPOINTS"],
+        overview.backends.iter().map(|row| vec![row.name.clone(), row.endpoints.to_string()]),
+    );
     for complaint in overview.complaints() {
         let _ = writeln!(text, "! {complaint}");
     }
@@ -128,6 +133,7 @@ mod tests {
                 ],
             }],
             routes: vec![],
+            backends: vec![],
         };
         let expected = "\
 GATEWAY      CLASS   ADDRESS     ACCEPTED                   PROGRAMMED

@@ -223,6 +223,31 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Whether both hold the very same objects: an object that was read again is another, however
+    /// much it is the same. Quick, for it looks into none.
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn same<K: PartialEq, T>(a: &BTreeMap<K, Arc<T>>, b: &BTreeMap<K, Arc<T>>) -> bool {
+            let mut pairs = a.iter().zip(b);
+            a.len() == b.len() && pairs.all(|(a, b)| Arc::ptr_eq(a.1, b.1) && a.0 == b.0)
+        }
+        same(&self.gateway_classes, &other.gateway_classes)
+            && same(&self.gateways, &other.gateways)
+            && same(&self.listener_sets, &other.listener_sets)
+            && same(&self.routes, &other.routes)
+            && same(&self.reference_grants, &other.reference_grants)
+            && same(&self.backend_tls_policies, &other.backend_tls_policies)
+            && same(&self.backends, &other.backends)
+            && same(&self.gateway_parameters, &other.gateway_parameters)
+            && same(&self.namespaces, &other.namespaces)
+            && same(&self.services, &other.services)
+            && same(&self.endpoint_slices, &other.endpoint_slices)
+            && same(&self.secrets, &other.secrets)
+            && same(&self.config_maps, &other.config_maps)
+            && same(&self.deployments, &other.deployments)
+    }
+}
+
 impl FromIterator<AnyObject> for Snapshot {
     fn from_iter<I: IntoIterator<Item = AnyObject>>(objects: I) -> Self {
         let mut snapshot = Self::default();

@@ -12,7 +12,7 @@ const CALM: Duration = Duration::from_secs(10);
 
 /// Delays that double up to a limit, with jitter: a server that comes back isn't met by all at once.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     limit: Duration,
     next: Duration,
@@ -21,17 +21,17 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// From this delay up to that.
-    pub(crate) fn new(first: Duration, limit: Duration) -> Self {
+    pub fn new(first: Duration, limit: Duration) -> Self {
         Self { first, limit, next: first, last: None }
     }
 
     /// For following the API: a change is seen within 2 s of a server's return.
-    pub(crate) fn following() -> Self {
+    pub fn following() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_millis(1500))
     }
 
     /// The delay after a failure now.
-    pub(crate) fn delay(&mut self, now: Instant) -> Duration {
+    pub fn delay(&mut self, now: Instant) -> Duration {
         if self.last.is_some_and(|last| now.duration_since(last) > self.limit + CALM) {
             self.next = self.first;
         }
@@ -42,7 +42,7 @@ impl Backoff {
     }
 
     /// Something succeeded.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -9,12 +9,13 @@ use kube::Client;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
-use crate::connect::server_version;
+use crate::{connect::server_version, follow::Cause};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(300);
 
+/// Whether there is a connection to the API server.
 #[derive(Debug, Default)]
-pub(crate) struct Connection {
+pub struct Connection {
     lost_since: Mutex<Option<Instant>>,
     lost: Notify,
 }
@@ -30,8 +31,19 @@ impl Connection {
         }
     }
 
-    /// Asks a lost server until it answers.
-    pub(crate) async fn watch_over(&self, client: Client) {
+    /// A request failed: says so in the log if the API server is gone. Returns why, for a person.
+    pub fn failed(&self, error: &kube::Error) -> String {
+        match Cause::of(error) {
+            Cause::Connection(text) => {
+                self.lost(&text);
+                text
+            }
+            Cause::Status(_, text) | Cause::Other(text) => text,
+        }
+    }
+
+    /// Asks a lost server until it answers, again and again.
+    pub async fn watch_over(&self, client: Client) {
         loop {
             self.lost.notified().await;
             loop {

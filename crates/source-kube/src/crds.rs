@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    follow::{Followed, Trouble, WATCH_SECONDS, follow},
+    follow::{CLUSTER_ROLE_HINT, Followed, Trouble, WATCH_SECONDS, follow},
     kinds::{Kind, choose, resource},
     source::Shared,
 };
@@ -84,7 +84,7 @@ pub(crate) async fn watch(client: Client, shared: Arc<Shared>) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &crds);
     let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
     let mut events = pin!(watcher(api, config));
-    let mut trouble = Trouble::new(crds.plural.clone());
+    let mut trouble = Trouble::new(crds.plural.clone(), CLUSTER_ROLE_HINT);
     let mut served = Served::new(client, shared.clone());
     loop {
         tokio::select! {

@@ -1,12 +1,11 @@
 //! Follows the objects of one kind.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject},
-    runtime::watcher::{self, Event, watcher},
+    runtime::watcher::{self, Event},
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -15,6 +14,7 @@ use crate::{
     backoff::Backoff,
     connect::Chain,
     connection::Connection,
+    following::Following,
     kinds::Kind,
     source::Shared,
     state::{Slot, key, read},
@@ -49,6 +49,10 @@ impl Followed {
     }
 }
 
+/// What to do where the controller may not read a kind.
+pub(crate) const CLUSTER_ROLE_HINT: &str = "let the ClusterRole of l4way's service account `get`, \
+     `list` and `watch` them; nothing new is applied until then";
+
 /// Follows until it is aborted.
 pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Followed) {
     let Followed { slot, resource, namespace, labels, fields } = followed;
@@ -59,31 +63,25 @@ pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Follow
     let config = watcher::Config {
         label_selector: labels,
         field_selector: fields,
-        timeout: Some(WATCH_SECONDS),
         ..watcher::Config::default()
     };
-    let mut events = pin!(watcher(api, config));
-    let mut trouble = Trouble::new(resource.plural.clone());
+    let mut events = Following::new(api, config, resource.plural.clone(), CLUSTER_ROLE_HINT);
     let mut list = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => list.clear(),
-            Ok(Event::InitApply(object)) => list.push(read(slot, &resource, object)),
-            Ok(Event::InitDone) => {
-                trouble.over();
+    loop {
+        match events.next(&shared.connection).await {
+            Event::Init => list.clear(),
+            Event::InitApply(object) => list.push(read(slot, &resource, object)),
+            Event::InitDone => {
                 let list = std::mem::take(&mut list);
                 shared.update(|state| state.replace(slot, list));
             }
-            Ok(Event::Apply(object)) => {
-                trouble.over();
+            Event::Apply(object) => {
                 let read = read(slot, &resource, object);
                 shared.update(|state| state.apply(slot, read));
             }
-            Ok(Event::Delete(object)) => {
-                trouble.over();
+            Event::Delete(object) => {
                 shared.update(|state| state.delete(slot, &key(&object)));
             }
-            Err(error) => trouble.pause(&shared.connection, &error).await,
         }
     }
 }
@@ -91,6 +89,7 @@ pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Follow
 /// What goes wrong with one watch: each kind of trouble is said once until it is over.
 pub(crate) struct Trouble {
     plural: String,
+    hint: &'static str,
     backoff: Backoff,
     failures: u32,
     said: bool,
@@ -101,8 +100,9 @@ pub(crate) struct Trouble {
 const BELIEVED: u32 = 5;
 
 impl Trouble {
-    pub(crate) fn new(plural: String) -> Self {
-        Self { plural, backoff: Backoff::following(), failures: 0, said: false }
+    /// `hint` says what to do if they may not be read.
+    pub(crate) fn new(plural: String, hint: &'static str) -> Self {
+        Self { plural, hint, backoff: Backoff::following(), failures: 0, said: false }
     }
 
     pub(crate) fn over(&mut self) {
@@ -132,19 +132,15 @@ impl Trouble {
         }
         self.said = true;
         match code {
-            403 => warn!(
-                kind,
-                error = text,
-                "may not be read: let the ClusterRole of l4way's service account `get`, `list` \
-                 and `watch` them; nothing new is applied until then"
-            ),
+            403 => warn!(kind, error = text, "may not be read: {}", self.hint),
             401 => warn!(kind, error = text, "the API server refuses l4way's credentials"),
             _ => warn!(kind, error = text, "can't be followed; trying again"),
         }
     }
 }
 
-enum Cause {
+/// What is wrong with a request.
+pub(crate) enum Cause {
     /// The server's own answer.
     Status(u16, String),
     /// No answer.
@@ -152,17 +148,24 @@ enum Cause {
     Other(String),
 }
 
+impl Cause {
+    /// Why a request failed.
+    pub(crate) fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Status(status.code, status.message.clone()),
+            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+                Self::Connection(Chain(error).to_string())
+            }
+            error => Self::Other(Chain(error).to_string()),
+        }
+    }
+}
+
 fn cause(error: &watcher::Error) -> Cause {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::Api(status) => Cause::Status(status.code, status.message.clone()),
-            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
-                Cause::Connection(Chain(error).to_string())
-            }
-            error => Cause::Other(Chain(error).to_string()),
-        },
+        | watcher::Error::WatchFailed(error) => Cause::of(error),
         watcher::Error::WatchError(status) => Cause::Status(status.code, status.message.clone()),
         watcher::Error::NoResourceVersion => Cause::Other(error.to_string()),
     }

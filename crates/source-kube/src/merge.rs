@@ -162,3 +162,191 @@ pub(crate) fn patch(object: &Value, status: &Value) -> Value {
     }
     json!({ "metadata": metadata, "status": status })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "l4way.dev/gateway-controller";
+    const NOW: &str = "2026-11-25T02:00:00Z";
+    const BEFORE: &str = "2026-11-24T00:00:00Z";
+
+    fn merged(current: &Value, wanted: &Value) -> Value {
+        merge(current, wanted, OURS, NOW)
+    }
+
+    fn wanted(kind: &str, status: &str) -> Value {
+        json!({"type": kind, "status": status, "reason": kind, "message": "m", "observedGeneration": 2})
+    }
+
+    fn at(mut condition: Value, time: &str) -> Value {
+        condition["lastTransitionTime"] = time.into();
+        condition
+    }
+
+    fn parent(name: &str, controller: &str, conditions: &[Value]) -> Value {
+        json!({
+            "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name},
+            "controllerName": controller,
+            "conditions": conditions,
+        })
+    }
+
+    #[test]
+    fn a_time_stays_while_the_status_does() {
+        let mut old = at(wanted("Accepted", "True"), BEFORE);
+        old["message"] = "another".into();
+        old["observedGeneration"] = 1.into();
+        let current = json!({"conditions": [old, at(wanted("Programmed", "False"), BEFORE)]});
+        let status = merged(
+            &current,
+            &json!({"conditions": [wanted("Accepted", "True"), wanted("Programmed", "True")]}),
+        );
+        let expected =
+            [at(wanted("Accepted", "True"), BEFORE), at(wanted("Programmed", "True"), NOW)];
+        assert_eq!(status, json!({"conditions": expected}));
+    }
+
+    #[test]
+    fn nothing_changes_where_only_times_would() {
+        let current = json!({
+            "addresses": [{"type": "IPAddress", "value": "192.0.2.1"}],
+            "conditions": [at(wanted("Programmed", "True"), BEFORE), at(wanted("Accepted", "True"), BEFORE)],
+            "listeners": [{"name": "a", "conditions": [at(wanted("Accepted", "True"), BEFORE)]}],
+        });
+        let wanted = json!({
+            "addresses": [{"type": "IPAddress", "value": "192.0.2.1"}],
+            "conditions": [wanted("Accepted", "True"), wanted("Programmed", "True")],
+            "listeners": [{"name": "a", "conditions": [wanted("Accepted", "True")]}],
+        });
+        assert_eq!(merged(&current, &wanted), current);
+    }
+
+    #[test]
+    fn conditions_of_others_stay_and_unwanted_ones_of_ours_go() {
+        let theirs = at(wanted("example.com/Audited", "True"), BEFORE);
+        let current = json!({"conditions": [
+            theirs,
+            at(wanted("l4way.dev/Note", "True"), BEFORE),
+            at(wanted("Accepted", "True"), BEFORE),
+        ]});
+        let status = merged(&current, &json!({"conditions": [wanted("Accepted", "True")]}));
+        assert_eq!(status, json!({"conditions": [theirs, at(wanted("Accepted", "True"), BEFORE)]}));
+    }
+
+    #[test]
+    fn fields_that_nothing_is_said_about_stay() {
+        let status =
+            merged(&json!({"other": 1}), &json!({"conditions": [], "attachedListenerSets": 0}));
+        assert_eq!(status, json!({"other": 1, "attachedListenerSets": 0}));
+    }
+
+    #[test]
+    fn listeners_and_addresses_are_replaced() {
+        let listener =
+            |name: &str, condition: Value| json!({"name": name, "conditions": [condition]});
+        let current = json!({
+            "addresses": [{"value": "192.0.2.1"}],
+            "listeners": [
+                listener("gone", at(wanted("Accepted", "True"), BEFORE)),
+                listener("kept", at(wanted("Accepted", "True"), BEFORE)),
+            ],
+        });
+        let status = merged(
+            &current,
+            &json!({
+                "addresses": [],
+                "listeners": [
+                    listener("kept", wanted("Accepted", "True")),
+                    listener("new", wanted("Accepted", "True")),
+                ],
+            }),
+        );
+        assert_eq!(
+            status,
+            json!({
+                "addresses": [],
+                "listeners": [
+                    listener("kept", at(wanted("Accepted", "True"), BEFORE)),
+                    listener("new", at(wanted("Accepted", "True"), NOW)),
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn entries_of_other_controllers_are_untouched() {
+        let theirs =
+            parent("edge", "example.com/other", &[json!({"type": "Accepted", "odd": true})]);
+        let old = parent("edge", OURS, &[at(wanted("Accepted", "True"), BEFORE)]);
+        let gone = parent("gone", OURS, &[at(wanted("Accepted", "True"), BEFORE)]);
+        let current = json!({"parents": [gone, theirs, old]});
+        let status = merged(
+            &current,
+            &json!({"parents": [
+                parent("new", OURS, &[wanted("Accepted", "False")]),
+                parent("edge", OURS, &[wanted("Accepted", "False")]),
+            ]}),
+        );
+        assert_eq!(
+            status,
+            json!({"parents": [
+                theirs,
+                parent("edge", OURS, &[at(wanted("Accepted", "False"), NOW)]),
+                parent("new", OURS, &[at(wanted("Accepted", "False"), NOW)]),
+            ]})
+        );
+        let status = merged(&status, &json!({"parents": []}));
+        assert_eq!(status, json!({"parents": [theirs]}));
+        assert!(!has_entries_of(&status, OURS));
+    }
+
+    #[test]
+    fn an_entry_is_known_by_its_whole_reference_with_defaults() {
+        let mut http = parent("edge", OURS, &[at(wanted("Accepted", "True"), BEFORE)]);
+        http["parentRef"] = json!({"name": "edge", "sectionName": "http"});
+        let short = json!({
+            "parentRef": {"name": "edge"},
+            "controllerName": OURS,
+            "conditions": [at(wanted("Accepted", "True"), BEFORE)],
+        });
+        // The same twice: one is left.
+        let current = json!({"parents": [http, short, short]});
+        let plain = parent("edge", OURS, &[wanted("Accepted", "True")]);
+        let status = merged(&current, &json!({"parents": [plain]}));
+        let kept = parent("edge", OURS, &[at(wanted("Accepted", "True"), BEFORE)]);
+        assert_eq!(status, json!({"parents": [kept]}));
+    }
+
+    #[test]
+    fn a_status_keeps_within_the_limits_of_the_crds() {
+        let conditions: Vec<_> = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6"]
+            .map(|kind| at(wanted(kind, "True"), BEFORE))
+            .into();
+        let current = json!({ "conditions": conditions });
+        let mut long = wanted("Accepted", "True");
+        long["message"] = "ü".repeat(40_000).into();
+        let status = merged(
+            &current,
+            &json!({"conditions": [wanted("l4way.dev/Note", "True"), long, wanted("Programmed", "True")]}),
+        );
+        let kinds = list(&status["conditions"]).iter().map(|each| each["type"].as_str().unwrap());
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "Accepted", "Programmed"]
+        );
+        let message = status["conditions"][6]["message"].as_str().unwrap();
+        assert_eq!(message.chars().count(), 32_768);
+        let full: Vec<_> = (0..32).map(|n| parent(&n.to_string(), "other", &[])).collect();
+        let status =
+            merged(&json!({ "parents": full }), &json!({"parents": [parent("e", OURS, &[])]}));
+        assert_eq!(status, json!({ "parents": full }));
+    }
+
+    #[test]
+    fn a_patch_is_for_the_version_that_was_read() {
+        let object = json!({"metadata": {"name": "edge", "resourceVersion": "7"}, "status": {}});
+        let patch = patch(&object, &json!({"parents": []}));
+        assert_eq!(patch, json!({"metadata": {"resourceVersion": "7"}, "status": {"parents": []}}));
+    }
+}

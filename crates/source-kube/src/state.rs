@@ -366,3 +366,164 @@ fn put<T: PartialEq>(map: &mut BTreeMap<ObjectKey, T>, key: ObjectKey, value: T)
     map.insert(key, value);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(slot: Slot, value: Value) -> Read {
+        let Slot::Kind(kind) = slot else { return raw(value) };
+        read(
+            slot,
+            &Kind::named(kind).unwrap().resource("v1"),
+            serde_json::from_value(value).unwrap(),
+        )
+    }
+
+    fn raw(value: Value) -> Read {
+        let resource = crate::kinds::resource("apps", "v1", "Deployment", "deployments");
+        read(Slot::Raw(0), &resource, serde_json::from_value(value).unwrap())
+    }
+
+    const GATEWAYS: Slot = Slot::Kind("Gateway");
+    const SECRETS: Slot = Slot::Kind("Secret");
+
+    fn gateway(name: &str, version: &str, port: Value) -> Read {
+        object(
+            GATEWAYS,
+            json!({
+                "metadata": {
+                    "namespace": "apps", "name": name, "uid": "u", "resourceVersion": version,
+                    "managedFields": [{"manager": "kubectl"}],
+                    "annotations": {LAST_APPLIED: "{}", "kept": "yes"},
+                },
+                "spec": {
+                    "gatewayClassName": "l4way",
+                    "listeners": [{"name": "a", "port": port, "protocol": "TCP"}],
+                },
+                "status": {"version": version},
+            }),
+        )
+    }
+
+    fn edge() -> ObjectRef {
+        ObjectRef::new("Gateway", ObjectKey::new("apps", "edge"))
+    }
+
+    fn ready() -> State {
+        let mut state = State::new(["Deployment".to_owned()]);
+        state.serve("Gateway", "v1");
+        state.serve("Secret", "v1");
+        state.replace(SECRETS, Vec::new());
+        state.replace(GATEWAYS, vec![gateway("edge", "1", 80.into())]);
+        state.set_discovered();
+        state
+    }
+
+    #[test]
+    fn there_is_no_snapshot_before_every_first_list() {
+        let mut state = State::new(["Deployment".to_owned()]);
+        state.serve("Gateway", "v1");
+        state.expect(Slot::Raw(0));
+        assert!(!state.set_discovered());
+        assert!(!state.replace(Slot::Raw(0), Vec::new()));
+        assert_eq!(state.pending(), [GATEWAYS]);
+        assert_eq!(state.snapshot(), None);
+        assert!(state.replace(GATEWAYS, Vec::new()));
+        assert_eq!(state.snapshot(), Some(Snapshot::default()));
+        // A kind that comes later doesn't take it back.
+        state.serve("TCPRoute", "v1");
+        assert_eq!(state.snapshot(), Some(Snapshot::default()));
+    }
+
+    #[test]
+    fn a_status_alone_is_no_change_but_touches_the_object() {
+        let mut state = ready();
+        state.take_touched();
+        assert!(!state.apply(GATEWAYS, gateway("edge", "2", 80.into())));
+        assert_eq!(state.take_touched(), [edge()].into());
+        assert_eq!(state.current(&edge()).unwrap()["status"]["version"], "2");
+        assert!(state.apply(GATEWAYS, gateway("edge", "3", 81.into())));
+        assert!(state.delete(GATEWAYS, &edge().key));
+        assert_eq!(state.current(&edge()), None);
+        assert_eq!(state.snapshot().unwrap(), Snapshot::default());
+    }
+
+    #[test]
+    fn a_list_takes_the_place_of_what_was() {
+        let mut state = ready();
+        assert!(state.replace(GATEWAYS, vec![gateway("other", "2", 80.into())]));
+        let names: Vec<_> = state.snapshot().unwrap().gateways.into_keys().collect();
+        assert_eq!(names, [ObjectKey::new("apps", "other")]);
+        assert_eq!(state.current(&edge()), None);
+        assert!(!state.replace(GATEWAYS, vec![gateway("other", "3", 80.into())]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_and_others_stay() {
+        let mut state = ready();
+        assert!(state.apply(GATEWAYS, gateway("other", "2", 80.into())));
+        assert!(state.apply(GATEWAYS, gateway("edge", "3", "no port".into())));
+        let names: Vec<_> = state.snapshot().unwrap().gateways.into_keys().collect();
+        assert_eq!(names, [ObjectKey::new("apps", "other")]);
+        assert!(!state.apply(GATEWAYS, gateway("edge", "4", "no port".into())));
+        assert!(state.apply(GATEWAYS, gateway("edge", "5", 80.into())));
+        assert!(state.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_kind_whose_crd_goes_has_no_objects() {
+        let mut state = ready();
+        assert!(!state.missing().contains(&"Gateway".to_owned()));
+        assert!(state.withdraw("Gateway"));
+        assert!(state.missing().contains(&"Gateway".to_owned()));
+        assert_eq!(state.snapshot(), Some(Snapshot::default()));
+        assert_eq!(state.current(&edge()), None);
+        assert_eq!(state.version("Gateway"), None);
+        assert!(!state.withdraw("Gateway"));
+    }
+
+    #[test]
+    fn only_what_is_needed_is_kept() {
+        let mut state = ready();
+        let annotations = &state.snapshot().unwrap().gateways[&edge().key].metadata.annotations;
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["kept"]);
+        assert!(state.current(&edge()).unwrap().get("spec").is_none());
+        let secret = |password: &str| {
+            object(
+                SECRETS,
+                json!({
+                    "metadata": {"namespace": "apps", "name": "s", "annotations": {"at": password}},
+                    "data": {"tls.crt": "Yw==", "password": password},
+                }),
+            )
+        };
+        assert!(state.apply(SECRETS, secret("eA==")));
+        assert!(!state.apply(SECRETS, secret("eQ==")));
+        let secrets = state.snapshot().unwrap().secrets;
+        let secret = secrets.values().next().unwrap();
+        assert_eq!(secret.data.keys().collect::<Vec<_>>(), ["tls.crt"]);
+    }
+
+    #[test]
+    fn raw_objects_keep_all_but_managed_fields() {
+        let mut state = ready();
+        let deployment = || {
+            raw(json!({
+                "metadata": {"namespace": "apps", "name": "d", "uid": "1", "managedFields": []},
+                "spec": {"replicas": 2},
+            }))
+        };
+        assert!(state.apply(Slot::Raw(0), deployment()));
+        assert!(!state.apply(Slot::Raw(0), deployment()));
+        let key = ObjectKey::new("apps", "d");
+        let object = state.raw("Deployment")[&key].clone();
+        assert_eq!(object["kind"], "Deployment");
+        assert_eq!(object["spec"]["replicas"], 2);
+        assert_eq!(object["metadata"].get("managedFields"), None);
+        let reference = ObjectRef::new("Deployment", key.clone());
+        assert_eq!(state.identity(&reference), Some(("apps/v1".to_owned(), Some("1".into()))));
+        assert!(state.delete(Slot::Raw(0), &key));
+        assert!(state.raw("Deployment").is_empty());
+    }
+}

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::{
     acknowledgement::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
-    names::{Names, PARTS, Set},
+    names::{Names, PARTS, Set, shortened},
 };
 
 /// The most bytes of a part: base64 makes a third more of them, and a Secret holds 1 MiB.

@@ -1,13 +1,7 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use l4way_model::{ApplyReport, ListenerReport};
-use l4way_proxy::Proxy;
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
 use l4way_translate::{
@@ -19,12 +13,12 @@ use crate::{
     access_log::Output,
     cli::RunArgs,
     demo::Demo,
-    dns::{self, Addresses as Names, Resolver},
-    metrics::ControlMetrics,
+    dns::{self, Addresses as Names, EndpointSources, Resolver},
     output::print,
     overview::Overview,
     problems,
     report::{Phase, StatusReport},
+    serving::Serving,
     table,
 };
 
@@ -37,11 +31,8 @@ pub(super) struct Control {
     resolver: Resolver,
     names: watch::Receiver<Names>,
     settings: Settings,
-    proxy: Proxy,
+    serving: Serving,
     in_force: Option<InForce>,
-    metrics: watch::Sender<ControlMetrics>,
-    report: watch::Sender<Arc<StatusReport>>,
-    phase: Phase,
     /// Standard output is the access log's.
     quiet: bool,
 }
@@ -76,8 +67,7 @@ struct InForce {
     load: Load,
     notes: Vec<String>,
     graph: Graph,
-    backends: dns::EndpointSources,
-    applied: ApplyReport,
+    backends: EndpointSources,
 }
 
 impl Control {
@@ -85,11 +75,7 @@ impl Control {
     ///
     /// # Errors
     /// If a path doesn't exist or can't be watched, or a thread can't be started.
-    pub(super) fn new(
-        args: &RunArgs,
-        proxy: Proxy,
-        report: watch::Sender<Arc<StatusReport>>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(args: &RunArgs, serving: Serving) -> Result<Self, String> {
         let options = ReadOptions { channel: args.manifests.channel.into() };
         let source = FileSource::new(args.filenames.clone(), options);
         let changed = Arc::new(Notify::new());
@@ -103,10 +89,6 @@ impl Control {
             .transpose()
             .map_err(|error| format!("can't start the demo backends: {error}"))?;
         let resolver = Resolver::start(dns::Sources::default());
-        let metrics = ControlMetrics {
-            session_descriptors: proxy.limits().session_descriptors as u64,
-            ..ControlMetrics::default()
-        };
         Ok(Self {
             source,
             _watcher: watcher,
@@ -115,18 +97,20 @@ impl Control {
             names: resolver.subscribe(),
             resolver,
             settings: args.graph.settings(),
-            proxy,
+            serving,
             in_force: None,
-            metrics: watch::Sender::new(metrics),
-            report,
-            phase: Phase::Starting,
-            quiet: args.access_log.as_deref().map(Output::of) == Some(Output::Stdout),
+            quiet: args.sessions.access_log.as_deref().map(Output::of) == Some(Output::Stdout),
         })
     }
 
-    /// What the metrics say of the control side.
-    pub(super) fn metrics(&self) -> watch::Receiver<ControlMetrics> {
-        self.metrics.subscribe()
+    /// The data plane and what is said of it.
+    pub(super) fn serving(&mut self) -> &mut Serving {
+        &mut self.serving
+    }
+
+    /// Ends all sessions.
+    pub(super) fn end(self) {
+        self.serving.end();
     }
 
     /// What to wait for, to call [`Self::follow`] and [`Self::refresh_endpoints`].
@@ -164,11 +148,8 @@ impl Control {
         let backends = dns::known(backends);
         self.resolver.set_names(dns::hostnames(&backends));
         let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
-        let applied = self.proxy.apply(Arc::new(config), &endpoints);
-        let before = self.in_force.take().map(|in_force| in_force.applied).unwrap_or_default();
-        log_listeners(&before, &applied);
-        self.in_force = Some(InForce { load, notes, graph, backends, applied });
-        self.metrics.send_modify(|metrics| metrics.reloads += 1);
+        self.serving.apply(Arc::new(config), &endpoints);
+        self.in_force = Some(InForce { load, notes, graph, backends });
         self.publish();
     }
 
@@ -176,65 +157,35 @@ impl Control {
     pub(super) fn refresh_endpoints(&mut self) {
         if let Some(in_force) = &self.in_force {
             let endpoints = dns::endpoint_table(&in_force.backends, &self.names.borrow());
-            self.proxy.update_endpoints(&endpoints);
+            self.serving.update_endpoints(&endpoints);
         }
     }
 
     /// Tries again to bind the ports that could not be bound.
     pub(super) fn retry_failed(&mut self) {
-        if let Some(applied) = self.proxy.retry_failed()
-            && let Some(in_force) = &mut self.in_force
-        {
-            log_listeners(&in_force.applied, &applied);
-            in_force.applied = applied;
+        if self.serving.retry_failed() {
             self.publish();
         }
-    }
-
-    /// Says what the process is doing.
-    pub(super) fn set_phase(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.report.send_modify(|report| Arc::make_mut(report).phase = phase);
-    }
-
-    /// Takes no new sessions any more.
-    pub(super) fn drain(&mut self, within: Duration) {
-        self.proxy.drain(within);
-    }
-
-    /// Whether all sessions have ended.
-    pub(super) fn is_drained(&self) -> bool {
-        self.proxy.wait(Duration::ZERO)
-    }
-
-    /// How many sessions there are.
-    pub(super) fn active_sessions(&self) -> u64 {
-        self.proxy.counters().snapshot().rows.iter().map(|row| row.active()).sum()
     }
 
     /// Tells everybody what is in force now: the admin endpoint, the metrics, the log, and
     /// whoever reads standard output.
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
-        let objects = status(&in_force.graph, &in_force.applied, &Observed::default());
+        let objects = status(&in_force.graph, self.serving.report(), &Observed::default());
         let overview = Overview::new(&in_force.load.snapshot, &objects);
         let problems = problems::all(&in_force.load, &in_force.graph);
-        let listening = in_force.applied.listeners.values();
-        let bound = listening.filter(|report| matches!(report, ListenerReport::Bound)).count();
-        if bound > 0 || in_force.applied.listeners.is_empty() {
-            self.phase = Phase::Serving;
-        }
-        self.count(bound, &problems, &overview);
-        let report = StatusReport {
-            phase: self.phase,
+        self.count(&problems, &overview);
+        let phase = if self.serving.is_serving() { Phase::Serving } else { self.serving.phase() };
+        let report = Arc::new(StatusReport {
+            phase,
             notes: in_force.notes.clone(),
             problems,
             overview,
             objects,
             ..StatusReport::starting()
-        };
-        let last = self.report.send_replace(Arc::new(report));
-        let report = self.report.borrow();
+        });
+        let last = self.serving.publish(report.clone());
         let known: HashSet<_> = last.problems.iter().map(ToString::to_string).collect();
         for problem in
             report.problems.iter().filter(|problem| !known.contains(&problem.to_string()))
@@ -247,7 +198,7 @@ impl Control {
         }
     }
 
-    fn count(&self, bound: usize, problems: &[Diagnostic], overview: &Overview) {
+    fn count(&self, problems: &[Diagnostic], overview: &Overview) {
         let Some(in_force) = &self.in_force else { return };
         let bad_files = problems::bad_files(&in_force.load);
         let errors = in_force.load.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
@@ -255,30 +206,14 @@ impl Control {
             .routes
             .iter()
             .filter(|route| route.conditions.iter().any(|condition| condition.kind == SUPERSEDED));
-        self.metrics.send_modify(|metrics| {
+        self.serving.count(|metrics| {
             metrics.bad_files = bad_files as u64;
             metrics.invalid_objects = errors.filter(|error| error.object.is_some()).count() as u64;
-            metrics.unbound_listeners = (in_force.applied.listeners.len() - bound) as u64;
             metrics.superseded_routes = superseded.count() as u64;
             if !problems.iter().any(Diagnostic::is_error) {
                 metrics.last_good_reload = Some(SystemTime::now());
             }
         });
-    }
-}
-
-/// Says which listeners can't be bound, or are at last.
-fn log_listeners(before: &ApplyReport, after: &ApplyReport) {
-    for (listener, report) in &after.listeners {
-        let was = before.listeners.get(listener);
-        match report {
-            _ if was == Some(report) => {}
-            ListenerReport::Failed(failure) => {
-                tracing::warn!(%listener, "not listening: {}; retrying", failure.message);
-            }
-            ListenerReport::Bound if was.is_some() => tracing::info!(%listener, "listening"),
-            ListenerReport::Bound => tracing::debug!(%listener, "listening"),
-        }
     }
 }
 

@@ -6,6 +6,6 @@ mod check;
 mod message;
 mod value;
 
-pub use catalog::{DEFINITIONS, GATEWAY_API_VERSION};
 pub(crate) use catalog::{Channel, Kind, Scope, Version};
+pub use catalog::{DEFINITIONS, GATEWAY_API_VERSION};
 pub(crate) use check::{Problem, Spot};

@@ -1,0 +1,125 @@
+//! `l4way controller`: in a cluster, what gives every Gateway its proxies, their configuration, and
+//! its status.
+//!
+//! One loop looks at everything whenever anything has changed, and starts the requests that this
+//! calls for: first configurations, then objects. Requests are made beside the loop, for each Gateway
+//! one series at a time; their answers stand in for the objects until the watches have them. What
+//! there should be is a function of the objects alone ([`objects`], [`plan`], [`observe`]), so that
+//! a replica that begins to lead has nothing to find out.
+
+mod apply;
+mod cluster;
+mod control;
+mod events;
+mod gateway;
+mod metrics;
+mod objects;
+mod observe;
+mod plan;
+mod project;
+mod service_events;
+mod strays;
+
+use std::{process::ExitCode, sync::Arc};
+
+use l4way_source_kube::{EventRecorder, Leader, Source, StatusWriter, connect, server_version};
+use tokio::{
+    runtime,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+pub(crate) use self::objects::Settings as ObjectSettings;
+use self::{
+    control::{Control, Ports},
+    metrics::Metrics,
+};
+use crate::{
+    admin::Admin,
+    cli::ControllerArgs,
+    logging,
+    report::StatusReport,
+    signals::{Signal, Signals},
+};
+
+/// The Lease by which one of several replicas leads.
+const LEADER_LEASE: &str = "l4way-controller";
+
+/// Runs the controller until it is told to end.
+///
+/// # Errors
+/// If it can't begin, with what to do about it.
+pub(crate) fn run(args: ControllerArgs) -> Result<ExitCode, String> {
+    logging::start(&args.log)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("can't start: {error}"))?;
+    runtime.block_on(serve(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: ControllerArgs) -> Result<(), String> {
+    let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
+    let client =
+        connect(args.cluster.context.as_deref()).await.map_err(|error| error.to_string())?;
+    match server_version(&client).await {
+        Ok(version) => tracing::info!(version, "Kubernetes"),
+        // It may be on its way.
+        Err(error) => tracing::warn!("{error}"),
+    }
+    let mut source = Source::start(client.clone(), cluster::wants());
+    let controller_name = &*args.controller_name;
+    let (report, reports) = watch::channel(Arc::new(StatusReport::starting()));
+    let ports = Ports {
+        writer: StatusWriter::start(client.clone(), source.clone(), controller_name),
+        events: EventRecorder::start(
+            client.clone(),
+            source.clone(),
+            controller_name,
+            &args.identity,
+        ),
+        client: client.clone(),
+        source: source.clone(),
+        metrics: Metrics::new(),
+        report,
+    };
+    let metrics = ports.metrics.clone();
+    Admin { report: reports, metrics: Arc::new(move || metrics.render()) }
+        .start(args.admin_address)
+        .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
+
+    let mut control = Control::new(ports, args.objects(), args.translation());
+    let leader = (!args.no_leader_election)
+        .then(|| Leader::start(client, &args.namespace, LEADER_LEASE, &args.identity));
+    let (_alone, always) = watch::channel(true);
+    let mut leads = leader.as_ref().map_or(always, Leader::watch);
+    leads.mark_changed();
+    loop {
+        let deadline = control.deadline().map(Instant::from_std);
+        let retry = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = source.changed() => {}
+            () = control.requests() => {}
+            () = retry => {}
+            Ok(()) = leads.changed() => {
+                let leads = *leads.borrow_and_update();
+                control.set_leads(leads);
+            }
+            signal = signals.next() => if signal != Signal::Reload {
+                break;
+            }
+        }
+        control.pass().await;
+    }
+    control.set_leads(false);
+    if let Some(leader) = leader {
+        leader.release().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Who the proxies are to the API server, and what they may do there: read their configuration,
+//! answer in the Leases that were made for them, and follow the endpoints of their backends.
+
+use serde_json::{Value, json};
+
+use super::{Common, GATEWAY_NAMESPACE, Kind, Object, PodId, Settings};
+use crate::delivery::shortened;
+
+const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+
+pub(super) fn service_account(common: &Common<'_>) -> Object {
+    // The proxies' pods mount the token all the same; no other pod does by accident.
+    let parts = json!({"automountServiceAccountToken": false});
+    common.object(Kind::ServiceAccount, &common.names.base, parts)
+}
+
+pub(super) fn role(common: &Common<'_>, pods: &[PodId]) -> Object {
+    let names = &common.names;
+    let secrets: Vec<_> = std::iter::once(names.index()).chain(names.parts()).collect();
+    let mut rules = vec![json!({
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": secrets,
+        "verbs": ["get", "list", "watch"],
+    })];
+    // A rule without names would be for all.
+    if !pods.is_empty() {
+        let leases: Vec<_> = pods.iter().map(|pod| names.lease(&pod.uid)).collect();
+        rules.push(json!({
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": leases,
+            "verbs": ["get", "patch", "update"],
+        }));
+    }
+    common.object(Kind::Role, &names.base, json!({ "rules": rules }))
+}
+
+pub(super) fn binding(common: &Common<'_>) -> Object {
+    common.object(Kind::RoleBinding, &common.names.base, bound(common, "Role", &common.names.base))
+}
+
+/// The Lease in which the proxy in a pod answers. It goes with the pod.
+pub(super) fn lease(common: &Common<'_>, pod: &PodId) -> Object {
+    let name = common.names.lease(&pod.uid);
+    let mut lease = common.object(Kind::Lease, &name, json!({}));
+    lease.value["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": pod.name,
+        "uid": pod.uid,
+        "controller": true,
+        "blockOwnerDeletion": false,
+    }]);
+    lease
+}
+
+/// One binding in each namespace with endpoints of the Gateway's backends. An owner in another
+/// namespace isn't one to Kubernetes, so these are taken away by us.
+pub(super) fn endpoint_bindings<'a>(
+    common: &'a Common<'_>,
+    settings: &'a Settings,
+) -> impl Iterator<Item = Object> + 'a {
+    let gateway = &common.provision.gateway;
+    let name = format!(
+        "l4way-{}",
+        shortened(&format!("{}-{}", gateway.namespace, common.names.base), 63 - "l4way-".len())
+    );
+    common.provision.endpoint_namespaces.iter().map(move |namespace| {
+        let mut labels = common.own_labels().clone();
+        labels.insert(GATEWAY_NAMESPACE.to_owned(), gateway.namespace.to_string());
+        let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        let parts = bound(common, "ClusterRole", &settings.endpoints_role);
+        Object::new(Kind::RoleBinding, metadata, parts)
+    })
+}
+
+/// What a RoleBinding says that gives the Gateway's ServiceAccount a role.
+fn bound(common: &Common<'_>, kind: &str, name: &str) -> Value {
+    json!({
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": kind, "name": name},
+        "subjects": [{
+            "kind": "ServiceAccount",
+            "name": common.names.base,
+            "namespace": common.provision.gateway.namespace,
+        }],
+    })
+}

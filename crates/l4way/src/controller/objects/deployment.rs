@@ -1,0 +1,211 @@
+//! The proxies themselves. Nothing in a pod's template depends on listeners, routes or labels of the
+//! Gateway: a change of the template ends every session.
+
+use l4way_resources::api::GatewayParametersSpec;
+use serde_json::{Value, json};
+
+use super::{Common, Kind, Object, Settings};
+
+/// The name of the proxy's container.
+pub(crate) const CONTAINER: &str = "proxy";
+
+/// Where a proxy serves its admin endpoint in its pod.
+const ADMIN_PORT: u16 = 19_902;
+
+/// How long sessions may go on when a pod ends, unless parameters say so.
+const DRAIN_SECONDS: u32 = 60;
+
+/// How much longer a pod is given before it is killed.
+const AFTER_DRAIN_SECONDS: u32 = 15;
+
+/// The user and group of the proxy, who have no name in the image.
+const NOBODY: u32 = 65_532;
+
+/// What a proxy asks of its node, unless parameters say so. Without a limit of memory, for it is
+/// the sessions that take it.
+fn default_resources() -> Value {
+    json!({"requests": {"cpu": "50m", "memory": "32Mi"}})
+}
+
+pub(super) fn deployment(common: &Common<'_>, settings: &Settings) -> Object {
+    let parameters = &common.provision.parameters;
+    let host_network = parameters.host_network == Some(true);
+    // On the host's network a new proxy can have the ports only when the old one is gone.
+    let (surge, unavailable) = if host_network { (0, 1) } else { (1, 0) };
+    let mut spec = json!({
+        "selector": {"matchLabels": common.selector()},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+        },
+        "template": {
+            "metadata": {"labels": common.own_labels()},
+            "spec": pod(common, settings, host_network),
+        },
+    });
+    // Without a number there may be an autoscaler that owns it.
+    if let Some(replicas) = parameters.replicas {
+        spec["replicas"] = replicas.into();
+    }
+    common.object(Kind::Deployment, &common.names.base, json!({ "spec": spec }))
+}
+
+fn pod(common: &Common<'_>, settings: &Settings, host_network: bool) -> Value {
+    let parameters = &common.provision.parameters;
+    let drain = parameters.drain_seconds.unwrap_or(DRAIN_SECONDS);
+    let mut pod = json!({
+        "serviceAccountName": common.names.base,
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": drain.saturating_add(AFTER_DRAIN_SECONDS),
+        "securityContext": pod_security(host_network),
+        "containers": [container(common, settings, host_network, drain)],
+        "topologySpreadConstraints": topology_spread(common),
+    });
+    if host_network {
+        pod["hostNetwork"] = true.into();
+        pod["dnsPolicy"] = "ClusterFirstWithHostNet".into();
+    }
+    if let Some(selector) = &parameters.node_selector {
+        pod["nodeSelector"] = json!(selector);
+    }
+    if let Some(tolerations) = &parameters.tolerations {
+        pod["tolerations"] = json!(tolerations);
+    }
+    pod
+}
+
+fn container(
+    common: &Common<'_>,
+    settings: &Settings,
+    host_network: bool,
+    drain_seconds: u32,
+) -> Value {
+    let parameters = &common.provision.parameters;
+    let mut container = json!({
+        "name": CONTAINER,
+        "image": parameters.image.as_deref().unwrap_or(&settings.image),
+        "command": ["/l4way"],
+        "args": arguments(common, drain_seconds),
+        "env": environment(),
+        "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "admin"},
+            "periodSeconds": 1,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "admin"},
+            "periodSeconds": 10,
+        },
+        "resources": parameters.resources.clone().unwrap_or_else(default_resources),
+        "securityContext": container_security(host_network),
+    });
+    let policy = parameters.image_pull_policy.as_deref().or(settings.image_pull_policy.as_deref());
+    if let Some(policy) = policy {
+        container["imagePullPolicy"] = policy.into();
+    }
+    container
+}
+
+fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
+    let GatewayParametersSpec {
+        log,
+        access_log,
+        connect_timeout_seconds,
+        udp_session_timeout_seconds,
+        ..
+    } = &common.provision.parameters;
+    let log = log.clone().unwrap_or_default();
+    let lower = |text: Option<_>, default: &str| {
+        text.map_or_else(|| default.to_owned(), |text: std::sync::Arc<str>| text.to_lowercase())
+    };
+    let mut arguments = vec![
+        "proxy".to_owned(),
+        format!("--name={}", common.names.base),
+        format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
+        format!("--log-level={}", lower(log.level, "info")),
+        format!("--log-format={}", lower(log.format, "text")),
+        format!("--drain-timeout={drain_seconds}"),
+    ];
+    if access_log.as_deref() == Some("Stdout") {
+        arguments.push("--access-log=-".to_owned());
+    }
+    let timeouts = [
+        ("connect-timeout", connect_timeout_seconds),
+        ("udp-session-timeout", udp_session_timeout_seconds),
+    ];
+    arguments.extend(
+        timeouts.iter().filter_map(|(name, seconds)| Some(format!("--{name}={}", (**seconds)?))),
+    );
+    arguments
+}
+
+/// What the proxy has to know of its pod.
+fn environment() -> Value {
+    let fields = [
+        ("L4WAY_POD_NAME", "metadata.name"),
+        ("L4WAY_POD_UID", "metadata.uid"),
+        ("L4WAY_NAMESPACE", "metadata.namespace"),
+        ("L4WAY_POD_IPS", "status.podIPs"),
+    ];
+    fields
+        .iter()
+        .map(|(name, path)| {
+            json!({
+                "name": name,
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}},
+            })
+        })
+        .collect()
+}
+
+fn pod_security(host_network: bool) -> Value {
+    if host_network {
+        // The sysctl isn't to be had there. A capability helps only root past no_new_privs, so the
+        // proxy is root with that one and no other.
+        return json!({
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+    }
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": NOBODY,
+        "runAsGroup": NOBODY,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+    })
+}
+
+fn container_security(host_network: bool) -> Value {
+    let mut security = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": true,
+    });
+    if host_network {
+        security["capabilities"]["add"] = json!(["NET_BIND_SERVICE"]);
+    }
+    security
+}
+
+/// Proxies on different nodes, as far as there are any, unless parameters say so.
+fn topology_spread(common: &Common<'_>) -> Value {
+    let own = json!({"matchLabels": common.selector()});
+    let Some(asked) = &common.provision.parameters.topology_spread_constraints else {
+        return json!([{
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": own,
+        }]);
+    };
+    let constraints = asked.iter().cloned().map(|mut constraint| {
+        if let Some(constraint) = constraint.as_object_mut() {
+            constraint.entry("labelSelector").or_insert_with(|| own.clone());
+        }
+        constraint
+    });
+    constraints.collect()
+}

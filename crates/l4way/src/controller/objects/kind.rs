@@ -1,0 +1,57 @@
+use kube::core::ApiResource;
+
+/// A kind of object that is made for a Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    ServiceAccount,
+    Role,
+    RoleBinding,
+    Secret,
+    Lease,
+    Service,
+    PodDisruptionBudget,
+    Pod,
+    Deployment,
+}
+
+impl Kind {
+    /// The kind as the API spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// Its group and version.
+    pub(crate) fn api_version(self) -> String {
+        self.resource().api_version
+    }
+
+    /// How the API server knows it.
+    pub(crate) fn resource(self) -> ApiResource {
+        let (group, version, kind, plural) = self.parts();
+        let api_version =
+            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        }
+    }
+
+    fn parts(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::Role => ("rbac.authorization.k8s.io", "v1", "Role", "roles"),
+            Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+            Self::Secret => ("", "v1", "Secret", "secrets"),
+            Self::Lease => ("coordination.k8s.io", "v1", "Lease", "leases"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::PodDisruptionBudget => {
+                ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+            }
+            Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+        }
+    }
+}

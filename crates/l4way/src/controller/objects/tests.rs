@@ -1,0 +1,201 @@
+use std::{env, fs, path::Path};
+
+use l4way_model::{Config, GatewayId, Listener, ListenerId, Transport};
+use l4way_resources::api::GatewayParametersSpec;
+use l4way_translate::Compiled;
+use serde_json::json;
+
+use super::*;
+use crate::output;
+
+fn settings() -> Settings {
+    Settings {
+        image: "l4way:test".to_owned(),
+        image_pull_policy: None,
+        endpoints_role: "l4way-proxy-endpoints".to_owned(),
+    }
+}
+
+fn small() -> Provision {
+    Provision {
+        gateway: ObjectKey::new("team", "gw"),
+        uid: Some("1234".into()),
+        generation: 1,
+        class: "l4way".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        parameters: GatewayParametersSpec::default(),
+        addresses: Vec::new(),
+        ports: [(9000, Transport::Tcp), (53, Transport::Udp)].into(),
+        compiled: Compiled::default(),
+        endpoint_namespaces: ["team".into()].into(),
+        may_run: true,
+    }
+}
+
+fn full() -> Provision {
+    let parameters = json!({
+        "image": "registry.example/l4way:custom",
+        "imagePullPolicy": "Never",
+        "replicas": 3,
+        "resources": {"limits": {"memory": "1Gi"}},
+        "nodeSelector": {"edge": "true"},
+        "tolerations": [{"key": "edge", "operator": "Exists"}],
+        "topologySpreadConstraints": [{
+            "maxSkew": 2,
+            "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule",
+        }],
+        "service": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "example.com/lb",
+            "externalTrafficPolicy": "Cluster",
+            "annotations": {"example.com/pool": "public"},
+        },
+        "log": {"level": "Debug", "format": "Json"},
+        "accessLog": "Stdout",
+        "drainSeconds": 300,
+        "connectTimeoutSeconds": 2,
+        "udpSessionTimeoutSeconds": 30,
+    });
+    Provision {
+        labels: [("team", "db"), (MANAGED_BY, "somebody")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        annotations: [("note".to_owned(), "hello".to_owned())].into(),
+        parameters: serde_json::from_value(parameters).unwrap(),
+        addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        endpoint_namespaces: ["apps".into(), "team".into()].into(),
+        ..small()
+    }
+}
+
+fn pods() -> Vec<PodId> {
+    ["a", "b"].map(|id| PodId { name: format!("gw-l4way-{id}"), uid: format!("uid-{id}") }).into()
+}
+
+/// Compares the objects with those in `testdata`, which `L4WAY_GOLDEN=refresh` writes.
+#[track_caller]
+fn assert_golden(name: &str, objects: &[Object]) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/controller/objects/testdata")
+        .join(format!("{name}.yaml"));
+    let documents: Vec<_> = objects.iter().map(|object| output::yaml(&object.value)).collect();
+    let actual = documents.join("---\n");
+    if env::var("L4WAY_GOLDEN").as_deref() == Ok("refresh") {
+        fs::write(&file, &actual).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(actual, expected, "{} differs", file.display());
+}
+
+fn of_kind(objects: &[Object], kind: Kind) -> Vec<&Value> {
+    objects.iter().filter(|object| object.kind == kind).map(|object| &object.value).collect()
+}
+
+#[test]
+fn a_small_gateway_has_what_it_needs() {
+    assert_golden("small", &desired(&small(), &settings(), &[]));
+}
+
+#[test]
+fn parameters_and_infrastructure_are_in_the_objects() {
+    assert_golden("full", &desired(&full(), &settings(), &pods()));
+}
+
+#[test]
+fn no_listener_route_or_label_is_in_a_pod_template() {
+    let template = |provision: &Provision| {
+        let objects = desired(provision, &settings(), &pods());
+        of_kind(&objects, Kind::Deployment)[0]["spec"]["template"].clone()
+    };
+    let id = ListenerId {
+        gateway: GatewayId::new("team", "gw"),
+        listener_set: None,
+        name: "new".into(),
+    };
+    let listener = Listener {
+        id,
+        transport: Transport::Tcp,
+        addresses: vec!["0.0.0.0".parse().unwrap()],
+        port: 1,
+        route: None,
+    };
+    let changed = Provision {
+        generation: 7,
+        labels: [("new".to_owned(), "label".to_owned())].into(),
+        annotations: [("new".to_owned(), "annotation".to_owned())].into(),
+        addresses: vec!["192.0.2.9".parse().unwrap()],
+        ports: [(1, Transport::Tcp)].into(),
+        compiled: Compiled { config: Config::new([listener]).unwrap(), ..Compiled::default() },
+        endpoint_namespaces: ["elsewhere".into()].into(),
+        ..small()
+    };
+    assert_eq!(template(&changed), template(&small()));
+}
+
+#[test]
+fn on_the_host_network_there_is_no_service() {
+    let mut provision = small();
+    provision.parameters.host_network = Some(true);
+    let objects = desired(&provision, &settings(), &[]);
+    assert!(of_kind(&objects, Kind::Service).is_empty());
+    let deployment = &of_kind(&objects, Kind::Deployment)[0]["spec"];
+    assert_eq!(deployment["strategy"]["rollingUpdate"]["maxSurge"], 0);
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["hostNetwork"], true);
+    assert!(pod["securityContext"].get("sysctls").is_none());
+    let capabilities = &pod["containers"][0]["securityContext"]["capabilities"];
+    assert_eq!(*capabilities, json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}));
+}
+
+#[test]
+fn services_are_as_the_parameters_say() {
+    let spec = |parameters: Value, addresses: &[&str]| {
+        let mut provision = small();
+        provision.parameters = serde_json::from_value(parameters).unwrap();
+        provision.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let objects = desired(&provision, &settings(), &[]);
+        let services = of_kind(&objects, Kind::Service);
+        (services[0]["spec"].clone(), services[0]["metadata"]["annotations"].clone())
+    };
+    let (lb, annotations) = spec(json!({}), &["192.0.2.1"]);
+    assert_eq!(lb["loadBalancerIP"], "192.0.2.1");
+    assert_eq!(lb["externalTrafficPolicy"], "Local");
+    assert_eq!(annotations, Value::Null);
+    let (node_port, _) = spec(json!({"service": {"type": "NodePort"}}), &["192.0.2.1"]);
+    assert_eq!(node_port["type"], "NodePort");
+    assert_eq!(node_port["externalTrafficPolicy"], "Local");
+    assert!(node_port.get("loadBalancerIP").is_none());
+    let (cluster_ip, _) = spec(json!({"service": {"type": "ClusterIP"}}), &[]);
+    assert!(cluster_ip.get("externalTrafficPolicy").is_none());
+}
+
+#[test]
+fn without_ports_there_is_no_service() {
+    let provision = Provision { ports: Default::default(), ..small() };
+    assert!(of_kind(&desired(&provision, &settings(), &[]), Kind::Service).is_empty());
+}
+
+#[test]
+fn long_names_fit() {
+    let long = "n".repeat(200);
+    let provision = Provision { gateway: ObjectKey::new("team", long.clone()), ..full() };
+    for Object { kind, key, value } in desired(&provision, &settings(), &pods()) {
+        // Pods and Services are known by a DNS label, Leases by a domain name.
+        let longest = if kind == Kind::Lease { 253 } else { 63 };
+        assert!(key.name.len() <= longest, "{kind:?} {key}");
+        let labels = value["metadata"]["labels"].as_object().unwrap();
+        assert!(labels.values().all(|label| label.as_str().unwrap().len() <= 63), "{labels:?}");
+    }
+}
+
+#[test]
+fn the_gateways_labels_are_laid_over_running_pods() {
+    let overlay = pod_metadata(&full(), &pods()[0]).value;
+    let metadata = &overlay["metadata"];
+    assert_eq!(metadata["uid"], "uid-a");
+    assert_eq!(metadata["labels"]["team"], "db");
+    assert_eq!(metadata["labels"][MANAGED_BY], MANAGER);
+    assert_eq!(metadata["annotations"]["note"], "hello");
+}

@@ -1,0 +1,141 @@
+//! What of a Gateway is running, as its objects tell: who has confirmed what, and on which addresses.
+//! No I/O.
+
+mod address;
+mod pod;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use l4way_model::{ApplyReport, Config, ListenerId, ListenerReport};
+use l4way_resources::{api::ObjectKey, status::StatusAddress};
+use serde_json::Value;
+
+pub(crate) use self::pod::{is_ready, live_pods};
+use super::{
+    cluster::Owned,
+    objects::{Common, Kind, ServiceType, is_local, service_type},
+};
+use crate::delivery::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, Names};
+
+/// How the proxies of a Gateway stand to the configuration that was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Every ready one runs it.
+    Confirmed,
+    /// Some ready one has still to say so: who.
+    Unconfirmed(String),
+    /// No one is ready: why.
+    NoneReady(String),
+}
+
+/// How the ready proxies stand to the configuration of this hash, and what they report of it
+/// together.
+pub(crate) fn standing(
+    names: &Names,
+    owned: &Owned,
+    config: &Config,
+    hash: &str,
+) -> (Standing, ApplyReport) {
+    let mut report = ApplyReport::default();
+    let (mut ready, mut unconfirmed) = (0, None);
+    for (key, pod) in pods(owned).filter(|(_, pod)| is_ready(pod)) {
+        ready += 1;
+        match acknowledgement(names, owned, key, pod) {
+            Some(answer) if answer.hash == hash => add(&mut report, answer.report(ids(config))),
+            Some(_) => {
+                unconfirmed = Some(format!(
+                    "Pod {key} has not confirmed the configuration; it still runs an earlier one"
+                ));
+            }
+            None => unconfirmed = Some(format!("Pod {key} has not confirmed the configuration")),
+        }
+    }
+    let standing = match (ready, unconfirmed) {
+        (0, _) => Standing::NoneReady(pod::why_none_is_ready(owned, &names.base)),
+        (_, Some(who)) => Standing::Unconfirmed(who),
+        (_, None) => Standing::Confirmed,
+    };
+    (standing, report)
+}
+
+/// The Gateway's pods.
+pub(crate) fn pods(owned: &Owned) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
+    owned.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|((_, key), pod)| (key, pod))
+}
+
+/// What the proxy in a pod has answered.
+fn acknowledgement(
+    names: &Names,
+    owned: &Owned,
+    key: &ObjectKey,
+    pod: &Value,
+) -> Option<Acknowledgement> {
+    let uid = pod["metadata"]["uid"].as_str()?;
+    let lease = ObjectKey::new(key.namespace.clone(), names.lease(uid));
+    let lease = owned.get(&(Kind::Lease, lease))?;
+    let text = lease["metadata"]["annotations"][ACKNOWLEDGEMENT_ANNOTATION].as_str()?;
+    serde_json::from_str(text).ok()
+}
+
+/// Every listener of a configuration.
+pub(crate) fn ids(config: &Config) -> impl Iterator<Item = &ListenerId> {
+    let http = config.http_ports().iter().flat_map(|port| &port.listeners);
+    config.listeners().map(|listener| &listener.id).chain(http.map(|listener| &listener.id))
+}
+
+/// Adds what one more proxy reports: what failed anywhere has failed.
+fn add(report: &mut ApplyReport, other: ApplyReport) {
+    for (id, other) in other.listeners {
+        let entry = report.listeners.entry(id).or_insert(ListenerReport::Bound);
+        if let ListenerReport::Failed(_) = other {
+            *entry = other;
+        }
+    }
+    report.refused_backends.extend(other.refused_backends);
+}
+
+/// Where a Gateway is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) addresses: Vec<StatusAddress>,
+    /// Why there is no address.
+    pub(crate) pending: Option<String>,
+    /// What is to be known of sessions that come this way.
+    pub(crate) note: Option<String>,
+}
+
+/// Where the Gateway is reached; `warning` is what was said last about its Service.
+pub(crate) fn reach(
+    common: &Common<'_>,
+    owned: &Owned,
+    nodes: &BTreeMap<ObjectKey, Arc<Value>>,
+    warning: Option<&str>,
+) -> Reach {
+    let parameters = &common.provision.parameters;
+    let gateway = &common.provision.gateway;
+    let key = ObjectKey::new(gateway.namespace.clone(), &*common.names.base);
+    let service = owned.get(&(Kind::Service, key.clone()));
+    let kind = service_type(parameters);
+    let addresses = match (kind, service) {
+        (ServiceType::HostNetwork, _) => address::of_nodes(nodes, Some(owned)),
+        (_, None) => Vec::new(),
+        (ServiceType::LoadBalancer, Some(service)) => address::of_ingress(service),
+        (ServiceType::ClusterIp, Some(service)) => address::of_cluster(service),
+        (ServiceType::NodePort, Some(_)) => {
+            address::of_nodes(nodes, is_local(parameters).then_some(owned))
+        }
+    };
+    let pending = addresses
+        .is_empty()
+        .then(|| address::why_pending(kind, &key, service.map(|s| &**s), warning));
+    let hides =
+        matches!(kind, ServiceType::LoadBalancer | ServiceType::NodePort) && !is_local(parameters);
+    let note = hides.then(|| {
+        "Applications don't see clients' addresses: the Service's externalTrafficPolicy is Cluster."
+            .to_owned()
+    });
+    Reach { addresses, pending, note }
+}
+
+#[cfg(test)]
+mod tests;

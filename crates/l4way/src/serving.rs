@@ -1,0 +1,227 @@
+//! What `l4way run` and `l4way proxy` share: the data plane, with its access log, its metrics and the
+//! admin endpoint, until it is drained.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
+
+use l4way_model::{ApplyReport, Config, EndpointTable, ListenerReport};
+use l4way_proxy::{Proxy, SessionRecord, Settings};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use crate::{
+    access_log::{AccessLog, Output},
+    admin::Admin,
+    cli::SessionArgs,
+    metrics::{self, ControlMetrics},
+    report::{Phase, StatusReport},
+    signals::{Signal, Signals},
+};
+
+/// How often listeners that can't be bound are to be tried again.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a drain looks whether all sessions have ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// The data plane and what is said of it.
+pub(crate) struct Serving {
+    data_plane: Proxy,
+    applied: ApplyReport,
+    access_log: Option<AccessLog>,
+    metrics: watch::Sender<ControlMetrics>,
+    report: watch::Sender<Arc<StatusReport>>,
+}
+
+impl Serving {
+    /// Starts with nothing to carry.
+    ///
+    /// # Errors
+    /// If the access log can't be written, or a thread can't be started.
+    pub(crate) fn start(args: &SessionArgs, admin_address: SocketAddr) -> Result<Self, String> {
+        let (access_log, records) =
+            match args.access_log.as_deref().map(Output::of).map(AccessLog::start) {
+                Some(started) => {
+                    let (log, records) =
+                        started.map_err(|error| format!("--access-log: {error}"))?;
+                    (Some(log), Some(records))
+                }
+                None => (None, None),
+            };
+        let data_plane = Proxy::start(settings(args, records))
+            .map_err(|error| format!("can't start the workers: {error}"))?;
+        tracing::info!("limits: {}", data_plane.limits());
+        let metrics = watch::Sender::new(ControlMetrics {
+            session_descriptors: data_plane.limits().session_descriptors as u64,
+            ..ControlMetrics::default()
+        });
+        let report = watch::Sender::new(Arc::new(StatusReport::starting()));
+        let serving =
+            Self { data_plane, applied: ApplyReport::default(), access_log, metrics, report };
+        serving
+            .admin()
+            .start(admin_address)
+            .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
+        Ok(serving)
+    }
+
+    fn admin(&self) -> Admin {
+        let counters = self.data_plane.counters();
+        let control = self.metrics.subscribe();
+        let unwritten = self.access_log.as_ref().map(AccessLog::unwritten);
+        let metrics = move || {
+            let unwritten_records = unwritten.as_ref().map_or(0, |unwritten| unwritten());
+            let control = ControlMetrics { unwritten_records, ..control.borrow().clone() };
+            metrics::render(&counters.snapshot(), &control)
+        };
+        Admin { report: self.report.subscribe(), metrics: Arc::new(metrics) }
+    }
+
+    /// Carries this configuration from now on, and says in the log which listeners it concerns.
+    pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
+        let applied = self.data_plane.apply(config, endpoints);
+        self.applied(applied);
+        self.metrics.send_modify(|metrics| metrics.reloads += 1);
+    }
+
+    /// Sends new sessions to these endpoints from now on.
+    pub(crate) fn update_endpoints(&mut self, endpoints: &EndpointTable) {
+        self.data_plane.update_endpoints(endpoints);
+    }
+
+    /// Tries again to bind the ports that could not be bound. Whether something is different.
+    pub(crate) fn retry_failed(&mut self) -> bool {
+        match self.data_plane.retry_failed() {
+            Some(applied) => {
+                self.applied(applied);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn applied(&mut self, applied: ApplyReport) {
+        log_listeners(&self.applied, &applied);
+        self.applied = applied;
+        let unbound = self.applied.listeners.len() - self.bound();
+        self.metrics.send_modify(|metrics| metrics.unbound_listeners = unbound as u64);
+    }
+
+    /// What became of the listeners.
+    pub(crate) fn report(&self) -> &ApplyReport {
+        &self.applied
+    }
+
+    /// How many listeners are bound.
+    fn bound(&self) -> usize {
+        let reports = self.applied.listeners.values();
+        reports.filter(|report| matches!(report, ListenerReport::Bound)).count()
+    }
+
+    /// Whether it does what it was told to, at least in part: a listener is bound, or there is none.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.bound() > 0 || self.applied.listeners.is_empty()
+    }
+
+    /// What the process is doing.
+    pub(crate) fn phase(&self) -> Phase {
+        self.report.borrow().phase
+    }
+
+    /// Says what the process is doing.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.report.send_modify(|report| Arc::make_mut(report).phase = phase);
+    }
+
+    /// Makes this the report that the admin endpoint gives. Returns the last one.
+    pub(crate) fn publish(&self, report: Arc<StatusReport>) -> Arc<StatusReport> {
+        self.report.send_replace(report)
+    }
+
+    /// Changes what the metrics say of the control side.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut ControlMetrics)) {
+        self.metrics.send_modify(change);
+    }
+
+    /// Opens the access log's file again.
+    pub(crate) fn reopen_access_log(&self) {
+        if let Some(Err(error)) = self.access_log.as_ref().map(AccessLog::reopen) {
+            tracing::error!("{error}; the old file stays in use");
+        }
+    }
+
+    /// Takes no new sessions and waits until those there are have ended, but no longer than `within`,
+    /// or until told again to end.
+    pub(crate) async fn drain(&mut self, signals: &mut Signals, within: Duration) {
+        self.set_phase(Phase::Draining);
+        self.data_plane.drain(within);
+        let started = Instant::now();
+        let mut poll = time::interval(DRAIN_POLL);
+        let mut told = false;
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {
+                    if self.data_plane.wait(Duration::ZERO) {
+                        break;
+                    }
+                    if !told {
+                        told = true;
+                        tracing::info!(
+                            sessions = self.active_sessions(),
+                            "draining for up to {within:?}; SIGTERM or Ctrl-C ends at once"
+                        );
+                    }
+                }
+                signal = signals.next() => if signal != Signal::Reload {
+                    break;
+                }
+            }
+        }
+        tracing::info!(sessions = self.active_sessions(), "drained for {:.1?}", started.elapsed());
+    }
+
+    fn active_sessions(&self) -> u64 {
+        self.data_plane.counters().snapshot().rows.iter().map(|row| row.active()).sum()
+    }
+
+    /// Ends what sessions are left, and with them the senders of the access log's records, which
+    /// are all written then.
+    pub(crate) fn end(self) {
+        drop(self.data_plane);
+        if let Some(log) = self.access_log {
+            log.finish();
+        }
+    }
+}
+
+fn settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
+    let defaults = Settings::default();
+    Settings {
+        workers: args.workers.unwrap_or(defaults.workers),
+        connect_timeout: args.connect_timeout,
+        udp_session_timeout: args.udp_session_timeout,
+        drain_deadline: args.drain_timeout,
+        records,
+        ..defaults
+    }
+}
+
+/// Says which listeners can't be bound, or are at last.
+fn log_listeners(before: &ApplyReport, after: &ApplyReport) {
+    for (listener, report) in &after.listeners {
+        let was = before.listeners.get(listener);
+        match report {
+            _ if was == Some(report) => {}
+            ListenerReport::Failed(failure) => {
+                tracing::warn!(%listener, "not listening: {}; retrying", failure.message);
+            }
+            ListenerReport::Bound if was.is_some() => tracing::info!(%listener, "listening"),
+            ListenerReport::Bound => tracing::debug!(%listener, "listening"),
+        }
+    }
+}
