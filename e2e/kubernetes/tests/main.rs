@@ -6,10 +6,10 @@
 //! in `default`, as its text has it.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the cluster has")]
 
-mod leader;
 mod lifecycle;
-mod metadata;
 mod overview;
+mod resilience;
+mod status;
 mod support;
 mod troubleshooting;
 mod tutorial;

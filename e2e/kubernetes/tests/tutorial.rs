@@ -8,12 +8,7 @@
 //! - `kubectl get deploy,svc -l app=tcp-echo` shows no Service, as the text's manifests give Services
 //!   no labels.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    thread,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, thread};
 
 use serde_json::json;
 
@@ -37,8 +32,10 @@ const FILES: [&str; 6] = [
 /// A file of the text, as this cluster takes it.
 fn manifest(file: &str) -> String {
     let text = fs::read_to_string(project("examples").join(file)).expect("the tutorial's file");
-    text.replace("gatewayClassName: istio", "gatewayClassName: l4way")
-        .replace("apiVersion: gateway.networking.k8s.io/v1alpha2", &format!("apiVersion: {}", api_version()))
+    text.replace("gatewayClassName: istio", "gatewayClassName: l4way").replace(
+        "apiVersion: gateway.networking.k8s.io/v1alpha2",
+        &format!("apiVersion: {}", api_version()),
+    )
 }
 
 /// What the reader has made, which goes when the test ends.
@@ -124,7 +121,8 @@ fn deploy_sample_backend_services() {
         available(deployment);
         let label = format!("app={app}");
         let table = kubectl(&["get", "deploy,svc", "-l", &label, "--namespace", "default"]);
-        let row = table.lines().find(|line| line.starts_with(&format!("deployment.apps/{deployment}")));
+        let row =
+            table.lines().find(|line| line.starts_with(&format!("deployment.apps/{deployment}")));
         let columns: Vec<_> = row.expect("its row").split_whitespace().collect();
         assert_eq!(columns[1..4], ["1/1", "1", "1"], "{table}");
         kubectl(&["get", "svc", service, "--namespace", "default"]);
@@ -200,7 +198,16 @@ fn add_http(gateway: Gateway<'_>) {
         "allowedRoutes": {"namespaces": {"from": "All"}},
     }}]);
     let patch = listener.to_string();
-    kubectl(&["patch", "gateway", NAME, "--namespace", "default", "--type=json", "--patch", &patch]);
+    kubectl(&[
+        "patch",
+        "gateway",
+        NAME,
+        "--namespace",
+        "default",
+        "--type=json",
+        "--patch",
+        &patch,
+    ]);
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\nHello from HTTP";
     let backend = crate::support::server("http-echo", "TCP", 5000, page);
     let route = crate::support::route(
@@ -214,19 +221,37 @@ fn add_http(gateway: Gateway<'_>) {
     let ip = gateway.programmed().to_string();
     let request = format!("GET / HTTP/1.1\r\nHost: {ip}\r\nConnection: close\r\n\r\n");
     wait_for("an answer by HTTP", || match nc(&["-w", "5", &ip, "80"], &request) {
-        answer if answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nHello from HTTP\n") => {
+        answer
+            if answer.starts_with("HTTP/1.1 200")
+                && answer.ends_with("\r\n\r\nHello from HTTP\n") =>
+        {
             Ok(())
         }
         other => Err(other),
     });
-    expect("nc, TCP beside HTTP", &["-w", "1", &ip, "9000"], "Hello TCP\n", "Hello from TCP Echo!\n");
-    expect("nc, UDP beside HTTP", &["-u", "-w", "1", &ip, "9001"], "Hello UDP\n", "Hello from UDP Echo!\n");
+    expect(
+        "nc, TCP beside HTTP",
+        &["-w", "1", &ip, "9000"],
+        "Hello TCP\n",
+        "Hello from TCP Echo!\n",
+    );
+    expect(
+        "nc, UDP beside HTTP",
+        &["-u", "-w", "1", &ip, "9001"],
+        "Hello UDP\n",
+        "Hello from UDP Echo!\n",
+    );
 }
 
 fn available(deployment: &str) {
     let deployment = format!("deployment/{deployment}");
     kubectl(&[
-        "wait", "--namespace", "default", "--for=condition=Available", "--timeout=120s", &deployment,
+        "wait",
+        "--namespace",
+        "default",
+        "--for=condition=Available",
+        "--timeout=120s",
+        &deployment,
     ]);
 }
 
@@ -235,7 +260,13 @@ fn the_manifests_of_the_documentation_are_taken() {
     for path in ["examples/kubernetes", "examples/kubernetes-split", "deploy/l4way.yaml"] {
         let path = project(path);
         let path = path.to_str().expect("text");
-        let dry_run = ["apply", "--server-side", "--force-conflicts", "--dry-run=server"];
-        kubectl(&[&dry_run[..], &["--namespace", "default", "--filename", path]].concat());
+        kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--dry-run=server",
+            "--filename",
+            path,
+        ]);
     }
 }

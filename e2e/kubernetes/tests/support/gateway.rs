@@ -38,6 +38,10 @@ impl<'a> Gateway<'a> {
         Self { namespace, name }
     }
 
+    pub(crate) fn namespace(&self) -> &'a str {
+        self.namespace
+    }
+
     /// The Gateway as the API server has it.
     pub(crate) fn object(&self) -> Value {
         get(self.namespace, &["gateway", self.name])
@@ -132,8 +136,10 @@ impl<'a> Gateway<'a> {
         wait_for(format_args!("nothing to be left of Gateway {}", self.name), || {
             let args = ["get", MADE, "--namespace", self.namespace, "-o", "name", "--selector"];
             let here = kubectl(&[&args[..], &[&selector]].concat());
-            let args = ["get", "rolebindings", "--all-namespaces", "--output", "name", "--selector"];
-            let elsewhere = kubectl(&[&args[..], &[&format!("{selector},{of_namespace}")]].concat());
+            let args =
+                ["get", "rolebindings", "--all-namespaces", "--output", "name", "--selector"];
+            let elsewhere =
+                kubectl(&[&args[..], &[&format!("{selector},{of_namespace}")]].concat());
             let left = here + &elsewhere;
             if left.is_empty() { Ok(()) } else { Err(left) }
         });

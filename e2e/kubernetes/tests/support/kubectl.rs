@@ -25,10 +25,10 @@ pub(crate) fn apply(namespace: &str, manifests: &str) {
         .unwrap_or_else(|error| panic!("{error}\n{manifests}"));
 }
 
-/// Creates objects that kubectl apply wouldn't take, such as those with a generated name.
-pub(crate) fn create(namespace: &str, manifests: &str) -> String {
-    run(&["create", "--namespace", namespace, "--filename", "-"], manifests)
-        .unwrap_or_else(|error| panic!("{error}\n{manifests}"))
+/// Applies manifests as the API server merges them, and as nobody's last but these.
+pub(crate) fn apply_server_side(manifests: &str) {
+    run(&["apply", "--server-side", "--force-conflicts", "--filename", "-"], manifests)
+        .unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// An object, or a list of them, as the API server has it.
@@ -52,7 +52,11 @@ pub(crate) fn api_version() -> &'static str {
         let crd = "tcproutes.gateway.networking.k8s.io";
         let versions = kubectl(&["get", "crd", crd, "--output", served]);
         let tutorials = versions.split(' ').any(|version| version == "v1alpha2");
-        if tutorials { "gateway.networking.k8s.io/v1alpha2" } else { "gateway.networking.k8s.io/v1" }
+        if tutorials {
+            "gateway.networking.k8s.io/v1alpha2"
+        } else {
+            "gateway.networking.k8s.io/v1"
+        }
     });
     &VERSION
 }

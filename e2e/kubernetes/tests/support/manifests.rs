@@ -46,7 +46,8 @@ pub(crate) fn parameters(name: &str, spec: &str) -> (String, String) {
 /// listener: `gw/tcp`.
 pub(crate) fn route(kind: &str, name: &str, parent: &str, backends: &[(&str, u16, u32)]) -> String {
     let (gateway, section) = parent.split_once('/').unwrap_or((parent, ""));
-    let section = if section.is_empty() { String::new() } else { format!(", sectionName: {section}") };
+    let section =
+        if section.is_empty() { String::new() } else { format!(", sectionName: {section}") };
     let backends: Vec<_> = backends
         .iter()
         .map(|(name, port, weight)| format!("{{name: {name}, port: {port}, weight: {weight}}}"))

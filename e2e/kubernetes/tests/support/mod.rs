@@ -10,9 +10,9 @@ mod wait;
 
 pub(crate) use self::{
     client::{Ask, ask, ask_udp, nc},
-    gateway::{CONTROLLER, Gateway, Pod, conditions, wait_for_condition},
-    kubectl::{api_version, apply, create, exists, get, kubectl, try_kubectl},
-    l4way::{Output, check, l4way, problems_of},
+    gateway::{CONTROLLER, Gateway, wait_for_condition},
+    kubectl::{api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl},
+    l4way::{check, l4way, problems_of},
     manifests::{echo, gateway, parameters, project, route, server},
     namespace::{Namespace, explain},
     wait::{PATIENCE, wait_for},

@@ -1,6 +1,6 @@
-use std::{collections::BTreeSet, thread};
+use std::thread;
 
-use super::{apply, get, gateway, kubectl, try_kubectl};
+use super::{apply, kubectl, try_kubectl};
 
 /// A namespace for one test, which is removed with it.
 pub(crate) struct Namespace {
@@ -54,7 +54,8 @@ impl Drop for Namespace {
         if thread::panicking() {
             explain(&self.name);
         }
-        let _ = try_kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]);
+        let _ =
+            try_kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]);
     }
 }
 
@@ -66,11 +67,17 @@ pub(crate) fn explain(namespace: &str) {
         let text = try_kubectl(&all).unwrap_or_else(|error| error);
         eprintln!("--- kubectl {}\n{text}", all.join(" "));
     };
-    show(&["get", "all,gateways,tcproutes,udproutes,httproutes,endpointslices", "--output", "wide"]);
+    show(&[
+        "get",
+        "all,gateways,tcproutes,udproutes,httproutes,endpointslices",
+        "--output",
+        "wide",
+    ]);
     show(&["describe", "gateways,tcproutes,udproutes,httproutes"]);
     show(&["describe", "pods"]);
     show(&["logs", "--selector", "app.kubernetes.io/name=l4way-proxy", "--prefix", "--tail=50"]);
-    let controllers = ["logs", "--namespace", "l4way-system", "--prefix", "--tail=50", "--selector"];
+    let controllers =
+        ["logs", "--namespace", "l4way-system", "--prefix", "--tail=50", "--selector"];
     let mut controllers = controllers.to_vec();
     controllers.push("app.kubernetes.io/name=l4way");
     eprintln!("--- the controllers\n{}", try_kubectl(&controllers).unwrap_or_else(|error| error));
