@@ -129,9 +129,10 @@ fn told(update: StatusUpdate, current: &Value, untold: &mut Vec<Diagnostic>) -> 
 /// A status that has the parts of `ours`, as far as `current` has them.
 fn as_told(ours: &Status, current: &Value) -> Status {
     match ours {
-        Status::GatewayClass(_) => {
-            Status::GatewayClass(GatewayClassStatus { conditions: all(&current["conditions"]) })
-        }
+        Status::GatewayClass(_) => Status::GatewayClass(GatewayClassStatus {
+            conditions: all(&current["conditions"]),
+            supported_features: Vec::new(),
+        }),
         Status::Gateway(ours) => Status::Gateway(GatewayStatus {
             addresses: all(&current["addresses"]),
             conditions: all(&current["conditions"]),

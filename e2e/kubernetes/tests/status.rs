@@ -43,7 +43,7 @@ fn another_controllers_entries_of_a_shared_route_are_left_alone() {
     };
     namespace.apply(&shared.replace("{name: app,", "{name: nothing,"));
     wait_for_condition(ns, "tcproute", "route", ("ResolvedRefs", "False", "BackendNotFound"));
-    assert_eq!(of(&entries(), "example.com/theirs"), [entry.clone()]);
+    assert_eq!(of(&entries(), "example.com/theirs"), std::slice::from_ref(&entry));
     assert_eq!(of(&entries(), CONTROLLER).len(), 1, "{:#}", entries());
 
     namespace.kubectl(&["delete", "gateway", "gw"]);
