@@ -18,7 +18,7 @@ impl Namespace {
         let name = format!("e2e-{name}");
         kubectl(&["delete", "namespace", &name, "--ignore-not-found"]);
         let manifest = format!(
-            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}"
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
         );
         apply(&name, &manifest);
         Self { name }
