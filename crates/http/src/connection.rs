@@ -60,10 +60,9 @@ pub(crate) enum Security {
 pub(crate) async fn serve(mut stream: Downstream, mut connection: Connection) {
     if matches!(connection.security, Security::Plain) {
         let within = connection.shared.settings.header_timeout;
-        match timeout(within, stream.begins_as_http2()).await {
-            Ok(Ok(http2)) => serve_http(stream, connection, http2).await,
-            // The client is gone, or might as well be.
-            Ok(Err(_)) | Err(_) => {}
+        // Else the client is gone, or might as well be.
+        if let Ok(Ok(http2)) = timeout(within, stream.begins_as_http2()).await {
+            serve_http(stream, connection, http2).await;
         }
         return;
     }
@@ -111,6 +110,8 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
 ) {
     let mut drained = connection.drained.clone();
     let result = tokio::select! {
+        // First, so that bytes that have come are seen: hyper ends a connection without any at once.
+        biased;
         result = &mut serving => result,
         () = drained.begun() => {
             shut_down(serving.as_mut());

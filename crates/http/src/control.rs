@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use l4way_model::{
     BindFailure, BindFailureKind, Config, EndpointTable, HttpPort, ListenerId, ListenerReport,
 };
+use l4way_proxy::random_seed;
 use l4way_proxy_core::Rng;
 use tokio::{
     runtime::{self, Handle},
@@ -22,7 +23,7 @@ use crate::{
     accept::{Bind, Socket},
     drain::Drain,
     endpoints::Endpoints,
-    table::{Table, View, random_seed},
+    table::{Table, View},
     tls::Certificates,
 };
 

@@ -46,7 +46,7 @@ pub(crate) async fn respond(
         body,
     );
     let answered = exchange(&connection.shared, &view.endpoints, backend, request).await;
-    pending.is_over();
+    pending.end();
     let (response, lease) = match answered {
         Ok(answered) => answered,
         Err(reason) => return Ok(refuse(reason, row)),
@@ -100,6 +100,7 @@ fn for_endpoint(
     head.uri = host::origin_form(&head.uri);
     head.version = Version::HTTP_11;
     headers::strip_hop_by_hop(&mut head.headers);
+    headers::join_cookies(&mut head.headers);
     if let Some(protocol) = upgrade {
         headers::set_upgrade(&mut head.headers, protocol);
     }
@@ -117,14 +118,17 @@ fn for_client(
     downstream: Option<OnUpgrade>,
 ) -> Option<Response<Incoming>> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = headers::upgrade(response.headers()).filter(|_| switches);
-    let upstream = switches.then(|| upgrade::on(&mut response));
+    let upgraded = if switches {
+        Some((headers::upgrade(response.headers())?, downstream?, upgrade::on(&mut response)))
+    } else {
+        None
+    };
     *response.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(response.headers_mut());
-    if let Some(upstream) = upstream {
-        headers::set_upgrade(response.headers_mut(), protocol?);
+    if let Some((protocol, downstream, upstream)) = upgraded {
+        headers::set_upgrade(response.headers_mut(), protocol);
         row.upgrades.increment();
-        join(downstream?, upstream, connection);
+        join(downstream, upstream, connection);
     }
     Some(response)
 }
@@ -137,7 +141,7 @@ impl<'a> Pending<'a> {
         Self(Some(row))
     }
 
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.0 = None;
     }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
     },
     uri::Authority,
 };
@@ -56,6 +57,17 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
+}
+
+/// Makes one Cookie header of several: HTTP/2 may divide it, HTTP/1.1 may not (RFC 9113, section
+/// 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Tells the endpoint who asked, and for what: the host as the client named it.
@@ -129,6 +141,13 @@ mod tests {
         assert_eq!(wanted(&[connection, ("upgrade", "H2C")]), None);
         assert_eq!(wanted(&[connection, ("upgrade", "websocket"), ("upgrade", "h2c")]), None);
         assert_eq!(wanted(&[connection]), None);
+    }
+
+    #[test]
+    fn cookies_are_one_header() {
+        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut map);
+        assert_eq!(map, headers(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]

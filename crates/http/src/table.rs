@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,6 +11,7 @@ use l4way_model::{
     BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
     Route, Target as ModelTarget,
 };
+use l4way_proxy::random_seed;
 use l4way_proxy_core::WeightedPick;
 use rustls::ServerConfig;
 
@@ -177,11 +177,6 @@ fn has(headers: &HeaderMap, wanted: &HeaderMatch) -> bool {
         joined.extend_from_slice(further);
     }
     *value == *wanted.value.as_bytes()
-}
-
-/// A number that nobody can foresee.
-pub(crate) fn random_seed() -> u64 {
-    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]

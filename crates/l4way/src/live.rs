@@ -5,7 +5,6 @@ use std::time::Duration;
 use l4way_model::ApplyReport;
 use l4way_resources::{
     Diagnostic, Severity, Snapshot,
-    api::ObjectRef,
     status::{
         Condition, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
         RouteParentStatus, RouteStatus, Status, StatusUpdate,
@@ -131,7 +130,7 @@ fn as_told(ours: &Status, current: &Value) -> Status {
     match ours {
         Status::GatewayClass(_) => Status::GatewayClass(GatewayClassStatus {
             conditions: all(&current["conditions"]),
-            supported_features: Vec::new(),
+            supported_features: all(&current["supportedFeatures"]),
         }),
         Status::Gateway(ours) => Status::Gateway(GatewayStatus {
             addresses: all(&current["addresses"]),
@@ -198,12 +197,15 @@ fn conditions(status: &Status) -> Box<dyn Iterator<Item = &Condition> + '_> {
 
 #[cfg(test)]
 mod tests {
-    use l4way_resources::api::ObjectKey;
+    use l4way_resources::api::{ObjectKey, ObjectRef};
 
     use super::*;
 
     fn ours() -> StatusUpdate {
-        let status = Status::GatewayClass(GatewayClassStatus { conditions: Vec::new() });
+        let status = Status::GatewayClass(GatewayClassStatus {
+            conditions: Vec::new(),
+            supported_features: Vec::new(),
+        });
         StatusUpdate { object: ObjectRef::new("GatewayClass", ObjectKey::new("", "l4way")), status }
     }
 

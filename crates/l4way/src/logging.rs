@@ -12,9 +12,9 @@ use crate::cli::{LogArgs, LogFormat};
 /// If the level is neither a level nor a list of tracing directives.
 pub(crate) fn start(args: &LogArgs) -> Result<(), String> {
     let level = &args.log_level;
-    // notify warns of directories that are gone before they are let go of, and kube of each attempt
-    // to watch what isn't permitted yet.
-    let filter = EnvFilter::try_new(format!("notify=off,kube_runtime=off,{level}"))
+    // notify warns of directories that are gone before they are let go of, and kube of each request
+    // that fails.
+    let filter = EnvFilter::try_new(format!("notify=off,kube_client=off,kube_runtime=off,{level}"))
         .map_err(|error| format!("--log-level {level:?}: {error}; try error, warn, info, debug"))?;
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     match args.log_format {

@@ -6,6 +6,7 @@ mod admin;
 mod check;
 mod cli;
 mod controller;
+mod data_plane;
 mod delivery;
 mod demo;
 mod dns;

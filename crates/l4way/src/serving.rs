@@ -8,7 +8,7 @@ use std::{
 };
 
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerReport};
-use l4way_proxy::{Proxy, SessionRecord, Settings};
+use l4way_proxy::{SessionRecord, Settings};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -18,6 +18,7 @@ use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
     cli::SessionArgs,
+    data_plane::DataPlane,
     metrics::{self, ControlMetrics},
     report::{Phase, StatusReport},
     signals::{Signal, Signals},
@@ -31,7 +32,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// The data plane and what is said of it.
 pub(crate) struct Serving {
-    data_plane: Proxy,
+    data_plane: DataPlane,
     applied: ApplyReport,
     access_log: Option<AccessLog>,
     metrics: watch::Sender<ControlMetrics>,
@@ -53,7 +54,7 @@ impl Serving {
                 }
                 None => (None, None),
             };
-        let data_plane = Proxy::start(settings(args, records))
+        let data_plane = DataPlane::start(session_settings(args, records), http_settings(args))
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
         let metrics = watch::Sender::new(ControlMetrics {
@@ -166,14 +167,14 @@ impl Serving {
         loop {
             tokio::select! {
                 _ = poll.tick() => {
-                    if self.data_plane.wait(Duration::ZERO) {
+                    if self.data_plane.is_drained() {
                         break;
                     }
                     if !told {
                         told = true;
                         tracing::info!(
-                            sessions = self.active_sessions(),
-                            "draining for up to {within:?}; SIGTERM or Ctrl-C ends at once"
+                            sessions = self.data_plane.active_sessions(),
+                            "draining for up to {within:.1?}; SIGTERM or Ctrl-C ends at once"
                         );
                     }
                 }
@@ -182,11 +183,11 @@ impl Serving {
                 }
             }
         }
-        tracing::info!(sessions = self.active_sessions(), "drained for {:.1?}", started.elapsed());
-    }
-
-    fn active_sessions(&self) -> u64 {
-        self.data_plane.counters().snapshot().rows.iter().map(|row| row.active()).sum()
+        tracing::info!(
+            sessions = self.data_plane.active_sessions(),
+            "drained for {:.1?}",
+            started.elapsed()
+        );
     }
 
     /// Ends what sessions are left, and with them the senders of the access log's records, which
@@ -199,7 +200,7 @@ impl Serving {
     }
 }
 
-fn settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
+fn session_settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
     let defaults = Settings::default();
     Settings {
         workers: args.workers.unwrap_or(defaults.workers),
@@ -208,6 +209,14 @@ fn settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> S
         drain_deadline: args.drain_timeout,
         records,
         ..defaults
+    }
+}
+
+fn http_settings(args: &SessionArgs) -> l4way_http::Settings {
+    l4way_http::Settings {
+        connect_timeout: args.connect_timeout,
+        drain_deadline: args.drain_timeout,
+        ..l4way_http::Settings::default()
     }
 }
 

@@ -46,3 +46,4 @@ pub use reason::{CloseClass, CloseReason};
 pub use record::SessionRecord;
 pub use settings::{Keepalive, Settings};
 pub use snapshot::{CounterSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot};
+pub use socket::random_seed;

@@ -30,7 +30,7 @@ pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     getsockname(socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(bind)
 }
 
-/// A number that nobody can foresee.
-pub(crate) fn random_seed() -> u64 {
+/// A number that nobody can foresee: a seed.
+pub fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }

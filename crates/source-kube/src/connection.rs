@@ -42,6 +42,11 @@ impl Connection {
         }
     }
 
+    /// Whether it is lost, which the log says.
+    pub fn is_lost(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Asks a lost server until it answers, again and again.
     pub async fn watch_over(&self, client: Client) {
         loop {

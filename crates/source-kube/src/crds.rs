@@ -52,7 +52,8 @@ struct CrdVersion {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CrdStatus {
-    conditions: Vec<CrdCondition>,
+    /// Null for a moment after the CRD was made.
+    conditions: Option<Vec<CrdCondition>>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +66,7 @@ struct CrdCondition {
 impl Crd {
     /// The version to follow. None before the server has taken the CRD in.
     fn version(&self) -> Option<&'static str> {
-        let mut conditions = self.status.conditions.iter();
+        let mut conditions = self.status.conditions.iter().flatten();
         if !conditions
             .any(|condition| condition.kind == "Established" && condition.status == "True")
         {
@@ -206,7 +207,10 @@ impl Served {
             .collect();
         if !missing.is_empty() {
             let kinds = missing.join(", ");
-            warn!(kinds, "the cluster has no CRDs of these kinds; they are used once installed");
+            warn!(
+                kinds,
+                "the cluster does not serve these kinds; they are used once their CRDs are installed"
+            );
         }
     }
 
@@ -273,6 +277,7 @@ mod tests {
         assert_eq!(version(json!({"spec": spec, "status": established})), Some("v1alpha2"));
         let pending = json!({"conditions": [{"type": "Established", "status": "False"}]});
         assert_eq!(version(json!({"spec": spec, "status": pending})), None);
+        assert_eq!(version(json!({"spec": spec, "status": {"conditions": null}})), None);
         assert_eq!(version(json!({"spec": spec})), None);
     }
 }

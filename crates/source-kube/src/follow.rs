@@ -124,6 +124,10 @@ impl Trouble {
             Cause::Connection(text) => return connection.lost(&text),
             Cause::Other(text) => (0, text),
         };
+        if code == 410 {
+            // The server is well: what follows is a new list, without delay.
+            self.backoff.reset();
+        }
         self.failures += 1;
         // The watch is too old, or its CRD is about to come or go: the next try finds out.
         if matches!(code, 404 | 410) || self.said || self.failures < BELIEVED {
@@ -145,6 +149,7 @@ pub(crate) enum Cause {
     Status(u16, String),
     /// No answer.
     Connection(String),
+    /// An answer that can't be read, and the like.
     Other(String),
 }
 

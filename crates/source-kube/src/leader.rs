@@ -19,6 +19,7 @@ use crate::connect::Chain;
 const LEASE_DURATION: Duration = Duration::from_secs(12);
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Without a renewal for this long, this process no longer leads. Well before others may.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(9);
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -183,14 +184,14 @@ impl Candidate {
             }
             Err(error) => debug!(error, lease = self.name, "no look at the leader's Lease"),
         }
-        let Some(renewed) = self.renewed else { return RETRY_EVERY };
+        let Some(renewed) = self.renewed else { return AFTER_FAILURE };
         let left = (renewed + GIVE_UP_AFTER).duration_since(Instant::now());
         if left.is_zero() {
             warn!(lease = self.name, "couldn't renew the leader's Lease in time");
             self.renewed = None;
             self.set(false);
         }
-        left.min(Duration::from_secs(1))
+        left.min(AFTER_FAILURE)
     }
 
     /// Reads the Lease and does what it calls for; whether this process leads.

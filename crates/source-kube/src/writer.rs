@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     backoff::Backoff,
-    connect::Chain,
+    follow::Cause,
     kinds::Kind,
     merge::{has_entries_of, merge, patch},
     source::Source,
@@ -87,12 +87,7 @@ enum Outcome {
     Done,
     /// Somebody else has changed the object meanwhile.
     Conflict,
-    Failed(Failure),
-}
-
-enum Failure {
-    Refused(u16, String),
-    NoAnswer(String),
+    Failed(Cause),
 }
 
 impl StatusWriter {
@@ -278,32 +273,34 @@ impl Desk {
         match outcome {
             Outcome::Done => drop(retries.0.remove(&object)),
             Outcome::Conflict => drop(work.pending.insert(object)),
-            Outcome::Failed(failure) => {
+            Outcome::Failed(cause) => {
                 drop(work);
                 let first = retries.add(object.clone());
-                self.say(&object, &failure, first);
+                self.say(&object, &cause, first);
             }
         }
     }
 
-    fn say(&self, object: &ObjectRef, failure: &Failure, first: bool) {
-        match failure {
-            Failure::NoAnswer(error) => {
+    fn say(&self, object: &ObjectRef, cause: &Cause, first: bool) {
+        let (code, error) = match cause {
+            Cause::Connection(error) => {
                 self.source.connection_lost(error);
-                debug!(%object, error, "its status can't be written");
+                (0, error)
             }
-            Failure::Refused(403, error) if first => warn!(
+            Cause::Status(code, error) => (*code, error),
+            Cause::Other(error) => (0, error),
+        };
+        if !first || matches!(cause, Cause::Connection(_)) {
+            debug!(%object, code, error, "its status can't be written");
+        } else if code == 403 {
+            warn!(
                 %object,
                 error,
                 "its status may not be written: let the ClusterRole of l4way's service account \
                  `patch` its kind's `status`"
-            ),
-            Failure::Refused(code, error) if first => {
-                warn!(%object, code, error, "its status can't be written; trying again");
-            }
-            Failure::Refused(code, error) => {
-                debug!(%object, code, error, "its status can't be written");
-            }
+            );
+        } else {
+            warn!(%object, code, error, "its status can't be written; trying again");
         }
     }
 
@@ -331,14 +328,13 @@ impl Desk {
         let (api, name) = self.api(object, &resource);
         let patch = Patch::Merge(patch(&current, &status));
         let params = PatchParams::apply(FIELD_MANAGER);
-        let params = PatchParams { force: false, ..params };
         match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &patch)).await {
             Ok(Ok(answer)) => self.answer(object, &resource, answer, Some(wanted)),
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Outcome::Done,
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() => {
                 self.read_again(object, &resource).await
             }
-            Ok(Err(error)) => failed(&error),
+            Ok(Err(error)) => Outcome::Failed(Cause::of(&error)),
             Err(_) => no_answer(),
         }
     }
@@ -347,11 +343,12 @@ impl Desk {
         let (api, name) = self.api(object, resource);
         match timeout(WRITE_TIMEOUT, api.get_opt(name)).await {
             Ok(Ok(Some(answer))) => {
+                debug!(%object, "changed before its status was written; merging again");
                 self.answer(object, resource, answer, None);
                 Outcome::Conflict
             }
             Ok(Ok(None)) => Outcome::Done,
-            Ok(Err(error)) => failed(&error),
+            Ok(Err(error)) => Outcome::Failed(Cause::of(&error)),
             Err(_) => no_answer(),
         }
     }
@@ -384,16 +381,9 @@ impl Desk {
     }
 }
 
-fn failed(error: &kube::Error) -> Outcome {
-    Outcome::Failed(match error {
-        kube::Error::Api(status) => Failure::Refused(status.code, status.message.clone()),
-        error => Failure::NoAnswer(Chain(error).to_string()),
-    })
-}
-
 fn no_answer() -> Outcome {
     let text = format!("no answer to a write within {} s", WRITE_TIMEOUT.as_secs());
-    Outcome::Failed(Failure::NoAnswer(text))
+    Outcome::Failed(Cause::Connection(text))
 }
 
 /// The newer of what the source has and what the server has answered. None if the source has none:

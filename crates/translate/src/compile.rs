@@ -27,7 +27,13 @@ pub struct Compiled {
 
 /// Takes from the graph what can run: the valid listeners of protocols that this version carries,
 /// each with the route that has precedence. A share of a route whose backend can't be used stays,
-/// and refuses sessions.
+/// and refuses sessions. All Gateways are on one host; of a cluster, [`provisions`] has what each
+/// Gateway's own proxies run.
+///
+/// [`provisions`]: crate::provisions
+///
+/// # Panics
+/// If the graph is of a cluster, where two Gateways may have the same port.
 pub fn compile(graph: &Graph) -> Compiled {
     compile_gateways(graph, graph.gateways.values())
 }

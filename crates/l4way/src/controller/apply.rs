@@ -139,8 +139,9 @@ fn failure(kind: Kind, key: &ObjectKey, error: Error) -> Failure {
             reason: "foreign",
         },
         Error::Kube(kube::Error::Api(status)) => Failure {
-            // A conflict passes by itself, as does what begins with 5.
-            is_refusal: matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429),
+            // A conflict passes by itself, as does what begins with 5. Not found is what a binding
+            // gets while the Role that was made just before it isn't known everywhere.
+            is_refusal: matches!(status.code, 400..=499) && !matches!(status.code, 404 | 409 | 429),
             reason: match status.code {
                 403 => "forbidden",
                 409 => "conflict",

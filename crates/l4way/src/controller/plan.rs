@@ -127,7 +127,7 @@ pub(crate) fn infrastructure(
 ) -> Steps {
     let mut first: Vec<_> = desired
         .iter()
-        .filter(|object| object.kind != Kind::Deployment)
+        .filter(|object| !comes_last(object.kind))
         .filter_map(|object| step(object, owned, settled))
         .collect();
     first.extend(overlays.iter().filter_map(|overlay| step(overlay, owned, settled)));
@@ -137,11 +137,18 @@ pub(crate) fn infrastructure(
         !matches!(kind, Kind::Secret | Kind::Lease | Kind::Pod) && !wanted.contains(&(*kind, key))
     });
     first.extend(removals(unwanted));
-    let pods = desired
+    let last = desired
         .iter()
-        .filter(|object| object.kind == Kind::Deployment && is_delivered)
+        .filter(|object| comes_last(object.kind))
+        .filter(|object| object.kind != Kind::Deployment || is_delivered)
         .filter_map(|object| step(object, owned, settled));
-    [first, pods.collect()].into_iter().filter(|group: &Vec<_>| !group.is_empty()).collect()
+    [first, last.collect()].into_iter().filter(|group: &Vec<_>| !group.is_empty()).collect()
+}
+
+/// Whether the API server wants to know other objects before one of this kind: a Role before who
+/// is bound to it, and all that pods need before the pods.
+fn comes_last(kind: Kind) -> bool {
+    matches!(kind, Kind::RoleBinding | Kind::Deployment)
 }
 
 /// Takes objects away.

@@ -1,19 +1,23 @@
 //! `/metrics`: what the proxy counts and how the configuration is, in the OpenMetrics text format,
 //! which Prometheus reads. `docs/metrics.md` lists every metric.
 
+mod http;
+
 use std::{
     fmt,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use l4way_model::{ListenerId, Transport};
-use l4way_proxy::{CounterSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
+use l4way_proxy::{HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},
     metrics::MetricType,
     registry::{Registry, Unit},
 };
+
+use crate::data_plane::CounterSnapshot;
 
 /// What is known outside of the proxy: how the configuration is, and the access log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,10 +43,12 @@ pub(crate) struct ControlMetrics {
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
 pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> String {
-    let rows = counters.rows.iter().map(|row| (session_labels(&row.labels), row.clone()));
+    let CounterSnapshot { sessions, http } = counters;
+    let rows = sessions.rows.iter().map(|row| (session_labels(&row.labels), row.clone()));
     let scrape = Scrape {
         rows: rows.collect(),
-        workers: counters.workers.clone(),
+        workers: sessions.workers.clone(),
+        http: http.clone(),
         control: control.clone(),
     };
     let mut registry = Registry::with_prefix("l4way");
@@ -78,6 +84,7 @@ pub(crate) fn listener_name(listener: &ListenerId) -> String {
 struct Scrape {
     rows: Vec<(Vec<SessionLabel>, RowSnapshot)>,
     workers: Vec<WorkerSnapshot>,
+    http: l4way_http::CounterSnapshot,
     control: ControlMetrics,
 }
 
@@ -87,6 +94,7 @@ impl Collector for Scrape {
         self.sessions(&mut encoder)?;
         self.traffic(&mut encoder)?;
         self.times(&mut encoder)?;
+        http::encode(&self.http, &mut encoder)?;
         self.workers(&mut encoder)?;
         self.access_log(&mut encoder)?;
         self.control(&mut encoder)

@@ -8,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_http::HttpProxy;
 use l4way_model::{
-    BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
-    Route, RouteId, Target, Transport, WeightedTarget,
+    BackendId, Config, Endpoint, EndpointTable, GatewayId, HttpListener, HttpPort, HttpRule,
+    Listener, ListenerId, ListenerReport, PathMatch, Route, RouteId, Target, Transport,
+    WeightedTarget,
 };
 use l4way_proxy::{Proxy, Settings};
 
@@ -98,7 +100,9 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 fn scrape(proxy: &Proxy) -> Vec<Sample> {
-    parse(&render(&proxy.counters().snapshot(), &ControlMetrics::default()))
+    let sessions = proxy.counters().snapshot();
+    let counters = CounterSnapshot { sessions, ..CounterSnapshot::default() };
+    parse(&render(&counters, &ControlMetrics::default()))
 }
 
 /// Waits until the metric has this value.
@@ -224,6 +228,43 @@ fn sessions_are_counted_by_gateway_listener_route_and_backend() {
     let lost = [("listener", "lost"), ("reason", "no_route"), ("route", ""), ("backend", "")];
     expect(&proxy, "l4way_sessions_refused_total", &lost, 1.0);
     proxy.stop();
+}
+
+#[test]
+fn requests_are_counted_by_gateway_listener_route_and_backend() {
+    let mut proxy = HttpProxy::start(l4way_http::Settings::default()).unwrap();
+    let Listener { id, addresses, port, route, .. } = listener("web", Transport::Tcp, true);
+    let rule = HttpRule {
+        hostname: None,
+        path: PathMatch::Prefix("/echo".into()),
+        headers: Vec::new(),
+        route: route.unwrap(),
+    };
+    let web = HttpListener { id, hostname: None, certificates: Vec::new(), rules: vec![rule] };
+    let port = HttpPort { addresses, port, tls: false, listeners: vec![web] };
+    let address = port.binds().next().unwrap();
+    let config = Arc::new(Config::with_http([], [port]).unwrap());
+    proxy.apply(&config, &EndpointTable::default());
+    for path in ["/echo", "/"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let http = proxy.counters().snapshot();
+    let counters = CounterSnapshot { http, ..CounterSnapshot::default() };
+    let samples = parse(&render(&counters, &ControlMetrics::default()));
+    let listener = [("gateway", "default/edge"), ("listener", "web")];
+    let route = [("route", "TCPRoute/default/echo"), ("backend", "Service/default/echo:7")];
+    let none = [("route", ""), ("backend", "")];
+    for (labels, code, reason) in [(route, "5xx", "no_endpoint"), (none, "4xx", "no_route")] {
+        let labels = [listener, labels].concat();
+        let with = |more| [&labels[..], &[more]].concat();
+        assert_eq!(value(&samples, "l4way_http_requests_total", &with(("code", code))), 1.0);
+        assert_eq!(value(&samples, "l4way_http_errors_total", &with(("reason", reason))), 1.0);
+    }
+    for name in ["l4way_http_connections_active", "l4way_http_handshakes_failed_total"] {
+        assert!(samples.iter().any(|(known, ..)| known == name), "{name}");
+    }
 }
 
 #[test]

@@ -47,6 +47,13 @@ impl ApiServer {
         Ok(Self { client, connection })
     }
 
+    /// One that isn't there.
+    #[cfg(test)]
+    pub(super) fn absent() -> Self {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        Self { client: Client::try_from(config).unwrap(), connection: Arc::default() }
+    }
+
     pub(super) fn client(&self) -> Client {
         self.client.clone()
     }
@@ -63,6 +70,11 @@ impl ApiServer {
     {
         let following = Following::new(api, config.page_size(PAGE), plural, HINT);
         Events { following, connection: self.connection.clone() }
+    }
+
+    /// Whether nobody answers, which the log says.
+    pub(super) fn is_lost(&self) -> bool {
+        self.connection.is_lost()
     }
 
     /// Waits for an answer, but not for ever.

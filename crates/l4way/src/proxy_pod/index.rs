@@ -48,13 +48,13 @@ async fn follow_index(
 ) {
     let name = names.index();
     let config = Config::default().fields(&format!("metadata.name={name}"));
-    let mut is_there = false;
     let mut events = server.follow(format!("Secret {name}"), api, config);
+    let (mut is_there, mut told) = (false, false);
     loop {
         match events.next().await {
             Event::Init => is_there = false,
             Event::InitApply(secret) | Event::Apply(secret) => {
-                is_there = true;
+                (is_there, told) = (true, false);
                 match Index::parse(secret) {
                     Ok(index) => drop(indexes.send_replace(Some(index))),
                     Err(error) => tracing::error!(
@@ -63,12 +63,15 @@ async fn follow_index(
                     ),
                 }
             }
-            Event::InitDone if is_there => {}
-            Event::InitDone | Event::Delete(_) => tracing::warn!(
-                secret = name,
-                "there is no configuration; what is in force stays, and the controller should \
-                 write one"
-            ),
+            Event::InitDone if is_there || told => {}
+            Event::InitDone | Event::Delete(_) => {
+                told = true;
+                tracing::warn!(
+                    secret = name,
+                    "there is no configuration; what is in force stays until the controller has \
+                     written one"
+                );
+            }
         }
     }
 }

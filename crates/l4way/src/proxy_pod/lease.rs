@@ -64,7 +64,9 @@ impl Keeper {
                         RENEWAL
                     }
                     Err(error) => {
-                        failures += 1;
+                        if !self.server.is_lost() {
+                            failures += 1;
+                        }
                         if failures == BELIEVED {
                             tracing::warn!(
                                 lease = self.lease,

@@ -272,3 +272,6 @@ fn sources(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

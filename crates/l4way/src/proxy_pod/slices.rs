@@ -36,6 +36,19 @@ enum What {
     Gone(Arc<str>),
 }
 
+#[cfg(test)]
+impl Change {
+    /// These are all EndpointSlices of the namespace.
+    pub(super) fn all(namespace: &str, slices: Vec<EndpointSlice>) -> Self {
+        Self { namespace: namespace.into(), what: What::All(slices) }
+    }
+
+    /// This one of the namespace is new, or different.
+    pub(super) fn one(namespace: &str, slice: EndpointSlice) -> Self {
+        Self { namespace: namespace.into(), what: What::Slice(Box::new(slice)) }
+    }
+}
+
 /// The watches.
 pub(super) struct Watches {
     server: ApiServer,

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use l4way_model::{BackendSource, HttpListener, HttpPort, Listener, PathMatch, Route, Target};
+use l4way_model::{
+    BackendSource, Config, HttpListener, HttpPort, Listener, PathMatch, Route, Target,
+};
 use l4way_resources::{
     AnyObject, Snapshot,
     api::{ObjectRef, ParentRef},
@@ -12,7 +14,7 @@ use l4way_translate::{Compiled, Problem};
 
 /// Everything that comes of a scenario, as the part of its file after `expect:`.
 pub(crate) fn expectation(
-    compiled: &Compiled,
+    compiled: &[Compiled],
     status: &[StatusUpdate],
     problems: &[Problem],
 ) -> String {
@@ -23,20 +25,22 @@ pub(crate) fn expectation(
 
 fn write_all(
     out: &mut String,
-    compiled: &Compiled,
+    compiled: &[Compiled],
     status: &[StatusUpdate],
     problems: &[Problem],
 ) -> std::fmt::Result {
-    let config = &compiled.config;
-    section(out, "config", config.listeners().len() + config.http_ports().len() > 0)?;
-    for listener in config.listeners() {
-        write_listener(out, listener)?;
+    let configs = || compiled.iter().map(|compiled| &compiled.config);
+    let is_filled = |config: &Config| config.listeners().len() + config.http_ports().len() > 0;
+    section(out, "config", configs().any(is_filled))?;
+    for config in configs() {
+        config.listeners().try_for_each(|listener| write_listener(out, listener))?;
+        for port in config.http_ports() {
+            let mut listeners = port.listeners.iter();
+            listeners.try_for_each(|listener| write_http_listener(out, port, listener))?;
+        }
     }
-    for port in config.http_ports() {
-        port.listeners.iter().try_for_each(|listener| write_http_listener(out, port, listener))?;
-    }
-    section(out, "backends", !compiled.backends.is_empty())?;
-    for (id, endpoints) in &compiled.backends {
+    section(out, "backends", compiled.iter().any(|compiled| !compiled.backends.is_empty()))?;
+    for (id, endpoints) in compiled.iter().flat_map(|compiled| &compiled.backends) {
         let transport = id.transport;
         match endpoints {
             BackendSource::Known(endpoints) => {

@@ -1,13 +1,13 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
-use l4way_model::{ApplyReport, BindFailure, BindFailureKind, GatewayId, ListenerReport};
+use l4way_model::{ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport};
 use l4way_resources::{
     AnyObject, ReadOptions, Renderer, Snapshot, SourceText, api::ObjectKey, read,
     status::StatusAddress,
 };
 use l4way_translate::{
     Addresses, Compiled, GatewayObserved, Observed, Proxies, Settings, compile, graph, problems,
-    status,
+    provisions, status,
 };
 use serde::Deserialize;
 
@@ -112,7 +112,12 @@ impl Scenario {
     pub(crate) fn run(&self, objects: impl IntoIterator<Item = AnyObject>) -> String {
         let snapshot: Snapshot = objects.into_iter().collect();
         let graph = graph(&snapshot, &self.translate_settings());
-        let compiled = compile(&graph);
+        // In a cluster each Gateway has a host to itself.
+        let compiled = if self.settings.in_cluster {
+            provisions(&graph).into_iter().map(|provision| provision.compiled).collect()
+        } else {
+            vec![compile(&graph)]
+        };
         let status = status(&graph, &self.report(&compiled), &self.observed());
         render::check_observed_generations(&snapshot, &status);
         render::expectation(&compiled, &status, &problems(&graph))
@@ -140,10 +145,11 @@ impl Scenario {
     }
 
     /// What a proxy would report that runs the configuration, but for what the scenario says.
-    fn report(&self, compiled: &Compiled) -> ApplyReport {
-        let listeners =
-            compiled.config.listeners().map(|listener| (&listener.id, listener.binds().next()));
-        let http = compiled.config.http_ports().iter().flat_map(|port| {
+    fn report(&self, compiled: &[Compiled]) -> ApplyReport {
+        let configs = || compiled.iter().map(|compiled| &compiled.config);
+        let listeners = configs().flat_map(Config::listeners);
+        let listeners = listeners.map(|listener| (&listener.id, listener.binds().next()));
+        let http = configs().flat_map(Config::http_ports).flat_map(|port| {
             port.listeners.iter().map(|listener| (&listener.id, port.binds().next()))
         });
         let reports = listeners.chain(http).filter_map(|(id, bind)| {
@@ -161,7 +167,8 @@ impl Scenario {
             };
             Some((id.clone(), report))
         });
-        let refused = compiled.backends.keys().filter_map(|id| {
+        let backends = compiled.iter().flat_map(|compiled| compiled.backends.keys());
+        let refused = backends.filter_map(|id| {
             let name = format!("{}/{}", id.namespace, id.name);
             Some((id.clone(), self.settings.refused_backends.get(&name)?.clone()))
         });

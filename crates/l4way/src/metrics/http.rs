@@ -1,0 +1,75 @@
+//! What is counted of HTTP.
+
+use std::fmt;
+
+use l4way_http::{CounterSnapshot, Labels};
+
+use super::{Encoder, listener_name};
+
+/// The labels of every metric about requests; one that doesn't apply is empty.
+fn request_labels(labels: &Labels) -> Vec<(&'static str, String)> {
+    let Labels { listener, route, backend } = labels;
+    let gateway = listener.as_ref().map(|listener| listener.gateway.to_string());
+    vec![
+        ("gateway", gateway.unwrap_or_default()),
+        ("listener", listener.as_ref().map(listener_name).unwrap_or_default()),
+        ("route", route.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("backend", backend.as_ref().map(ToString::to_string).unwrap_or_default()),
+    ]
+}
+
+pub(super) fn encode(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+    requests(counters, encoder)?;
+    connections(counters, encoder)
+}
+
+fn requests(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+    let rows: Vec<_> = counters.rows.iter().map(|row| (request_labels(&row.labels), row)).collect();
+    encoder.counters(
+        "http_requests",
+        "HTTP requests answered, by an endpoint or by l4way, by class of the status code.",
+        None,
+        rows.iter().flat_map(|(labels, row)| {
+            row.answered().map(move |(class, count)| ((&labels[..], [("code", class)]), count))
+        }),
+    )?;
+    encoder.counters(
+        "http_errors",
+        "HTTP requests that no endpoint answered, or not to the end, by reason.",
+        None,
+        rows.iter().flat_map(|(labels, row)| {
+            row.errors()
+                .map(move |(reason, count)| ((&labels[..], [("reason", reason.as_str())]), count))
+        }),
+    )?;
+    let upgraded = rows.iter().filter(|(_, row)| row.upgrades > 0);
+    encoder.counters(
+        "http_upgrades",
+        "HTTP connections upgraded to another protocol.",
+        None,
+        upgraded.map(|(labels, row)| (&labels[..], row.upgrades)),
+    )
+}
+
+fn connections(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+    encoder.gauge(
+        "http_connections_active",
+        "HTTP connections of clients there are, upgraded ones among them.",
+        None,
+        counters.active_connections,
+    )?;
+    encoder.counters(
+        "http_handshakes_failed",
+        "Connections to HTTPS listeners that ended before there was a TLS session, by reason.",
+        None,
+        counters
+            .handshake_failures()
+            .map(|(failure, count)| ([("reason", failure.as_str())], count)),
+    )?;
+    encoder.counter(
+        "http_accept_pauses",
+        "Times that accepting HTTP connections stopped for a while for lack of descriptors or \
+         memory.",
+        counters.accept_pauses,
+    )
+}
