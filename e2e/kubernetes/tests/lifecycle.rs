@@ -1,0 +1,303 @@
+//! What becomes of a Gateway's objects while it is changed, disturbed and deleted.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Gateway, Namespace, echo, exists, gateway, get, kubectl, parameters, route, wait_for,
+    wait_for_condition,
+};
+
+/// A Gateway `gw` with a TCP listener on port 9000, and an application behind it, which answers.
+fn serving(namespace: &Namespace, more: &str) {
+    namespace.apply(
+        &(gateway("gw", &[("tcp", "TCP", 9000)], more)
+            + &echo("app", "TCP")
+            + &route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])),
+    );
+    namespace.available(&["app"]);
+    Gateway::new(namespace.name(), "gw").answers(9000, "Hello from app!");
+}
+
+/// A patch in one of kubectl's types.
+fn patch(namespace: &Namespace, object: &str, kind: &str, patch: &Value) {
+    let kind = format!("--type={kind}");
+    namespace.kubectl(&["patch", object, &kind, "--patch", &patch.to_string()]);
+}
+
+#[test]
+fn what_others_change_or_delete_is_repaired() {
+    let namespace = Namespace::new("drift");
+    serving(&namespace, "");
+    let gw = Gateway::new(namespace.name(), "gw");
+    let spec = |kind: &str| gw.owned(kind)["spec"].clone();
+    let arguments =
+        |deployment: &Value| deployment["template"]["spec"]["containers"][0]["args"].clone();
+
+    let service = gw.owned("service")["metadata"]["uid"].clone();
+    namespace.kubectl(&["delete", "service", &gw.base()]);
+    wait_for("another Service", || {
+        let found = exists(gw.namespace(), "service", &gw.base());
+        let uid = found.then(|| gw.owned("service")["metadata"]["uid"].clone());
+        uid.filter(|uid| *uid != service).ok_or("none")
+    });
+    gw.answers(9000, "Hello from app!");
+
+    let wanted = arguments(&spec("deployment"));
+    let path = "/spec/template/spec/containers/0/args/0";
+    let change = json!([{"op": "replace", "path": path, "value": "run"}]);
+    patch(&namespace, &format!("deployment/{}", gw.base()), "json", &change);
+    wait_for("the Deployment's arguments to be as they were", || {
+        let found = arguments(&spec("deployment"));
+        if found == wanted { Ok(()) } else { Err(found) }
+    });
+
+    let label = "app.kubernetes.io/name";
+    for kind in ["service", "serviceaccount", "role", "rolebinding", "pdb"] {
+        namespace.kubectl(&["label", kind, &gw.base(), &format!("{label}-")]);
+        wait_for(format_args!("the label of the {kind} to be back"), || {
+            let found = &gw.owned(kind)["metadata"]["labels"][label];
+            if found == "l4way-proxy" { Ok(()) } else { Err(found.clone()) }
+        });
+    }
+    gw.answers(9000, "Hello from app!");
+}
+
+#[test]
+fn no_change_of_listeners_routes_or_labels_replaces_a_pod() {
+    let namespace = Namespace::new("rollout");
+    serving(&namespace, "");
+    let gw = Gateway::new(namespace.name(), "gw");
+    let state = || (gw.pods(), gw.owned("deployment")["metadata"]["generation"].clone());
+    let before = state();
+    assert_eq!(before.0.len(), 1, "{before:?}");
+
+    let listener = json!({"name": "new", "protocol": "TCP", "port": 9100,
+        "allowedRoutes": {"namespaces": {"from": "All"}}});
+    let add = json!([{"op": "add", "path": "/spec/listeners/-", "value": listener}]);
+    patch(&namespace, "gateway/gw", "json", &add);
+    namespace.apply(&route("TCPRoute", "new", "gw/new", &[("app", 5000, 1)]));
+    gw.answers(9100, "Hello from app!");
+    namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("nothing", 5000, 1)]));
+    gw.refuses(9000);
+    namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]));
+    gw.answers(9000, "Hello from app!");
+    patch(
+        &namespace,
+        "gateway/gw",
+        "json",
+        &json!([{"op": "remove", "path": "/spec/listeners/1"}]),
+    );
+    gw.programmed();
+    namespace.kubectl(&["label", "gateway", "gw", "team=blue"]);
+    let infrastructure = json!({"spec": {"infrastructure": {"labels": {"tier": "edge"}, "annotations": {"note": "a"}}}});
+    patch(&namespace, "gateway/gw", "merge", &infrastructure);
+    gw.programmed();
+
+    for kind in ["deployment", "service", "serviceaccount", "secret/gw-l4way-config"] {
+        let object = |kind: &str| match kind.split_once('/') {
+            Some((kind, name)) => get(gw.namespace(), &[kind, name]),
+            None => gw.owned(kind),
+        };
+        wait_for(format_args!("the infrastructure's label and annotation on the {kind}"), || {
+            has_infrastructure(&object(kind))
+        });
+    }
+    wait_for("the infrastructure's label and annotation on the pod", || {
+        has_infrastructure(&get(gw.namespace(), &["pod", &before.0[0].name]))
+    });
+    assert_eq!(state(), before, "the pods and their template are what they were");
+    let pod = get(gw.namespace(), &["pod", &before.0[0].name]);
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    gw.answers(9000, "Hello from app!");
+
+    let nothing = json!({"spec": {"infrastructure": null}});
+    patch(&namespace, "gateway/gw", "merge", &nothing);
+    wait_for("the label to be gone from the pod", || {
+        let pod = get(gw.namespace(), &["pod", &before.0[0].name]);
+        if has_infrastructure(&pod).is_err() { Ok(()) } else { Err("it is there") }
+    });
+    assert_eq!(state(), before);
+}
+
+fn has_infrastructure(object: &Value) -> Result<(), String> {
+    let metadata = &object["metadata"];
+    if metadata["labels"]["tier"] == "edge" && metadata["annotations"]["note"] == "a" {
+        return Ok(());
+    }
+    Err(format!("{:#}", metadata["labels"]))
+}
+
+#[test]
+fn addresses_that_are_asked_for_are_given() {
+    let namespace = Namespace::new("address");
+    serving(&namespace, "addresses: [{type: IPAddress, value: 10.99.0.177}]");
+    let gw = Gateway::new(namespace.name(), "gw");
+    assert_eq!(gw.programmed().to_string(), "10.99.0.177");
+    let addresses = gw.object()["status"]["addresses"].clone();
+    assert_eq!(addresses, json!([{"type": "IPAddress", "value": "10.99.0.177"}]));
+}
+
+#[test]
+fn a_deleted_gateway_leaves_nothing_in_any_namespace() {
+    let namespace = Namespace::new("deleted");
+    let others = Namespace::new("deleted-backends");
+    namespace.apply(&gateway("gw", &[("tcp", "TCP", 9000)], ""));
+    let across = route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])
+        .replace("{name: gw,", &format!("{{name: gw, namespace: {},", namespace.name()));
+    others.apply(&(echo("app", "TCP") + &across));
+    others.available(&["app"]);
+    let gw = Gateway::new(namespace.name(), "gw");
+    gw.answers(9000, "Hello from app!");
+    let managed = "app.kubernetes.io/managed-by=l4way";
+    let bindings = || others.kubectl(&["get", "rolebindings", "-l", managed, "-o", "name"]);
+    assert_eq!(bindings().lines().count(), 1, "one by which the proxy follows endpoints");
+
+    namespace.kubectl(&["delete", "gateway", "gw"]);
+    gw.leaves_nothing();
+    wait_for("nothing to be left beside the backend", || {
+        let left = bindings();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    wait_for("the route to forget its parent", || {
+        let status = get(others.name(), &["tcproute", "route"])["status"].clone();
+        if status["parents"].as_array().is_none_or(Vec::is_empty) { Ok(()) } else { Err(status) }
+    });
+}
+
+#[test]
+fn a_gateway_of_another_class_loses_what_was_made_for_it() {
+    let namespace = Namespace::new("reclassed");
+    serving(&namespace, "");
+    let gw = Gateway::new(namespace.name(), "gw");
+    patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"gatewayClassName": "e2e-nobody"}}));
+    gw.leaves_nothing();
+    patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"gatewayClassName": "l4way"}}));
+    gw.answers(9000, "Hello from app!");
+}
+
+#[test]
+fn parameters_take_effect_and_invalid_ones_leave_what_runs() {
+    let namespace = Namespace::new("parameters");
+    let (reference, object) = parameters("gw", "{drainSeconds: 2}");
+    namespace.apply(&object);
+    serving(&namespace, &reference);
+    let gw = Gateway::new(namespace.name(), "gw");
+    let first = gw.pods();
+
+    let (_, object) = parameters("gw", "{drainSeconds: 2, replicas: 2}");
+    namespace.apply(&object);
+    wait_for("two ready proxies", || {
+        let ready = gw.owned("deployment")["status"]["readyReplicas"].clone();
+        if ready == 2 { Ok(()) } else { Err(ready) }
+    });
+    gw.programmed();
+    let two = gw.pods();
+    assert!(two.len() == 2 && first.iter().all(|pod| two.contains(pod)), "{first:?} {two:?}");
+
+    let (_, object) = parameters("gw", "{drainSeconds: 3, replicas: 2}");
+    namespace.apply(&object);
+    wait_for("other pods, one after the other", || {
+        let pods = gw.pods();
+        let is_new = pods.len() == 2 && pods.iter().all(|pod| !two.contains(pod));
+        if is_new { Ok(()) } else { Err(format!("{pods:?}")) }
+    });
+    wait_for("them to be ready", || {
+        let status = gw.owned("deployment")["status"].clone();
+        if status["availableReplicas"] == 2 { Ok(()) } else { Err(status) }
+    });
+    gw.answers(9000, "Hello from app!");
+
+    let before = gw.pods();
+    let name = json!({"spec": {"infrastructure": {"parametersRef": {"name": "gww"}}}});
+    patch(&namespace, "gateway/gw", "merge", &name);
+    let message = gw.wait("Accepted", "False", "InvalidParameters");
+    assert!(message.contains("gww don't exist") && message.contains("did you mean"), "{message}");
+    gw.wait("Programmed", "False", "Invalid");
+    assert_eq!(gw.pods(), before, "the running proxies are untouched");
+    let service = gw.owned("service");
+    let ip = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().expect("its address");
+    let answer = crate::support::nc(&["-w", "1", ip, "9000"], "Hello TCP\n");
+    assert_eq!(answer, "Hello from app!\n", "and go on");
+}
+
+#[test]
+fn somebody_elses_object_of_the_same_name_is_left_alone() {
+    let namespace = Namespace::new("foreign");
+    let foreign = "apiVersion: v1\nkind: Service\nmetadata: {name: gw-l4way}\nspec: {selector: {app: \
+                   mine}, ports: [{port: 80}]}\n";
+    namespace.apply(foreign);
+    let gw = Gateway::new(namespace.name(), "gw");
+    let before = gw.owned("service");
+    namespace.apply(&gateway("gw", &[("tcp", "TCP", 9000)], ""));
+    let told = |text: &str| {
+        let words = ["Service", "gw-l4way is somebody else's", "rename or delete it"];
+        words.iter().all(|word| text.contains(word))
+    };
+    wait_for("kubectl describe to tell of it", || {
+        let text = namespace.kubectl(&["describe", "gateway", "gw"]);
+        if told(&text) { Ok(()) } else { Err(text) }
+    });
+    wait_for("the Gateway's status to tell of it", || {
+        let status = gw.object()["status"].clone();
+        if told(&status.to_string()) { Ok(()) } else { Err(status) }
+    });
+    assert_eq!(gw.owned("service"), before);
+
+    namespace.kubectl(&["delete", "service", "gw-l4way"]);
+    gw.programmed();
+    namespace.kubectl(&["delete", "gateway", "gw"]);
+    gw.leaves_nothing();
+}
+
+#[test]
+fn a_namespace_with_the_restricted_pod_security_standard_admits_the_proxies() {
+    let enforce = "pod-security.kubernetes.io/enforce: restricted";
+    let namespace = Namespace::with_labels("restricted", enforce);
+    serving(&namespace, "");
+    let low = gateway("gw", &[("tcp", "TCP", 9000), ("dns", "TCP", 53)], "");
+    namespace.apply(&(low + &route("TCPRoute", "dns", "gw/dns", &[("app", 5000, 1)])));
+    Gateway::new(namespace.name(), "gw").answers(53, "Hello from app!");
+}
+
+#[test]
+fn a_gateway_in_a_namespace_that_refuses_its_pods_says_so() {
+    let enforce = "pod-security.kubernetes.io/enforce: restricted";
+    let namespace = Namespace::with_labels("refused-pods", enforce);
+    let (reference, object) = parameters("gw", "{hostNetwork: true}");
+    namespace.apply(&(object + &gateway("gw", &[("tcp", "TCP", 9000)], &reference)));
+    let gw = Gateway::new(namespace.name(), "gw");
+    wait_for("the reason in the Gateway's status", || {
+        let status = gw.object()["status"].to_string();
+        let words = ["can't make pods", "PodSecurity", "restricted"];
+        if words.iter().all(|word| status.contains(word)) { Ok(()) } else { Err(status) }
+    });
+}
+
+#[test]
+fn a_route_that_names_a_service_elsewhere_needs_a_grant() {
+    let namespace = Namespace::new("grant");
+    let others = Namespace::new("grant-backends");
+    others.apply(&echo("app", "TCP"));
+    let backend = format!("{{name: app, namespace: {},", others.name());
+    let across =
+        route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]).replace("{name: app,", &backend);
+    namespace.apply(&(gateway("gw", &[("tcp", "TCP", 9000)], "") + &across));
+    others.available(&["app"]);
+    let refused = ("ResolvedRefs", "False", "RefNotPermitted");
+    let message = wait_for_condition(namespace.name(), "tcproute", "route", refused);
+    assert!(message.contains("ReferenceGrant"), "{message}");
+    let gw = Gateway::new(namespace.name(), "gw");
+    gw.refuses(9000);
+    let versions = "jsonpath={.spec.versions[?(@.storage==true)].name}";
+    let crd = "referencegrants.gateway.networking.k8s.io";
+    let version = kubectl(&["get", "crd", crd, "--output", versions]);
+    others.apply(&format!(
+        "apiVersion: gateway.networking.k8s.io/{version}\nkind: ReferenceGrant\nmetadata: {{name: \
+         routes}}\nspec:\n  from: [{{group: gateway.networking.k8s.io, kind: TCPRoute, namespace: {}}}]\
+         \n  to: [{{group: '', kind: Service}}]\n",
+        namespace.name()
+    ));
+    gw.answers(9000, "Hello from app!");
+    others.kubectl(&["delete", "referencegrant", "routes"]);
+    gw.refuses(9000);
+}

@@ -1,0 +1,19 @@
+//! What the tests are made of.
+
+mod client;
+mod gateway;
+mod kubectl;
+mod l4way;
+mod manifests;
+mod namespace;
+mod wait;
+
+pub(crate) use self::{
+    client::{Ask, ask, ask_udp, nc},
+    gateway::{CONTROLLER, Gateway, wait_for_condition},
+    kubectl::{api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl},
+    l4way::{check, l4way, problems_of},
+    manifests::{echo, gateway, parameters, project, route, server},
+    namespace::{Namespace, explain},
+    wait::{PATIENCE, wait_for},
+};
