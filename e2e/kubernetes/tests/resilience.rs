@@ -13,22 +13,24 @@ use crate::support::{Gateway, Namespace, apply, echo, gateway, get, kubectl, rou
 const SYSTEM: &str = "l4way-system";
 
 /// Who leads among the controllers, by the Lease.
-fn leader() -> String {
+pub(crate) fn leader() -> String {
     let lease = get(SYSTEM, &["lease", "l4way-controller"]);
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Kills the controller in a pod, which has no time to say good-bye: this cluster's pods are
-/// processes of this machine.
-fn kill(pod: &str) {
-    let environment = format!("L4WAY_POD_NAME={pod}");
+/// Kills what runs in a pod that knows its name, which has no time to say good-bye: this cluster's
+/// pods are processes of this machine.
+pub(crate) fn kill(pod: &str) {
+    let names = [format!("L4WAY_POD_NAME={pod}"), format!("POD_NAME={pod}")];
     let mut killed = 0;
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let is_it = environ.split(|byte| *byte == 0).any(|each| each == environment.as_bytes());
+        let is_it = environ
+            .split(|byte| *byte == 0)
+            .any(|each| names.iter().any(|name| each == name.as_bytes()));
         if is_it && pid.unsigned_abs() != process::id() {
             let pid = Pid::from_raw(pid).expect("a process");
             kill_process(pid, Signal::KILL).expect("root may");
