@@ -241,16 +241,13 @@ pub(crate) struct ControllerArgs {
     #[arg(long, value_name = "NAME", default_value = "l4way-proxy-endpoints")]
     pub(crate) endpoints_role: String,
 
-    /// The controllerName of the GatewayClasses to serve
-    #[arg(long, value_name = "NAME", default_value = l4way_resources::CONTROLLER_NAME)]
-    pub(crate) controller_name: String,
-
     /// The controller's own namespace, where the Lease is by which one replica leads
     #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE", default_value = "l4way-system")]
     pub(crate) namespace: String,
 
     /// What tells this replica from the others, such as its pod's name
     #[arg(long, value_name = "NAME", env = "L4WAY_POD_NAME", default_value_t = own_name())]
+    #[arg(hide_default_value = true)]
     pub(crate) identity: String,
 
     /// Lead without asking: for a single controller outside of the cluster
@@ -268,9 +265,13 @@ pub(crate) struct ControllerArgs {
     pub(crate) log: LogArgs,
 }
 
-/// Which cluster is meant.
+/// Which cluster is meant, and what of it.
 #[derive(Args, Debug)]
 pub(crate) struct ClusterArgs {
+    /// The controllerName of the GatewayClasses that are l4way's
+    #[arg(long, value_name = "NAME", default_value = l4way_resources::CONTROLLER_NAME)]
+    pub(crate) controller_name: String,
+
     /// A context of the kubeconfig; its current one, or the cluster that this pod is in, if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
@@ -285,7 +286,9 @@ impl ControllerArgs {
             endpoints_role: self.endpoints_role.clone(),
         }
     }
+}
 
+impl ClusterArgs {
     /// The translation's settings.
     pub(crate) fn translation(&self) -> Settings {
         Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }

@@ -92,7 +92,8 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
              `kubectl auth can-i list gateways -A` tells"
         )
     })?;
-    let graph = graph(&snapshot, &Settings::in_cluster());
+    let settings = Settings { knows_slices: true, ..cluster.translation() };
+    let graph = graph(&snapshot, &settings);
     let mut untold = Vec::new();
     // What would be said tells which objects are ours.
     let objects = status(&graph, &ApplyReport::default(), &Observed::default())

@@ -36,7 +36,7 @@ const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(*args),
+        Command::Run(args) => run::run(&args),
         Command::Controller(args) => controller::run(*args),
         Command::Proxy(args) => proxy_pod::run(&args),
         Command::Check(args) => check::run(&args),

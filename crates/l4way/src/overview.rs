@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use l4way_resources::{
-    CONTROLLER_NAME, Snapshot,
+    Snapshot,
     api::{Listener, ObjectKey, ObjectRef, ParentRef},
     status::{Condition, ConditionStatus, ListenerStatus, Status, StatusUpdate},
 };
@@ -93,8 +93,7 @@ impl Overview {
                 self.add_listeners(key, &set.spec.listeners, &status.listeners);
             }
             Status::Route(status) => {
-                let ours = |controller: &str| controller == CONTROLLER_NAME;
-                for parent in status.parents.iter().filter(|p| ours(&p.controller_name)) {
+                for parent in &status.parents {
                     self.routes.push(RouteRow {
                         name: update.object.to_string(),
                         parent: parent_name(&update.object, &parent.parent_ref),

@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    process::ExitCode,
     sync::{Arc, mpsc::SyncSender},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerReport};
 use l4way_proxy::{SessionRecord, Settings};
 use tokio::{
+    runtime,
     sync::watch,
     time::{self, Instant},
 };
@@ -17,8 +19,9 @@ use tokio::{
 use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
-    cli::SessionArgs,
+    cli::{LogArgs, SessionArgs},
     data_plane::DataPlane,
+    logging,
     metrics::{self, ControlMetrics},
     report::{Phase, StatusReport},
     signals::{Signal, Signals},
@@ -29,6 +32,25 @@ pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a drain looks whether all sessions have ended.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// Starts the log, and runs the control side of a command on this thread until it ends.
+///
+/// # Errors
+/// The work's own, or if it can't be begun.
+pub(crate) fn control_side(
+    log: &LogArgs,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<ExitCode, String> {
+    logging::start(log)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("can't start: {error}"))?;
+    runtime.block_on(work)?;
+    // What is still being asked for, nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
 
 /// The data plane and what is said of it.
 pub(crate) struct Serving {

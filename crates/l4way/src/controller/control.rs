@@ -1,5 +1,7 @@
 //! From the API's objects to what every Gateway has, and to what is said about both.
 
+mod tell;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,39 +9,30 @@ use std::{
 };
 
 use kube::Client;
-use l4way_model::ApplyReport;
 use l4way_resources::{
     Diagnostic, Snapshot,
     api::{ObjectKey, ObjectRef},
-    status::{Status, StatusUpdate},
+    status::Status,
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
-use l4way_translate::{GatewayObserved, Graph, Observed, Proxies, graph, provisions, status};
+use l4way_translate::{Graph, graph, provisions};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     apply::{self, Answer, Failure},
-    cluster::{Cluster, Owned, Written},
-    events,
-    gateway::{CONFIRM_WITHIN, Gateway, Work},
+    cluster::{Cluster, Written},
+    gateway::{Gateway, Work},
     metrics::Metrics,
-    objects::{Common, Kind, ServiceType, Settings, service_type},
-    observe::{self, Standing},
+    objects::{Common, Kind, Settings},
+    observe,
     plan::{self, Settled, Steps},
-    service_events, strays,
+    strays,
 };
-use crate::{
-    overview::Overview,
-    problems,
-    report::{Phase, StatusReport},
-};
+use crate::{problems, report::StatusReport};
 
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);
-
-/// The reason of a Gateway without an address.
-const ADDRESS_NOT_ASSIGNED: &str = "AddressNotAssigned";
 
 /// Who the controller talks to.
 pub(crate) struct Ports {
@@ -324,178 +317,6 @@ impl Control {
                 self.ports.events.event(&object, EventType::Warning, "NotProvided", message);
             }
         }
-    }
-
-    /// Says how everything is.
-    fn publish(&mut self, cluster: &Cluster, now: Instant) {
-        let (report, observed, held) = self.observe(cluster, now);
-        let Some(read) = &self.read else { return };
-        let updates = status(&read.graph, &report, &observed);
-        let mut told = BTreeMap::new();
-        let mut news = false;
-        for update in &updates {
-            let before = self.told.remove(&update.object);
-            // The last word stands until there is a new one.
-            if is_held(update, &held, &read.snapshot) {
-                told.extend(before.map(|before| (update.object.clone(), before)));
-                continue;
-            }
-            if before.as_ref() != Some(&update.status) {
-                news = true;
-                if self.leads {
-                    self.tell(update);
-                }
-            }
-            told.insert(update.object.clone(), update.status.clone());
-        }
-        news |= !self.told.is_empty();
-        self.told = told;
-        if news {
-            let unheld = self.told.iter().map(|(object, status)| StatusUpdate {
-                object: object.clone(),
-                status: status.clone(),
-            });
-            self.ports.writer.write(unheld.collect());
-        }
-        if news || self.ports.report.borrow().phase == Phase::Starting {
-            self.ports.report.send_replace(Arc::new(StatusReport {
-                phase: Phase::Serving,
-                problems: read.problems.clone(),
-                overview: Overview::new(&read.snapshot, &updates),
-                objects: updates,
-                ..StatusReport::starting()
-            }));
-        }
-    }
-
-    /// Tells in Events what a person should know of an object.
-    fn tell(&self, update: &StatusUpdate) {
-        let current = self.ports.source.current(&update.object);
-        for (reason, message) in events::news(update, current.as_deref()) {
-            // That is told when it lasts.
-            if reason != ADDRESS_NOT_ASSIGNED {
-                self.ports.events.event(&update.object, EventType::Warning, &reason, &message);
-            }
-        }
-    }
-
-    /// How every Gateway's proxies and addresses are, and the Gateways of which nothing is said yet.
-    fn observe(
-        &mut self,
-        cluster: &Cluster,
-        now: Instant,
-    ) -> (ApplyReport, Observed, BTreeSet<ObjectKey>) {
-        let mut report = ApplyReport::default();
-        let mut observed = Observed::default();
-        let mut held = BTreeSet::new();
-        for (key, gateway) in &mut self.gateways {
-            let owned = cluster.of(&gateway.owner);
-            let proxies = match proxies(gateway, owned, &mut report, now) {
-                Word::Said(proxies) => proxies,
-                Word::Held => {
-                    held.insert(key.clone());
-                    Proxies::Confirmed
-                }
-            };
-            let common = Common::new(&gateway.provision);
-            let warning = gateway.warning.text.as_deref();
-            let reach = observe::reach(&common, owned, &cluster.nodes, warning);
-            let service = ObjectKey::new(key.namespace.clone(), &*common.names.base);
-            let waits_for_others = service_type(&gateway.provision.parameters)
-                == ServiceType::LoadBalancer
-                && owned.contains_key(&(Kind::Service, service.clone()));
-            match &reach.pending {
-                Some(pending) if waits_for_others => {
-                    let since = *gateway.pending_since.get_or_insert(now);
-                    if self.leads && now - since >= TELL_PENDING_AFTER {
-                        let object = ObjectRef::new("Gateway", key.clone());
-                        let warning = EventType::Warning;
-                        self.ports.events.event(&object, warning, ADDRESS_NOT_ASSIGNED, pending);
-                    }
-                    if gateway.warning.is_due(now) {
-                        gateway.warning.start();
-                        let (client, key) = (self.ports.client.clone(), key.clone());
-                        self.jobs.spawn(async move {
-                            let text = service_events::last_warning(client, service).await;
-                            let what = What::Warning(key, text);
-                            Done { what, answers: Vec::new(), failure: None }
-                        });
-                    }
-                }
-                _ => {
-                    gateway.pending_since = None;
-                    gateway.warning = Default::default();
-                }
-            }
-            let observe::Reach { addresses, pending: address_pending, note } = reach;
-            let now_observed = GatewayObserved { addresses, address_pending, proxies, note };
-            observed.gateways.insert(key.clone(), now_observed);
-        }
-        let unconfirmed = i64::try_from(held.len()).unwrap_or(i64::MAX);
-        self.ports.metrics.unconfirmed.set(unconfirmed);
-        (report, observed, held)
-    }
-}
-
-/// What is to be said of a Gateway's proxies.
-enum Word {
-    Said(Proxies),
-    /// Nothing yet: the proxies are about to confirm.
-    Held,
-}
-
-/// How a Gateway's proxies are; what they report goes into the report.
-fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: Instant) -> Word {
-    let names = Common::new(&gateway.provision).names;
-    let waiting = |text: String| Word::Said(Proxies::Waiting(text));
-    let packed = match &gateway.packed {
-        Ok(packed) => packed,
-        Err(error) => return waiting(error.clone()),
-    };
-    let hash = packed.hash.clone();
-    let config = &gateway.provision.compiled.config;
-    let (standing, reported) = observe::standing(&names, owned, config, &hash);
-    report.listeners.extend(reported.listeners);
-    report.refused_backends.extend(reported.refused_backends);
-    let works = [&gateway.infrastructure, &gateway.delivery];
-    let failures = works.into_iter().filter_map(|work| work.failure.as_ref());
-    if let Some(refusal) = failures.clone().find(|failure| failure.is_refusal) {
-        return waiting(refusal.message.clone());
-    }
-    let failure = failures.map(|failure| failure.message.clone()).next();
-    match standing {
-        Standing::Confirmed => {
-            gateway.confirmed();
-            Word::Said(Proxies::Confirmed)
-        }
-        Standing::NoneReady(why) => {
-            gateway.confirmed();
-            waiting(failure.unwrap_or(why))
-        }
-        Standing::Unconfirmed(who) => {
-            if now - gateway.unconfirmed(&hash, now) < CONFIRM_WITHIN {
-                Word::Held
-            } else {
-                waiting(failure.unwrap_or(who))
-            }
-        }
-    }
-}
-
-/// Whether nothing is said of the object yet: it is a Gateway of these, or a ListenerSet of one.
-fn is_held(update: &StatusUpdate, held: &BTreeSet<ObjectKey>, snapshot: &Snapshot) -> bool {
-    if held.is_empty() {
-        return false;
-    }
-    let key = &update.object.key;
-    match &update.status {
-        Status::Gateway(_) => held.contains(key),
-        Status::ListenerSet(_) => snapshot.listener_sets.get(key).is_some_and(|set| {
-            let parent = &set.spec.parent_ref;
-            let namespace = parent.namespace.as_ref().unwrap_or(&key.namespace);
-            held.contains(&ObjectKey::new(namespace.clone(), parent.name.clone()))
-        }),
-        _ => false,
     }
 }
 

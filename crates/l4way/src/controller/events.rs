@@ -1,5 +1,7 @@
 //! What a person should know of an object: what is wrong with it now and wasn't before. No I/O.
 
+use std::collections::BTreeSet;
+
 use l4way_resources::status::{Condition, ConditionStatus, Status, StatusUpdate};
 use serde_json::Value;
 
@@ -55,15 +57,17 @@ pub(crate) fn news(update: &StatusUpdate, current: Option<&Value>) -> Vec<(Strin
         let what = format!("Listener {}: ", listener.name);
         add(&what, &listener.conditions, &find("listeners", &same));
     }
-    news.dedup();
+    // One sentence is one piece of news, whatever follows from it.
+    let mut said = BTreeSet::new();
+    news.retain(|(_, message)| said.insert(message.clone()));
     news
 }
 
-/// Whether a person should be told: not of what is on its way.
+/// Whether a person should be told: not of what is on its way, nor of a sum of what is told.
 fn is_worth_telling(condition: &Condition) -> bool {
     is_complaint(condition)
         && condition.status != ConditionStatus::Unknown
-        && condition.reason != "Pending"
+        && !matches!(condition.reason.as_str(), "Pending" | "Invalid" | "ListenersNotValid")
 }
 
 fn was_told(condition: &Condition, before: &Value) -> bool {

@@ -20,7 +20,10 @@ use crate::delivery::{Delivery, Packed, pack};
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+/// The longest pause before what was refused is tried again, for somebody has to change something.
+const REFUSED_RETRY: Duration = Duration::from_secs(30);
+/// The longest pause before what may pass, such as an API server that is away, is tried again.
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Requests of one kind for a Gateway: at most one series at a time, later and later after failures.
 #[derive(Debug, Default)]
@@ -47,8 +50,9 @@ impl Work {
     pub(crate) fn end(&mut self, failure: Option<Failure>, now: Instant) -> bool {
         self.running = false;
         let news = failure.is_some() && failure != self.failure;
-        if failure.is_some() {
-            let delay = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(LAST_RETRY);
+        if let Some(failure) = &failure {
+            let longest = if failure.is_refusal { REFUSED_RETRY } else { LAST_RETRY };
+            let delay = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(longest);
             self.retry_at = Some(now + delay);
             self.failures += 1;
         } else {
@@ -251,8 +255,10 @@ mod tests {
 
     #[test]
     fn what_fails_is_tried_again_later_and_later() {
-        let failure =
-            || Some(Failure { message: "no".to_owned(), is_refusal: true, reason: "forbidden" });
+        let failed = |is_refusal| {
+            Some(Failure { message: "no".to_owned(), is_refusal, reason: "forbidden" })
+        };
+        let failure = || failed(true);
         let mut work = Work::default();
         let now = Instant::now();
         assert!(work.may_start(now));
@@ -267,6 +273,8 @@ mod tests {
         for _ in 0..40 {
             work.end(failure(), now);
         }
+        assert_eq!(work.retry_at(), Some(now + REFUSED_RETRY));
+        work.end(failed(false), now);
         assert_eq!(work.retry_at(), Some(now + LAST_RETRY));
         work.end(None, now);
         assert_eq!(work.retry_at(), None);

@@ -70,31 +70,31 @@ impl Metrics {
         }
     }
 
-    /// All metrics, as OpenMetrics text 1.0.0.
+    /// All metrics, as OpenMetrics text 1.0.0. The registry ends each text with a full stop.
     pub(crate) fn render(&self) -> String {
         let mut registry = Registry::with_prefix("l4way_controller");
         let Self { passes, pass_time, writes, errors, missing, leads, .. } = self.clone();
         let Self { gateways, unconfirmed, delivery, .. } = self.clone();
-        registry.register("reconciles", "Times that everything was looked at.", passes);
+        registry.register("reconciles", "Times that everything was looked at", passes);
         registry.register_with_unit(
             "reconcile_duration",
-            "How long it took to look at everything, without waiting for requests.",
+            "How long it took to look at everything, without waiting for requests",
             Unit::Seconds,
             pass_time,
         );
-        registry.register("writes", "Objects written or deleted, by kind.", writes);
-        registry.register("errors", "Requests that failed, by reason.", errors);
-        registry.register("missing_crds", "Kinds whose CRDs aren't installed.", missing);
-        registry.register("is_leader", "Whether this replica leads.", leads);
-        registry.register("gateways", "Gateways of l4way's classes.", gateways);
+        registry.register("writes", "Objects written or deleted, by kind", writes);
+        registry.register("errors", "Requests that failed, by reason", errors);
+        registry.register("missing_crds", "Kinds whose CRDs aren't installed", missing);
+        registry.register("is_leader", "Whether this replica leads", leads);
+        registry.register("gateways", "Gateways of l4way's classes", gateways);
         registry.register(
             "deliveries_unconfirmed",
-            "Gateways whose proxies have still to confirm their configuration.",
+            "Gateways whose proxies have still to confirm their configuration",
             unconfirmed,
         );
         registry.register_with_unit(
             "delivery_duration",
-            "From a change that was seen to the configuration in its Secrets.",
+            "From a change that was seen to the configuration in its Secrets",
             Unit::Seconds,
             delivery,
         );

@@ -69,7 +69,7 @@ async fn serve(args: ControllerArgs) -> Result<(), String> {
         Err(error) => tracing::warn!("{error}"),
     }
     let mut source = Source::start(client.clone(), cluster::wants());
-    let controller_name = &*args.controller_name;
+    let controller_name = &*args.cluster.controller_name;
     let (report, reports) = watch::channel(Arc::new(StatusReport::starting()));
     let ports = Ports {
         writer: StatusWriter::start(client.clone(), source.clone(), controller_name),
@@ -89,7 +89,7 @@ async fn serve(args: ControllerArgs) -> Result<(), String> {
         .start(args.admin_address)
         .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
 
-    let mut control = Control::new(ports, args.objects(), args.translation());
+    let mut control = Control::new(ports, args.objects(), args.cluster.translation());
     let leader = (!args.no_leader_election)
         .then(|| Leader::start(client, &args.namespace, LEADER_LEASE, &args.identity));
     let (_alone, always) = watch::channel(true);

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_model::{ApplyReport, Config, ListenerId, ListenerReport};
 use l4way_resources::{api::ObjectKey, status::StatusAddress};
+use l4way_translate::Provision;
 use serde_json::Value;
 
 pub(crate) use self::pod::{is_ready, live_pods};
@@ -42,7 +43,9 @@ pub(crate) fn standing(
         ready += 1;
         match acknowledgement(names, owned, key, pod) {
             Some(answer) if answer.hash == hash => add(&mut report, answer.report(ids(config))),
-            Some(_) => {
+            Some(answer) => {
+                // What is refused stays so until it is known better.
+                report.refused_backends.extend(answer.refused_backends);
                 unconfirmed = Some(format!(
                     "Pod {key} has not confirmed the configuration; it still runs an earlier one"
                 ));
@@ -104,15 +107,15 @@ pub(crate) struct Reach {
     pub(crate) note: Option<String>,
 }
 
-/// Where the Gateway is reached; `warning` is what was said last about its Service.
+/// Where the Gateway is reached. `why_not` is why its Service can't be as it should, or what was said
+/// last about it.
 pub(crate) fn reach(
     common: &Common<'_>,
     owned: &Owned,
     nodes: &BTreeMap<ObjectKey, Arc<Value>>,
-    warning: Option<&str>,
+    why_not: Option<&str>,
 ) -> Reach {
-    let parameters = &common.provision.parameters;
-    let gateway = &common.provision.gateway;
+    let Provision { gateway, parameters, ports, .. } = common.provision;
     let key = ObjectKey::new(gateway.namespace.clone(), &*common.names.base);
     let service = owned.get(&(Kind::Service, key.clone()));
     let kind = service_type(parameters);
@@ -125,9 +128,18 @@ pub(crate) fn reach(
             address::of_nodes(nodes, is_local(parameters).then_some(owned))
         }
     };
-    let pending = addresses
-        .is_empty()
-        .then(|| address::why_pending(kind, &key, service.map(|s| &**s), warning));
+    let pending = addresses.is_empty().then(|| match (kind, service) {
+        (ServiceType::HostNetwork, _) => {
+            "The Gateway is on its nodes' addresses, and no node has a proxy that is ready."
+                .to_owned()
+        }
+        (_, None) if ports.is_empty() => {
+            "The Gateway has no Service, and so no address: no listener has a valid port."
+                .to_owned()
+        }
+        (_, None) => why_not.map_or_else(|| format!("Service {key} is being made."), str::to_owned),
+        (_, Some(_)) => address::why_pending(kind, &key, why_not),
+    });
     let hides =
         matches!(kind, ServiceType::LoadBalancer | ServiceType::NodePort) && !is_local(parameters);
     let note = hides.then(|| {

@@ -74,3 +74,65 @@ fn gateway_of<'a>(owner: &Owner, snapshot: &'a Snapshot) -> Option<&'a Gateway> 
     let found = snapshot.gateways.get_key_value(&exact).or_else(shortened);
     found.map(|(_, gateway)| &**gateway)
 }
+
+#[cfg(test)]
+mod tests {
+    use l4way_resources::AnyObject;
+    use serde_json::json;
+
+    use super::*;
+
+    const OURS: &str = "l4way.dev/gateway-controller";
+
+    fn owner(gateway: &str) -> Owner {
+        Owner {
+            namespace: "team".to_owned(),
+            gateway: gateway.to_owned(),
+            class: "l4way".to_owned(),
+        }
+    }
+
+    fn object(kind: &str, value: Value) -> AnyObject {
+        AnyObject::from_value(kind, value).unwrap().unwrap()
+    }
+
+    /// A Gateway of this class, and a class of this controller.
+    fn snapshot(class: &str, classes: &[(&str, &str)]) -> Snapshot {
+        let gateway = json!({
+            "metadata": {"name": "gw", "namespace": "team"},
+            "spec": {"gatewayClassName": class, "listeners": []},
+        });
+        let classes = classes.iter().map(|(name, controller)| {
+            let class = json!({"metadata": {"name": name}, "spec": {"controllerName": controller}});
+            object("GatewayClass", class)
+        });
+        classes.chain([object("Gateway", gateway)]).collect()
+    }
+
+    #[track_caller]
+    fn assert_fate(snapshot: &Snapshot, gateway: &str, expected: Fate) {
+        assert_eq!(fate(&owner(gateway), snapshot, OURS), expected);
+    }
+
+    #[test]
+    fn what_a_deleted_gateway_had_is_kubernetes_to_take_away() {
+        assert_fate(&snapshot("l4way", &[("l4way", OURS)]), "gone", Fate::Unowned);
+    }
+
+    #[test]
+    fn a_gateway_that_is_somebody_elses_now_keeps_nothing() {
+        assert_fate(&snapshot("other", &[("l4way", OURS)]), "gw", Fate::Go);
+        assert_fate(&snapshot("l4way", &[("l4way", "example.com/other")]), "gw", Fate::Go);
+    }
+
+    #[test]
+    fn a_class_that_was_deleted_ends_no_session() {
+        assert_fate(&snapshot("l4way", &[]), "gw", Fate::Stay);
+    }
+
+    #[test]
+    fn only_what_has_no_owner_is_ours_to_take_away() {
+        assert!(is_unowned(&json!({"metadata": {}})));
+        assert!(!is_unowned(&json!({"metadata": {"ownerReferences": [{"kind": "Gateway"}]}})));
+    }
+}

@@ -23,14 +23,13 @@ pub(super) fn in_pod(config: &Config, pod_ips: &[IpAddr]) -> Config {
     Config::with_http(listeners, http).unwrap_or_else(|_| config.clone())
 }
 
-/// The address at which a pod is asked: of the family of its first address, where `address` is a
-/// wildcard.
+/// The address at which a pod is asked: of both families, where `address` is a wildcard and the pod
+/// has IPv6. Without `IPV6_V6ONLY` a socket on `::` takes IPv4 too (ipv6(7)).
 pub(super) fn reachable(address: SocketAddr, pod_ips: &[IpAddr]) -> SocketAddr {
-    match pod_ips.first() {
-        Some(first) if address.ip().is_unspecified() => {
-            SocketAddr::new(wildcard(*first), address.port())
-        }
-        _ => address,
+    if address.ip().is_unspecified() && pod_ips.iter().any(IpAddr::is_ipv6) {
+        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port())
+    } else {
+        address
     }
 }
 
@@ -113,8 +112,8 @@ mod tests {
     fn the_admin_endpoint_is_where_the_pod_is_asked() {
         let any = "0.0.0.0:19902".parse().unwrap();
         let reachable = |pod_ips| reachable(any, &ips(pod_ips)).to_string();
-        assert_eq!(reachable(&["2001:db8::1", "10.0.0.1"]), "[::]:19902");
-        assert_eq!(reachable(&["10.0.0.1", "2001:db8::1"]), "0.0.0.0:19902");
+        assert_eq!(reachable(&["10.0.0.1", "2001:db8::1"]), "[::]:19902");
+        assert_eq!(reachable(&["10.0.0.1"]), "0.0.0.0:19902");
         assert_eq!(reachable(&[]), "0.0.0.0:19902");
     }
 }

@@ -15,17 +15,13 @@ mod view;
 
 use std::{future, process::ExitCode, time::Duration};
 
-use tokio::{
-    runtime,
-    time::{self, Instant, MissedTickBehavior},
-};
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 use self::{api_server::ApiServer, pod::Pod};
 use crate::{
     cli::ProxyArgs,
     delivery::Names,
-    logging,
-    serving::{RETRY_INTERVAL, Serving},
+    serving::{RETRY_INTERVAL, Serving, control_side},
     signals::{Signal, Signals},
 };
 
@@ -34,15 +30,7 @@ use crate::{
 /// # Errors
 /// If it can't begin, with what to do about it.
 pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, String> {
-    logging::start(&args.log)?;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("can't start: {error}"))?;
-    runtime.block_on(serve(args))?;
-    // Tasks may be waiting for an API server that is gone.
-    runtime.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+    control_side(&args.log, serve(args))
 }
 
 async fn serve(args: &ProxyArgs) -> Result<(), String> {

@@ -7,16 +7,12 @@ mod control;
 
 use std::process::ExitCode;
 
-use tokio::{
-    runtime,
-    time::{self, MissedTickBehavior},
-};
+use tokio::time::{self, MissedTickBehavior};
 
 use self::control::{Change, Control};
 use crate::{
     cli::RunArgs,
-    logging,
-    serving::{RETRY_INTERVAL, Serving},
+    serving::{RETRY_INTERVAL, Serving, control_side},
     signals::{Signal, Signals},
 };
 
@@ -24,20 +20,14 @@ use crate::{
 ///
 /// # Errors
 /// If it can't begin, with what to do about it.
-pub(crate) fn run(args: RunArgs) -> Result<ExitCode, String> {
-    logging::start(&args.log)?;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("can't start: {error}"))?;
-    runtime.block_on(serve(args))?;
-    Ok(ExitCode::SUCCESS)
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, String> {
+    control_side(&args.log, serve(args))
 }
 
-async fn serve(args: RunArgs) -> Result<(), String> {
+async fn serve(args: &RunArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
     let serving = Serving::start(&args.sessions, args.admin_address)?;
-    let mut control = Control::new(&args, serving)?;
+    let mut control = Control::new(args, serving)?;
     let mut changes = control.changes();
     control.reload();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

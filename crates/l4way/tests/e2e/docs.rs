@@ -13,7 +13,7 @@ fn the_commands_are_documented_as_they_are() {
         "# Commands\n\nWhat `l4way help` and `l4way COMMAND --help` print. Exit codes: 0 all is well, 1 \
          something is wrong,\n2 the command could not do its work.\n",
     );
-    for command in ["", "run", "check", "status", "crds", "completions"] {
+    for command in ["", "run", "controller", "proxy", "check", "status", "crds", "completions"] {
         let output = Command::new(BINARY)
             .args(command.split_whitespace().chain(["--help"]))
             .env("COLUMNS", "100")

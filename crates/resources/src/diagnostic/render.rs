@@ -30,9 +30,14 @@ impl Renderer {
             Severity::Error => Level::ERROR,
         };
         let title = level.primary_title(normalize_untrusted_str(&diagnostic.message));
-        let object = diagnostic.object.as_ref().map(|object| format!("in {object}"));
-        let mut groups =
-            vec![show(Group::with_title(title), diagnostic.place.as_ref(), object.as_deref())];
+        let title = Group::with_title(title);
+        let object = diagnostic.object.as_ref().map(ToString::to_string);
+        let label = object.as_ref().map(|object| format!("in {object}"));
+        let mut groups = vec![match (&diagnostic.place, &object) {
+            // An object out of a cluster is its own place.
+            (None, Some(object)) => title.element(Origin::path(object.as_str())),
+            (place, _) => show(title, place.as_ref(), label.as_deref()),
+        }];
         for related in &diagnostic.related {
             let title = Level::NOTE.secondary_title(normalize_untrusted_str(&related.message));
             groups.push(show(Group::with_title(title), Some(&related.place), None));

@@ -161,6 +161,7 @@ fn settle_listeners(
     let mut oldest_first: Vec<_> = gateways.values_mut().collect();
     oldest_first.sort_by(|a, b| a.object.metadata.age_order().cmp(&b.object.metadata.age_order()));
     address::assign(&mut oldest_first, addresses);
+    // With a host each, none is in another's way.
     if *addresses != Addresses::Unspecified {
         address::refuse_held(&mut oldest_first, listener_sets);
     }

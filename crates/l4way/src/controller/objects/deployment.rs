@@ -124,7 +124,7 @@ fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
         format!("--name={}", common.names.base),
         format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
         format!("--log-level={}", lower(log.level, "info")),
-        format!("--log-format={}", lower(log.format, "text")),
+        format!("--log-format={}", lower(log.format, "json")),
         format!("--drain-timeout={drain_seconds}"),
     ];
     if access_log.as_deref() == Some("Stdout") {

@@ -1,4 +1,4 @@
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 
 /// A kind of object that is made for a Gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,15 +28,7 @@ impl Kind {
     /// How the API server knows it.
     pub(crate) fn resource(self) -> ApiResource {
         let (group, version, kind, plural) = self.parts();
-        let api_version =
-            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        }
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
     }
 
     fn parts(self) -> (&'static str, &'static str, &'static str, &'static str) {

@@ -63,32 +63,22 @@ fn of_node(node: &Value) -> Vec<StatusAddress> {
     if external.is_empty() { of_type("InternalIP") } else { external }
 }
 
-/// Why there is no address, and what to do.
-pub(super) fn why_pending(
-    kind: ServiceType,
-    key: &ObjectKey,
-    service: Option<&Value>,
-    warning: Option<&str>,
-) -> String {
-    match (kind, service, warning) {
-        (ServiceType::HostNetwork, ..) => {
-            "The Gateway is on its nodes' addresses, and no node has a proxy that is ready."
-                .to_owned()
+/// Why the Service has no address, and what to do.
+pub(super) fn why_pending(kind: ServiceType, key: &ObjectKey, why_not: Option<&str>) -> String {
+    match (kind, why_not) {
+        (ServiceType::LoadBalancer, Some(why_not)) => {
+            format!("Service {key} has no address: {why_not}")
         }
-        (_, None, _) => format!("Service {key} has yet to be made: no listener has a valid port."),
-        (ServiceType::LoadBalancer, _, Some(warning)) => {
-            format!("Service {key} has no address: {warning}")
-        }
-        (ServiceType::LoadBalancer, ..) => format!(
+        (ServiceType::LoadBalancer, None) => format!(
             "Service {key} has no address yet. If this lasts, nothing in the cluster gives out \
              addresses for Services of type LoadBalancer: install a load balancer such as MetalLB, \
              run `minikube tunnel`, or choose spec.service.type NodePort in GatewayParameters."
         ),
-        (ServiceType::NodePort, ..) => {
-            format!(
-                "Service {key} is on its nodes' addresses, and no node has a proxy that is ready."
-            )
+        (ServiceType::NodePort, _) => format!(
+            "Service {key} is on its nodes' addresses, and no node has a proxy that is ready."
+        ),
+        (ServiceType::ClusterIp | ServiceType::HostNetwork, _) => {
+            format!("Service {key} has no address yet.")
         }
-        (ServiceType::ClusterIp, ..) => format!("Service {key} has no address yet."),
     }
 }

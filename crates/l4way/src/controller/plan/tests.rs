@@ -70,7 +70,7 @@ fn a_value_in_another_form_is_settled() {
     Arc::make_mut(&mut answer)["spec"]["cpu"] = "500m".into();
     let owned: Owned = [(id.clone(), answer.clone())].into();
     let mut settled = Settled::default();
-    let mut steps = |owned: &Owned, settled: &mut Settled| {
+    let steps = |owned: &Owned, settled: &mut Settled| {
         infrastructure(&desired, &[], owned, settled, true).len()
     };
     assert_eq!(steps(&owned, &mut settled), 1, "it differs");
@@ -162,7 +162,7 @@ fn parts_are_written_in_turn_and_the_index_last() {
     assert!(secrets.deliver(&packed("one", 2)).is_empty());
     assert_eq!(secrets.deliver(&packed("two", 2)), [parts("b"), index.clone()]);
     assert_eq!(secrets.deliver(&packed("three", 2)), [parts("a"), index.clone()]);
-    assert_eq!(secrets.deliver(&packed("small", 1)), [index.clone()]);
+    assert_eq!(secrets.deliver(&packed("small", 1)), [index]);
     assert!(secrets.deliver(&packed("most", PARTS)).len() == 2);
 }
 

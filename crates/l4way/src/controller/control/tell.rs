@@ -1,0 +1,249 @@
+//! What is said of Gateways, routes and the rest: in their status, in Events, and to whoever asks this
+//! process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use l4way_model::ApplyReport;
+use l4way_resources::{
+    Snapshot,
+    api::ObjectKey,
+    status::{Condition, Status, StatusUpdate},
+};
+use l4way_source_kube::EventType;
+use l4way_translate::{GatewayObserved, Observed, Proxies, status};
+use serde_json::Value;
+
+use super::{Control, Done, TELL_PENDING_AFTER, What};
+use crate::{
+    controller::{
+        cluster::{Cluster, Owned},
+        events,
+        gateway::{CONFIRM_WITHIN, Gateway, Warning},
+        objects::{Common, Kind, ServiceType, service_type},
+        observe::{self, Standing},
+        service_events,
+    },
+    overview::Overview,
+    report::{Phase, StatusReport},
+};
+
+/// The reasons of a Gateway without an address, or without the one that it asks for. They are told
+/// when they last.
+const ADDRESS_REASONS: [&str; 2] = ["AddressNotAssigned", "AddressNotUsable"];
+
+impl Control {
+    /// Says how everything is.
+    pub(super) fn publish(&mut self, cluster: &Cluster, now: Instant) {
+        let (report, observed, held) = self.observe(cluster, now);
+        if self.leads {
+            self.ask_about_services(cluster, now);
+        }
+        let Some(read) = &self.read else { return };
+        let updates = status(&read.graph, &report, &observed);
+        let mut told = BTreeMap::new();
+        let mut news = false;
+        for update in &updates {
+            if self.leads {
+                self.tell_pending(update, now);
+            }
+            let before = self.told.remove(&update.object);
+            // The last word stands until there is a new one.
+            if is_held(update, &held, &read.snapshot) {
+                told.extend(before.map(|before| (update.object.clone(), before)));
+                continue;
+            }
+            if before.as_ref() != Some(&update.status) {
+                news = true;
+                if self.leads {
+                    self.tell(update);
+                }
+            }
+            told.insert(update.object.clone(), update.status.clone());
+        }
+        news |= !self.told.is_empty();
+        self.told = told;
+        if news {
+            let unheld = self.told.iter().map(|(object, status)| StatusUpdate {
+                object: object.clone(),
+                status: status.clone(),
+            });
+            self.ports.writer.write(unheld.collect());
+        }
+        if news || self.ports.report.borrow().phase == Phase::Starting {
+            self.ports.report.send_replace(Arc::new(StatusReport {
+                phase: Phase::Serving,
+                problems: read.problems.clone(),
+                overview: Overview::new(&read.snapshot, &updates),
+                objects: updates,
+                ..StatusReport::starting()
+            }));
+        }
+    }
+
+    /// Tells in Events what a person should know of an object.
+    fn tell(&self, update: &StatusUpdate) {
+        let current = self.ports.source.current(&update.object);
+        for (reason, message) in events::news(update, current.as_deref()) {
+            if !ADDRESS_REASONS.contains(&&*reason) {
+                self.ports.events.event(&update.object, EventType::Warning, &reason, &message);
+            }
+        }
+    }
+
+    /// Tells in an Event of a Gateway that has been without its address for a while.
+    fn tell_pending(&self, update: &StatusUpdate, now: Instant) {
+        let Status::Gateway(status) = &update.status else { return };
+        let gateway = self.gateways.get(&update.object.key);
+        let since = gateway.and_then(|gateway| gateway.pending_since);
+        if since.is_none_or(|since| now - since < TELL_PENDING_AFTER) {
+            return;
+        }
+        let told = |condition: &&Condition| ADDRESS_REASONS.contains(&&*condition.reason);
+        if let Some(Condition { reason, message, .. }) = status.conditions.iter().find(told) {
+            self.ports.events.event(&update.object, EventType::Warning, reason, message);
+        }
+    }
+
+    /// How every Gateway's proxies and addresses are, and the Gateways of which nothing is said yet.
+    fn observe(
+        &mut self,
+        cluster: &Cluster,
+        now: Instant,
+    ) -> (ApplyReport, Observed, BTreeSet<ObjectKey>) {
+        let mut report = ApplyReport::default();
+        let mut observed = Observed::default();
+        let mut held = BTreeSet::new();
+        for (key, gateway) in &mut self.gateways {
+            let owned = cluster.of(&gateway.owner);
+            let proxies = match proxies(gateway, owned, &mut report, now) {
+                Word::Said(proxies) => proxies,
+                Word::Held => {
+                    held.insert(key.clone());
+                    Proxies::Confirmed
+                }
+            };
+            let seen = seen(gateway, owned, &cluster.nodes, proxies);
+            note_pending(gateway, &seen, now);
+            observed.gateways.insert(key.clone(), seen);
+        }
+        let unconfirmed = i64::try_from(held.len()).unwrap_or(i64::MAX);
+        self.ports.metrics.unconfirmed.set(unconfirmed);
+        (report, observed, held)
+    }
+
+    /// Asks what is said about Services whose address hasn't come.
+    fn ask_about_services(&mut self, cluster: &Cluster, now: Instant) {
+        for (key, gateway) in &mut self.gateways {
+            let names = Common::new(&gateway.provision).names;
+            let service = ObjectKey::new(key.namespace.clone(), &*names.base);
+            let is_asked = gateway.pending_since.is_some()
+                && service_type(&gateway.provision.parameters) == ServiceType::LoadBalancer
+                && cluster.of(&gateway.owner).contains_key(&(Kind::Service, service.clone()));
+            if is_asked && gateway.warning.is_due(now) {
+                gateway.warning.start();
+                let (client, key) = (self.ports.client.clone(), key.clone());
+                self.jobs.spawn(async move {
+                    let text = service_events::last_warning(client, service).await;
+                    Done { what: What::Warning(key, text), answers: Vec::new(), failure: None }
+                });
+            }
+        }
+    }
+}
+
+/// What is to be said of a Gateway's proxies.
+enum Word {
+    Said(Proxies),
+    /// Nothing yet: the proxies are about to confirm.
+    Held,
+}
+
+/// How a Gateway's proxies are; what they report goes into the report.
+fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: Instant) -> Word {
+    let names = Common::new(&gateway.provision).names;
+    let waiting = |text: String| Word::Said(Proxies::Waiting(text));
+    let packed = match &gateway.packed {
+        Ok(packed) => packed,
+        Err(error) => return waiting(error.clone()),
+    };
+    let hash = packed.hash.clone();
+    let config = &gateway.provision.compiled.config;
+    let (standing, reported) = observe::standing(&names, owned, config, &hash);
+    report.listeners.extend(reported.listeners);
+    report.refused_backends.extend(reported.refused_backends);
+    let works = [&gateway.infrastructure, &gateway.delivery];
+    let failures = works.into_iter().filter_map(|work| work.failure.as_ref());
+    if let Some(refusal) = failures.clone().find(|failure| failure.is_refusal) {
+        return waiting(refusal.message.clone());
+    }
+    let failure = failures.map(|failure| failure.message.clone()).next();
+    match standing {
+        Standing::Confirmed => {
+            gateway.confirmed();
+            Word::Said(Proxies::Confirmed)
+        }
+        Standing::NoneReady(why) => {
+            gateway.confirmed();
+            waiting(failure.unwrap_or(why))
+        }
+        Standing::Unconfirmed(who) => {
+            if now - gateway.unconfirmed(&hash, now) < CONFIRM_WITHIN {
+                Word::Held
+            } else {
+                waiting(failure.unwrap_or(who))
+            }
+        }
+    }
+}
+
+/// What is seen of a Gateway.
+fn seen(
+    gateway: &Gateway,
+    owned: &Owned,
+    nodes: &BTreeMap<ObjectKey, Arc<Value>>,
+    proxies: Proxies,
+) -> GatewayObserved {
+    let refusal = gateway.infrastructure.failure.as_ref().filter(|failure| failure.is_refusal);
+    let refusal = refusal.map(|failure| &*failure.message);
+    let why_not = refusal.or(gateway.warning.text.as_deref());
+    let reach = observe::reach(&Common::new(&gateway.provision), owned, nodes, why_not);
+    GatewayObserved {
+        addresses: reach.addresses,
+        address_pending: reach.pending,
+        proxies,
+        note: reach.note,
+    }
+}
+
+/// Remembers since when there is no address, or one that was asked for isn't there.
+fn note_pending(gateway: &mut Gateway, seen: &GatewayObserved, now: Instant) {
+    let has = |asked: &IpAddr| seen.addresses.iter().any(|a| a.value == asked.to_string());
+    if seen.addresses.is_empty() || !gateway.provision.addresses.iter().all(has) {
+        gateway.pending_since.get_or_insert(now);
+    } else {
+        gateway.pending_since = None;
+        gateway.warning = Warning::default();
+    }
+}
+
+/// Whether nothing is said of the object yet: it is a Gateway of these, or a ListenerSet of one.
+fn is_held(update: &StatusUpdate, held: &BTreeSet<ObjectKey>, snapshot: &Snapshot) -> bool {
+    if held.is_empty() {
+        return false;
+    }
+    let key = &update.object.key;
+    match &update.status {
+        Status::Gateway(_) => held.contains(key),
+        Status::ListenerSet(_) => snapshot.listener_sets.get(key).is_some_and(|set| {
+            let parent = &set.spec.parent_ref;
+            let namespace = parent.namespace.as_ref().unwrap_or(&key.namespace);
+            held.contains(&ObjectKey::new(namespace.clone(), parent.name.clone()))
+        }),
+        _ => false,
+    }
+}
