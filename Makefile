@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e conformance chart manifests fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench-cluster conformance chart manifests fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,11 @@ cluster-down: ## Stop the cluster, and remove all of it but its cache
 e2e: setup-cluster image ## Run the tutorial, and what else is tested in a cluster (TESTS=NAME for some)
 	scripts/setup.sh netcat-openbsd
 	CHANNEL=$(CHANNEL) e2e/kubernetes/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
+
+bench-cluster: setup-cluster image ## Measure l4way in a cluster, the machine being idle (BENCH="-o json" for JSON)
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(TRIPLE) -p l4way-cluster-bench
+	CHANNEL=$(CHANNEL) e2e/bench/run $(IMAGE_TAR) $(IMAGE) $(BINARY)-cluster-bench $(BENCH)
 
 conformance: setup-cluster image ## Run Gateway API's conformance suite in a cluster (REPORT=1 keeps the report)
 	CHANNEL=$(CHANNEL) REPORT=$(REPORT) e2e/conformance/run $(IMAGE_TAR) $(IMAGE)

@@ -1,7 +1,7 @@
 //! From what runs to what is wanted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     iter,
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
@@ -70,12 +70,18 @@ impl Applied {
         ApplyReport { listeners, ..ApplyReport::default() }
     }
 
-    /// Sends the workers the rows of the table that differ from what they have.
+    /// Sends the workers the rows of the table that differ from what they have. A backend that
+    /// nothing names any more keeps its endpoints, and they the sessions that they have.
     pub(crate) fn update_endpoints(&mut self, workers: &Workers, endpoints: &EndpointTable) {
         self.add_backends(endpoints);
+        let named: HashSet<_> = self.wanted.listeners().flat_map(backends).collect();
         let mut changed = Vec::new();
         for (id, (key, known)) in &mut self.backends {
-            let now = endpoints.0.get(id).cloned().unwrap_or_default();
+            let now = match endpoints.0.get(id) {
+                Some(now) => now.clone(),
+                None if named.contains(id) => Arc::default(),
+                None => continue,
+            };
             if now != *known {
                 *known = now.clone();
                 changed.push((*key, now));

@@ -58,12 +58,6 @@ impl Route {
             None => Err(&self.otherwise),
         }
     }
-
-    /// Whether the backend is one of the targets, of whatever weight.
-    pub(crate) fn leads_to(&self, backend: BackendKey) -> bool {
-        let leads = |target: &Target| matches!(target, Target::Backend(f) if f.backend == backend);
-        self.targets.iter().any(leads)
-    }
 }
 
 /// An endpoint, shared by the table and the sessions that go to it.

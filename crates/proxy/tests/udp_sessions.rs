@@ -193,7 +193,25 @@ fn weights_change_for_new_sessions_only() {
     });
     while !is_silent(&a) {}
     assert_eq!(carry(&client, &a, b"still to a"), from);
+}
+
+#[test]
+fn a_session_stays_when_its_route_leads_elsewhere() {
+    let (a, b) = (socket(LOCALHOST), socket(LOCALHOST));
+    let mut bench = Bench::new(LOCALHOST, settings());
+    bench.set_endpoints("a", &[&a]);
+    bench.set_endpoints("b", &[&b]);
+    bench.set_route(Some(route(&[to("a", 1)])));
+    let client = bench.client();
+    let from = carry(&client, &a, b"to a");
     bench.set_route(Some(route(&[to("b", 1)])));
+    eventually("a new client goes to b", || {
+        bench.client().send(b"hi").expect("sent");
+        !is_silent(&b)
+    });
+    bench.forget_endpoints("a");
+    assert_eq!(carry(&client, &a, b"still to a"), from);
+    bench.set_endpoints("a", &[]);
     send_until_received(&client, &b);
     assert_eq!(bench.record().reason, CloseReason::EndpointRemoved);
 }

@@ -6,6 +6,7 @@
 //! in `default`, as its text has it.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the cluster has")]
 
+mod kills;
 mod lifecycle;
 mod overview;
 mod reach;

@@ -15,14 +15,14 @@ use crate::support::{
 const SYSTEM: &str = "l4way-system";
 
 /// Who leads among the controllers, by the Lease.
-fn leader() -> String {
+pub(crate) fn leader() -> String {
     let lease = get(SYSTEM, &["lease", "l4way-controller"]);
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Kills the controller in a pod, which has no time to say good-bye: this cluster's pods are
 /// processes of this machine.
-fn kill(pod: &str) {
+pub(crate) fn kill(pod: &str) {
     let environment = format!("L4WAY_POD_NAME={pod}");
     let mut killed = 0;
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {

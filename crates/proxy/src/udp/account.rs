@@ -12,13 +12,12 @@ use crate::{
     CloseReason, SessionRecord,
     context::Context,
     counters::{Row, Toward},
-    routes::{BackendKey, Forward, UpstreamLease},
+    routes::{Forward, UpstreamLease},
 };
 
 /// What is to be told of a session when it ends, and counted while it lasts.
 #[derive(Debug)]
 pub(super) struct Account {
-    backend: BackendKey,
     upstream: UpstreamLease,
     row: Arc<Row>,
     begun: Instant,
@@ -39,7 +38,6 @@ impl Account {
     pub(super) fn open(ctx: &Context, forward: Forward, upstream: UpstreamLease) -> Self {
         forward.row.opened.add(1);
         Self {
-            backend: forward.backend,
             upstream,
             row: forward.row,
             begun: ctx.now,
@@ -47,10 +45,6 @@ impl Account {
             up: Carried::default(),
             down: Carried::default(),
         }
-    }
-
-    pub(super) fn backend(&self) -> BackendKey {
-        self.backend
     }
 
     pub(super) fn endpoint(&self) -> &EndpointAddress {

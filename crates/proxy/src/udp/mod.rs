@@ -72,8 +72,7 @@ impl Udp {
         }
     }
 
-    /// Adds a listener without sockets, or changes its route; its sessions go on, as long as the
-    /// new route leads to their backend.
+    /// Adds a listener without sockets, or changes its route; its sessions go on.
     pub(crate) fn set_route(&mut self, key: ListenerKey, route: Route) {
         self.table.shares.set(key, route);
     }

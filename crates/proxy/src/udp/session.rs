@@ -24,8 +24,6 @@ pub(super) struct Session {
     /// Connected to the endpoint.
     pub(super) fd: OwnedFd,
     pub(super) account: Account,
-    /// Which state of the routes the session was last found to agree with.
-    pub(super) epoch: u32,
     /// Whether the kernel joins the endpoint's datagrams.
     receives_joined: bool,
     /// Whether datagrams may go out in trains, see [`Path`].
@@ -34,15 +32,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(fd: OwnedFd, account: Account, epoch: u32) -> Self {
-        Self {
-            fd,
-            account,
-            epoch,
-            receives_joined: false,
-            upward_trains: true,
-            downward_trains: true,
-        }
+    pub(super) fn new(fd: OwnedFd, account: Account) -> Self {
+        Self { fd, account, receives_joined: false, upward_trains: true, downward_trains: true }
     }
 
     /// Sends the client's datagrams on.

@@ -7,7 +7,7 @@ use l4way_proxy_core::{FlowKey, FlowTable};
 
 use crate::{
     context::Context,
-    routes::{BackendKey, Forward, ListenerKey, Refusal, Route, UpstreamLease},
+    routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
 };
 
 /// How many clients without a session a worker remembers the share of.
@@ -47,19 +47,9 @@ impl Shares {
         self.routes.remove(&listener);
     }
 
-    /// The state of the routes: a session that agreed with them in this epoch still does.
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
     /// Notes that a socket has another listener, or none, and thus another route.
     pub(super) fn next_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-    }
-
-    /// Whether the backend is one of the listener's targets, of whatever weight.
-    pub(super) fn lead_to(&self, listener: ListenerKey, backend: BackendKey) -> bool {
-        self.routes.get(&listener).is_some_and(|route| route.leads_to(backend))
     }
 
     /// What a new session of `key` meets: an endpoint or a refusal. `None` if there is no such

@@ -71,31 +71,16 @@ impl Table {
         session.map_or(Run::NONE, |session| session.send_upstream(inbox, run).undeliverable)
     }
 
-    /// The session that the client has. If it can't go on, it ends, and there is none.
+    /// The session that the client has. If its endpoint is gone, it ends, and there is none. What has
+    /// become of its route is no concern of an established session.
     fn session_of(&mut self, ctx: &mut Context, key: &FlowKey) -> Option<FlowId> {
         let id = self.flows.find(key)?;
-        if self.may_go_on(id, key) {
+        let session = self.flows.get_mut(id)?;
+        if !session.account.is_endpoint_gone() {
             return Some(id);
         }
         self.end(ctx, id, CloseReason::EndpointRemoved);
         None
-    }
-
-    /// Whether a session's endpoint is still there, and its route still leads to its backend.
-    fn may_go_on(&mut self, id: FlowId, key: &FlowKey) -> bool {
-        let Some(session) = self.flows.get_mut(id) else { return false };
-        if session.account.is_endpoint_gone() {
-            return false;
-        }
-        if session.epoch == self.shares.epoch() {
-            return true;
-        }
-        session.epoch = self.shares.epoch();
-        // A socket that drains has no route any more; its sessions keep their endpoints.
-        self.sockets.get(key.socket).is_some_and(|socket| {
-            socket.drain.is_some()
-                || self.shares.lead_to(socket.listener, session.account.backend())
-        })
     }
 
     /// Begins a session, or counts the datagrams as refused.
@@ -135,7 +120,7 @@ impl Table {
         let account = Account::open(ctx, forward, upstream);
         let (account, reason) = match self.connect(ctx, account.endpoint()) {
             Ok(fd) => {
-                let session = Session::new(fd, account, self.shares.epoch());
+                let session = Session::new(fd, account);
                 match self.flows.insert(key, session, ctx.now) {
                     Ok(id) => return self.watch(ctx, id, key.socket),
                     Err(session) => (session.account, CloseReason::OutOfResources),

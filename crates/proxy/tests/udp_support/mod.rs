@@ -162,6 +162,12 @@ impl Bench {
         self.proxy.update_endpoints(&self.endpoints);
     }
 
+    /// Tells nothing of a backend's endpoints any more.
+    pub(crate) fn forget_endpoints(&mut self, name: &str) {
+        self.endpoints.0.remove(&backend(name));
+        self.proxy.update_endpoints(&self.endpoints);
+    }
+
     pub(crate) fn set_route(&mut self, route: Option<Route>) {
         self.listener.route = route;
         self.apply();

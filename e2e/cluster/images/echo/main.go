@@ -1,5 +1,5 @@
 // The tutorial's application: answers whoever sends something with a text, by TCP or UDP. It knows
-// the flags that the tutorial gives to hashicorp/http-echo, whose name its image carries.
+// the flags that the tutorial gives to hashicorp/http-echo, whose name its image carries, and one more.
 package main
 
 import (
@@ -17,9 +17,13 @@ func main() {
 	listen := flag.String("listen", ":5678", "address to listen on")
 	text := flag.String("text", "", "what to answer; without it, what was sent comes back")
 	udp := flag.Bool("udp", false, "answer datagrams instead of connections")
+	each := flag.Bool("each", false, "answer with the text each time that something comes on a connection")
 	flag.Parse()
 
 	serve := serveTCP
+	if *each {
+		answer = answerEach
+	}
 	if *udp {
 		serve = serveUDP
 	}
@@ -53,9 +57,12 @@ func serveTCP(address string, reply []byte) error {
 	}
 }
 
+// What becomes of a connection.
+var answer = answerFirst
+
 // Sends the reply once the first bytes came, and keeps the connection until the client is done.
 // Without a reply it sends back what comes.
-func answer(connection net.Conn, reply []byte) {
+func answerFirst(connection net.Conn, reply []byte) {
 	defer connection.Close()
 	if len(reply) == 0 {
 		io.Copy(connection, connection)
@@ -67,6 +74,20 @@ func answer(connection net.Conn, reply []byte) {
 	}
 	if _, err := connection.Write(reply); err == nil {
 		io.Copy(io.Discard, connection)
+	}
+}
+
+// Sends the reply whenever bytes came.
+func answerEach(connection net.Conn, reply []byte) {
+	defer connection.Close()
+	request := make([]byte, 16*1024)
+	for {
+		if length, _ := connection.Read(request); length == 0 {
+			return
+		}
+		if _, err := connection.Write(reply); err != nil {
+			return
+		}
 	}
 }
 

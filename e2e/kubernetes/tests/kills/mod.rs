@@ -1,0 +1,246 @@
+//! Parts of the cluster are killed, one at a time and without a chance to say good-bye, under steady
+//! traffic: nothing is lost but sessions on what was killed. docs/resilience.md has what was measured.
+//!
+//! These tests take things away that others need, so they run alone: `e2e/kubernetes/run`.
+
+mod traffic;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::traffic::{Outcome, Traffic, Transport};
+use crate::{
+    resilience::{kill, leader},
+    support::{
+        Ask, Gateway, Namespace, ask, ask_udp, gateway, get, kubectl, parameters, project, route,
+        server, wait_for,
+    },
+};
+
+const PORT: u16 = 9000;
+
+/// How many TCP connections and how many UDP flows are used.
+const SESSIONS: usize = 12;
+
+/// What is required of an idle machine; a busy one is given so many times as much.
+const BUSY: u32 = 5;
+
+/// A Gateway with two proxies, and behind each listener two pods that say who they are.
+struct Scene {
+    namespace: Namespace,
+    outside: SocketAddr,
+}
+
+impl Scene {
+    fn set(name: &str) -> Self {
+        let namespace = Namespace::new(name);
+        let (reference, parameters) = parameters("gw", "{replicas: 2}");
+        namespace.apply(
+            &(parameters
+                + &gateway("gw", &[("tcp", "TCP", PORT), ("udp", "UDP", PORT)], &reference)
+                + &pods("app", "TCP")
+                + &pods("app-udp", "UDP")
+                + &server("next", "TCP", 5000, "next")
+                + &route("TCPRoute", "tcp", "gw", &[("app", 5000, 1)])
+                + &route("UDPRoute", "udp", "gw", &[("app-udp", 5000, 1)])),
+        );
+        namespace.available(&["app", "app-udp", "next"]);
+        let scene = Self { outside: SocketAddr::new(gw(&namespace).programmed(), PORT), namespace };
+        scene.namespace.available(&["gw-l4way"]);
+        wait_for("both to be served", || ask(scene.outside).and_then(|_| ask_udp(scene.outside)));
+        scene
+    }
+
+    fn gateway(&self) -> Gateway<'_> {
+        gw(&self.namespace)
+    }
+
+    /// Traffic through the Service, once both transports are served.
+    fn traffic(&self) -> Traffic {
+        Traffic::start(&[self.outside], SESSIONS, self.outside)
+    }
+
+    /// Leads new connections to another application, or back, and waits until it answers.
+    fn switch(&self, to: &str) -> Duration {
+        let began = Instant::now();
+        self.namespace.apply(&route("TCPRoute", "tcp", "gw", &[(to, 5000, 1)]));
+        wait_for(format_args!("an answer of {to}"), || match ask(self.outside) {
+            Ok(Ask::Answer(answer)) if answer.starts_with(to) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        began.elapsed()
+    }
+
+    /// The pods of an application.
+    fn pods(&self, application: &str) -> Vec<String> {
+        let selector = format!("app={application}");
+        let pods = get(self.namespace.name(), &["pods", "--selector", &selector]);
+        let pods = pods["items"].as_array().into_iter().flatten();
+        let names = pods.filter_map(|pod| pod["metadata"]["name"].as_str());
+        names.map(str::to_owned).collect()
+    }
+}
+
+fn gw(namespace: &Namespace) -> Gateway<'_> {
+    Gateway::new(namespace.name(), "gw")
+}
+
+/// An application of two pods that answer with their names whenever something comes.
+fn pods(name: &str, protocol: &str) -> String {
+    let each = if protocol == "UDP" { "-udp" } else { "-each" };
+    server(name, protocol, 5000, "$(POD_NAME)")
+        .replacen("spec:\n  selector", "spec:\n  replicas: 2\n  selector", 1)
+        .replace(
+            "        args: [",
+            &format!(
+                "        env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: \
+             metadata.name}}}}}}]\n        args: [{each:?}, "
+            ),
+        )
+}
+
+/// Stops, kills or starts a component of the cluster.
+fn component(what: &str, name: &str) {
+    let status = Command::new(project("e2e/cluster/component")).args([what, name]).status();
+    assert!(status.expect("e2e/cluster/component runs").success(), "can't {what} {name}");
+}
+
+/// Tells what was measured, also when the test succeeds.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "measured: {text}");
+}
+
+fn said(what: &str, outcome: &Outcome) {
+    let of = |transport| {
+        let lost = outcome.broken().filter(|session| session.transport == transport).count();
+        format!("{lost} of {SESSIONS}")
+    };
+    say(&format!(
+        "{what} killed: {} requests answered; broken: {} connections, {} UDP flows, {} of {} new \
+         connections",
+        outcome.answers(),
+        of(Transport::Tcp),
+        of(Transport::Udp),
+        outcome.fresh.failures.len(),
+        outcome.fresh.failures.len() + outcome.fresh.answered,
+    ));
+}
+
+/// Checks a time that is required, and gives a busy machine more.
+fn within(what: &str, limit: Duration, took: Duration) {
+    say(&format!("{what} after {:.1} s, at most {} s wanted", took.as_secs_f64(), limit.as_secs()));
+    assert!(took < limit * BUSY, "{what} after {took:?}");
+}
+
+#[test]
+fn the_leading_controller() {
+    let scene = Scene::set("kill-controller");
+    let first = wait_for("a leader", || match leader() {
+        none if none.is_empty() => Err("none"),
+        first => Ok(first),
+    });
+    let traffic = scene.traffic();
+    let killed = Instant::now();
+    kill(&first);
+    scene.switch("next");
+    within("a change is applied by whoever leads then", Duration::from_secs(20), killed.elapsed());
+    scene.switch("app");
+    let outcome = traffic.stop();
+    said("the leading controller", &outcome);
+    outcome.assert_whole();
+    let rollout = ["rollout", "status", "deployment/l4way-controller", "--namespace"];
+    kubectl(&[&rollout[..], &["l4way-system", "--timeout=120s"]].concat());
+}
+
+#[test]
+fn the_api_server() {
+    let scene = Scene::set("kill-api-server");
+    let traffic = scene.traffic();
+    component("kill", "kube-apiserver");
+    // Long enough for everybody to notice.
+    thread::sleep(Duration::from_secs(10));
+    component("start", "kube-apiserver");
+    let took = scene.switch("next");
+    within("a change is applied after its return", Duration::from_secs(5), took);
+    scene.switch("app");
+    let outcome = traffic.stop();
+    said("the API server", &outcome);
+    outcome.assert_whole();
+}
+
+#[test]
+fn the_controller_manager() {
+    let scene = Scene::set("kill-kcm");
+    let traffic = scene.traffic();
+    component("kill", "kube-controller-manager");
+    scene.switch("next");
+    component("start", "kube-controller-manager");
+    scene.switch("app");
+    let outcome = traffic.stop();
+    said("kube-controller-manager", &outcome);
+    outcome.assert_whole();
+}
+
+#[test]
+fn a_backend() {
+    let scene = Scene::set("kill-backend");
+    for application in ["app", "app-udp"] {
+        let traffic = scene.traffic();
+        let victim = scene.pods(application).swap_remove(0);
+        kill(&victim);
+        let killed = Instant::now();
+        scene.namespace.available(&[application]);
+        wait_for("the killed pod to be ready again", || {
+            let pod = get(scene.namespace.name(), &["pod", &victim]);
+            let status = &pod["status"]["containerStatuses"][0];
+            let again = status["restartCount"] != 0 && status["ready"] == true;
+            if again { Ok(()) } else { Err(status.to_string()) }
+        });
+        let outcome = traffic.stop();
+        said(&format!("a pod of {application}"), &outcome);
+        let on_it = outcome.sessions.iter().filter(|session| session.first == victim).count();
+        assert!(on_it > 0 && on_it < SESSIONS, "of {SESSIONS}, {on_it} sessions are on {victim}");
+        let others: Vec<_> = outcome.broken().filter(|session| session.first != victim).collect();
+        assert!(others.is_empty(), "sessions on others were lost: {others:#?}");
+        // Those that had been connected just then.
+        let mut later = outcome.fresh.failures.iter().filter(|(began, _)| *began > killed);
+        assert_eq!(later.next(), None, "a new connection failed instead of going to another pod");
+    }
+}
+
+#[test]
+fn a_proxy() {
+    let scene = Scene::set("kill-proxy");
+    let pods = scene.gateway().pods();
+    let direct = pods.iter().map(|pod| SocketAddr::new(pod.ip.parse().expect("an IP"), PORT));
+    let direct: Vec<_> = direct.collect();
+    let traffic = Traffic::start(&direct, SESSIONS, scene.outside);
+    kill(&pods[0].name);
+    let killed = Instant::now();
+    wait_for("the killed proxy to be ready again", || {
+        let pod = get(scene.namespace.name(), &["pod", &pods[0].name]);
+        let status = &pod["status"]["containerStatuses"][0];
+        let again = status["restartCount"] != 0 && status["ready"] == true;
+        if again { Ok(()) } else { Err(status.to_string()) }
+    });
+    let ready = killed.elapsed();
+    let outcome = traffic.stop();
+    said("a proxy of two", &outcome);
+    let last = outcome.fresh.failures.last().map_or(Duration::ZERO, |(began, _)| *began - killed);
+    say(&format!(
+        "it is ready again after {:.1} s; the last new connection that it cost was begun after {:.1} s",
+        ready.as_secs_f64(),
+        last.as_secs_f64()
+    ));
+    let others: Vec<_> = outcome.broken().filter(|session| session.to != direct[0]).collect();
+    assert!(others.is_empty(), "sessions through the other proxy were lost: {others:#?}");
+    let mut connections = outcome.broken().filter(|broken| broken.transport == Transport::Tcp);
+    assert!(connections.any(|broken| broken.to == direct[0]), "no connection noticed the kill");
+    let after = Traffic::start(&[scene.outside], SESSIONS, scene.outside).stop();
+    after.assert_whole();
+}
