@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, api::PostParams, core::Status};
 use l4way_resources::api::ObjectRef;
 use tokio::{
     sync::mpsc,
@@ -145,6 +145,12 @@ async fn run(client: Client, source: Source, reporter: Reporter, mut notes: mpsc
     }
 }
 
+/// Whether the API server refuses to make something as its namespace is about to end.
+pub fn is_namespace_ending(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 async fn post(client: &Client, event: &Event) -> Result<(), String> {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
@@ -154,6 +160,8 @@ async fn post(client: &Client, event: &Event) -> Result<(), String> {
         match timeout(POST_TIMEOUT, api.create(&PostParams::default(), event)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => return Ok(()),
+            // Nobody will look there any more.
+            Ok(Err(kube::Error::Api(status))) if is_namespace_ending(&status) => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.code < 429 => return Err(status.message),
             Ok(Err(error)) => last = Chain(&error).to_string(),
             Err(_) => last = "no answer".to_owned(),

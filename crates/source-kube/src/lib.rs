@@ -23,7 +23,7 @@ mod writer;
 pub use backoff::Backoff;
 pub use connect::{ConnectError, connect, server_version};
 pub use connection::Connection;
-pub use events::{EventRecorder, EventType};
+pub use events::{EventRecorder, EventType, is_namespace_ending};
 pub use following::Following;
 pub use leader::Leader;
 pub use source::{RawKind, Source, Wants};

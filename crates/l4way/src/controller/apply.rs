@@ -9,6 +9,7 @@ use kube::{
     core::DynamicObject,
 };
 use l4way_resources::api::ObjectKey;
+use l4way_source_kube::is_namespace_ending;
 use serde_json::Value;
 
 use super::{
@@ -18,6 +19,9 @@ use super::{
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The reason of a failure that nobody has to hear of: the namespace is about to end.
+pub(crate) const ENDING: &str = "ending";
 
 /// What became of one request.
 #[derive(Debug)]
@@ -137,6 +141,12 @@ fn failure(kind: Kind, key: &ObjectKey, error: Error) -> Failure {
             ),
             is_refusal: true,
             reason: "foreign",
+        },
+        // It goes with its namespace.
+        Error::Kube(kube::Error::Api(status)) if is_namespace_ending(&status) => Failure {
+            message: format!("{kind} {key}: {}", status.message),
+            is_refusal: false,
+            reason: ENDING,
         },
         Error::Kube(kube::Error::Api(status)) => Failure {
             // A conflict passes by itself, as does what begins with 5. Not found is what a binding

@@ -309,7 +309,8 @@ impl Control {
         };
         let Some(work) = work else { return };
         if work.end(failure, now)
-            && let Some(Failure { message, is_refusal, .. }) = &work.failure
+            && let Some(Failure { message, is_refusal, reason }) = &work.failure
+            && *reason != apply::ENDING
         {
             tracing::warn!("{message}; it is tried again");
             if let Some(key) = key.filter(|_| *is_refusal) {
