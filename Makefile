@@ -56,6 +56,7 @@ cluster-down: ## Stop the cluster, and remove all of it but its cache
 
 e2e: setup-cluster image ## Run the tutorial, and what else is tested in a cluster (TESTS=NAME for some)
 	scripts/setup.sh netcat-openbsd
+	scripts/manifests.sh --check
 	CHANNEL=$(CHANNEL) e2e/kubernetes/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
 
 bench-cluster: setup-cluster image ## Measure l4way in a cluster, the machine being idle (BENCH="-o json" for JSON)

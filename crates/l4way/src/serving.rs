@@ -2,13 +2,14 @@
 //! admin endpoint, until it is drained.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, mpsc::SyncSender},
     time::Duration,
 };
 
-use l4way_model::{ApplyReport, Config, EndpointTable, ListenerReport};
+use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport};
 use l4way_proxy::{SessionRecord, Settings};
 use tokio::{
     runtime,
@@ -133,6 +134,13 @@ impl Serving {
         self.applied = applied;
         let unbound = self.applied.listeners.len() - self.bound();
         self.metrics.send_modify(|metrics| metrics.unbound_listeners = unbound as u64);
+    }
+
+    /// The backends that have sessions.
+    pub(crate) fn busy_backends(&self) -> HashSet<BackendId> {
+        let rows = self.data_plane.counters().snapshot().sessions.rows;
+        let busy = rows.iter().filter(|row| row.active() > 0);
+        busy.filter_map(|row| row.labels.backend.clone()).collect()
     }
 
     /// What became of the listeners.

@@ -3,20 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, Namespace, echo, exists, gateway, get, kubectl, parameters, route, wait_for,
+    Gateway, Namespace, Pod, echo, exists, gateway, get, kubectl, nc, parameters, route, wait_for,
     wait_for_condition,
 };
-
-/// A Gateway `gw` with a TCP listener on port 9000, and an application behind it, which answers.
-fn serving(namespace: &Namespace, more: &str) {
-    namespace.apply(
-        &(gateway("gw", &[("tcp", "TCP", 9000)], more)
-            + &echo("app", "TCP")
-            + &route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])),
-    );
-    namespace.available(&["app"]);
-    Gateway::new(namespace.name(), "gw").answers(9000, "Hello from app!");
-}
 
 /// A patch in one of kubectl's types.
 fn patch(namespace: &Namespace, object: &str, kind: &str, patch: &Value) {
@@ -27,8 +16,7 @@ fn patch(namespace: &Namespace, object: &str, kind: &str, patch: &Value) {
 #[test]
 fn what_others_change_or_delete_is_repaired() {
     let namespace = Namespace::new("drift");
-    serving(&namespace, "");
-    let gw = Gateway::new(namespace.name(), "gw");
+    let gw = namespace.serving("");
     let spec = |kind: &str| gw.owned(kind)["spec"].clone();
     let arguments =
         |deployment: &Value| deployment["template"]["spec"]["containers"][0]["args"].clone();
@@ -40,7 +28,7 @@ fn what_others_change_or_delete_is_repaired() {
         let uid = found.then(|| gw.owned("service")["metadata"]["uid"].clone());
         uid.filter(|uid| *uid != service).ok_or("none")
     });
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
 
     let wanted = arguments(&spec("deployment"));
     let path = "/spec/template/spec/containers/0/args/0";
@@ -59,16 +47,20 @@ fn what_others_change_or_delete_is_repaired() {
             if found == "l4way-proxy" { Ok(()) } else { Err(found.clone()) }
         });
     }
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
+}
+
+/// The Gateway's pods, and what they were made by. Not its generation: Kubernetes counts a change of
+/// annotations as one, too.
+fn rollout(gw: Gateway<'_>) -> (Vec<Pod>, Value) {
+    (gw.pods(), gw.owned("deployment")["spec"].clone())
 }
 
 #[test]
 fn no_change_of_listeners_routes_or_labels_replaces_a_pod() {
     let namespace = Namespace::new("rollout");
-    serving(&namespace, "");
-    let gw = Gateway::new(namespace.name(), "gw");
-    let state = || (gw.pods(), gw.owned("deployment")["metadata"]["generation"].clone());
-    let before = state();
+    let gw = namespace.serving("");
+    let before = rollout(gw);
     assert_eq!(before.0.len(), 1, "{before:?}");
 
     let listener = json!({"name": "new", "protocol": "TCP", "port": 9100,
@@ -76,47 +68,48 @@ fn no_change_of_listeners_routes_or_labels_replaces_a_pod() {
     let add = json!([{"op": "add", "path": "/spec/listeners/-", "value": listener}]);
     patch(&namespace, "gateway/gw", "json", &add);
     namespace.apply(&route("TCPRoute", "new", "gw/new", &[("app", 5000, 1)]));
-    gw.answers(9100, "Hello from app!");
+    gw.serves(9100);
     namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("nothing", 5000, 1)]));
     gw.refuses(9000);
     namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]));
-    gw.answers(9000, "Hello from app!");
-    patch(
-        &namespace,
-        "gateway/gw",
-        "json",
-        &json!([{"op": "remove", "path": "/spec/listeners/1"}]),
-    );
-    gw.programmed();
+    gw.serves(9000);
+    let remove = json!([{"op": "remove", "path": "/spec/listeners/1"}]);
+    patch(&namespace, "gateway/gw", "json", &remove);
     namespace.kubectl(&["label", "gateway", "gw", "team=blue"]);
-    let infrastructure = json!({"spec": {"infrastructure": {"labels": {"tier": "edge"}, "annotations": {"note": "a"}}}});
-    patch(&namespace, "gateway/gw", "merge", &infrastructure);
     gw.programmed();
 
-    for kind in ["deployment", "service", "serviceaccount", "secret/gw-l4way-config"] {
-        let object = |kind: &str| match kind.split_once('/') {
-            Some((kind, name)) => get(gw.namespace(), &[kind, name]),
-            None => gw.owned(kind),
-        };
-        wait_for(format_args!("the infrastructure's label and annotation on the {kind}"), || {
-            has_infrastructure(&object(kind))
-        });
-    }
-    wait_for("the infrastructure's label and annotation on the pod", || {
-        has_infrastructure(&get(gw.namespace(), &["pod", &before.0[0].name]))
-    });
-    assert_eq!(state(), before, "the pods and their template are what they were");
+    assert_eq!(rollout(gw), before);
     let pod = get(gw.namespace(), &["pod", &before.0[0].name]);
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
-    gw.answers(9000, "Hello from app!");
+}
 
-    let nothing = json!({"spec": {"infrastructure": null}});
-    patch(&namespace, "gateway/gw", "merge", &nothing);
+#[test]
+fn labels_and_annotations_of_the_infrastructure_are_carried_over_and_replace_no_pod() {
+    let namespace = Namespace::new("infrastructure");
+    let gw = namespace.serving("");
+    let before = rollout(gw);
+    let pod = &before.0[0].name;
+    let asked = json!({"labels": {"tier": "edge"}, "annotations": {"note": "a"}});
+    patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"infrastructure": asked}}));
+    let (base, config) = (gw.base(), format!("{}-config", gw.base()));
+    for (kind, name) in [
+        ("deployment", &base),
+        ("service", &base),
+        ("serviceaccount", &base),
+        ("secret", &config),
+        ("pod", pod),
+    ] {
+        wait_for(format_args!("the label and the annotation on the {kind}"), || {
+            has_infrastructure(&get(gw.namespace(), &[kind, name]))
+        });
+    }
+    patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"infrastructure": null}}));
     wait_for("the label to be gone from the pod", || {
-        let pod = get(gw.namespace(), &["pod", &before.0[0].name]);
-        if has_infrastructure(&pod).is_err() { Ok(()) } else { Err("it is there") }
+        let there = has_infrastructure(&get(gw.namespace(), &["pod", pod]));
+        if there.is_err() { Ok(()) } else { Err("it is there") }
     });
-    assert_eq!(state(), before);
+    assert_eq!(rollout(gw), before);
+    gw.serves(9000);
 }
 
 fn has_infrastructure(object: &Value) -> Result<(), String> {
@@ -130,8 +123,7 @@ fn has_infrastructure(object: &Value) -> Result<(), String> {
 #[test]
 fn addresses_that_are_asked_for_are_given() {
     let namespace = Namespace::new("address");
-    serving(&namespace, "addresses: [{type: IPAddress, value: 10.99.0.177}]");
-    let gw = Gateway::new(namespace.name(), "gw");
+    let gw = namespace.serving("addresses: [{type: IPAddress, value: 10.99.0.177}]");
     assert_eq!(gw.programmed().to_string(), "10.99.0.177");
     let addresses = gw.object()["status"]["addresses"].clone();
     assert_eq!(addresses, json!([{"type": "IPAddress", "value": "10.99.0.177"}]));
@@ -147,7 +139,7 @@ fn a_deleted_gateway_leaves_nothing_in_any_namespace() {
     others.apply(&(echo("app", "TCP") + &across));
     others.available(&["app"]);
     let gw = Gateway::new(namespace.name(), "gw");
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
     let managed = "app.kubernetes.io/managed-by=l4way";
     let bindings = || others.kubectl(&["get", "rolebindings", "-l", managed, "-o", "name"]);
     assert_eq!(bindings().lines().count(), 1, "one by which the proxy follows endpoints");
@@ -167,12 +159,11 @@ fn a_deleted_gateway_leaves_nothing_in_any_namespace() {
 #[test]
 fn a_gateway_of_another_class_loses_what_was_made_for_it() {
     let namespace = Namespace::new("reclassed");
-    serving(&namespace, "");
-    let gw = Gateway::new(namespace.name(), "gw");
+    let gw = namespace.serving("");
     patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"gatewayClassName": "e2e-nobody"}}));
     gw.leaves_nothing();
     patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"gatewayClassName": "l4way"}}));
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
 }
 
 #[test]
@@ -180,8 +171,7 @@ fn parameters_take_effect_and_invalid_ones_leave_what_runs() {
     let namespace = Namespace::new("parameters");
     let (reference, object) = parameters("gw", "{drainSeconds: 2}");
     namespace.apply(&object);
-    serving(&namespace, &reference);
-    let gw = Gateway::new(namespace.name(), "gw");
+    let gw = namespace.serving(&reference);
     let first = gw.pods();
 
     let (_, object) = parameters("gw", "{drainSeconds: 2, replicas: 2}");
@@ -205,7 +195,7 @@ fn parameters_take_effect_and_invalid_ones_leave_what_runs() {
         let status = gw.owned("deployment")["status"].clone();
         if status["availableReplicas"] == 2 { Ok(()) } else { Err(status) }
     });
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
 
     let before = gw.pods();
     let name = json!({"spec": {"infrastructure": {"parametersRef": {"name": "gww"}}}});
@@ -216,7 +206,7 @@ fn parameters_take_effect_and_invalid_ones_leave_what_runs() {
     assert_eq!(gw.pods(), before, "the running proxies are untouched");
     let service = gw.owned("service");
     let ip = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().expect("its address");
-    let answer = crate::support::nc(&["-w", "1", ip, "9000"], "Hello TCP\n");
+    let answer = nc(&["-w", "1", ip, "9000"], "Hello TCP\n");
     assert_eq!(answer, "Hello from app!\n", "and go on");
 }
 
@@ -253,10 +243,10 @@ fn somebody_elses_object_of_the_same_name_is_left_alone() {
 fn a_namespace_with_the_restricted_pod_security_standard_admits_the_proxies() {
     let enforce = "pod-security.kubernetes.io/enforce: restricted";
     let namespace = Namespace::with_labels("restricted", enforce);
-    serving(&namespace, "");
+    let gw = namespace.serving("");
     let low = gateway("gw", &[("tcp", "TCP", 9000), ("dns", "TCP", 53)], "");
     namespace.apply(&(low + &route("TCPRoute", "dns", "gw/dns", &[("app", 5000, 1)])));
-    Gateway::new(namespace.name(), "gw").answers(53, "Hello from app!");
+    gw.serves(53);
 }
 
 #[test]
@@ -297,7 +287,7 @@ fn a_route_that_names_a_service_elsewhere_needs_a_grant() {
          \n  to: [{{group: '', kind: Service}}]\n",
         namespace.name()
     ));
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
     others.kubectl(&["delete", "referencegrant", "routes"]);
     gw.refuses(9000);
 }

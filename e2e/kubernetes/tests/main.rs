@@ -9,6 +9,7 @@
 mod kills;
 mod lifecycle;
 mod overview;
+mod reach;
 mod resilience;
 mod status;
 mod support;

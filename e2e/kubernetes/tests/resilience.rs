@@ -6,9 +6,11 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Gateway, Namespace, apply, echo, gateway, get, kubectl, route, wait_for};
+use crate::support::{
+    Gateway, Namespace, apply, apply_server_side, echo, gateway, get, kubectl, route, wait_for,
+};
 
 const SYSTEM: &str = "l4way-system";
 
@@ -18,19 +20,17 @@ pub(crate) fn leader() -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Kills what runs in a pod that knows its name, which has no time to say good-bye: this cluster's
-/// pods are processes of this machine.
+/// Kills the controller in a pod, which has no time to say good-bye: this cluster's pods are
+/// processes of this machine.
 pub(crate) fn kill(pod: &str) {
-    let names = [format!("L4WAY_POD_NAME={pod}"), format!("POD_NAME={pod}")];
+    let environment = format!("L4WAY_POD_NAME={pod}");
     let mut killed = 0;
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let is_it = environ
-            .split(|byte| *byte == 0)
-            .any(|each| names.iter().any(|name| each == name.as_bytes()));
+        let is_it = environ.split(|byte| *byte == 0).any(|each| each == environment.as_bytes());
         if is_it && pid.unsigned_abs() != process::id() {
             let pid = Pid::from_raw(pid).expect("a process");
             kill_process(pid, Signal::KILL).expect("root may");
@@ -43,14 +43,7 @@ pub(crate) fn kill(pod: &str) {
 #[test]
 fn another_controller_leads_within_20_seconds_of_a_kill() {
     let namespace = Namespace::new("leader");
-    namespace.apply(
-        &(gateway("gw", &[("tcp", "TCP", 9000)], "")
-            + &echo("app", "TCP")
-            + &route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])),
-    );
-    namespace.available(&["app"]);
-    let gw = Gateway::new(namespace.name(), "gw");
-    gw.answers(9000, "Hello from app!");
+    let gw = namespace.serving("");
     let pods = gw.pods();
 
     let first = wait_for("a leader", || match leader() {
@@ -72,7 +65,7 @@ fn another_controller_leads_within_20_seconds_of_a_kill() {
     namespace.apply(&changed);
     gw.refuses(9000);
     namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]));
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
     assert_eq!(gw.pods(), pods, "the proxies are what they were");
     let rollout = ["rollout", "status", "deployment/l4way-controller", "--namespace", SYSTEM];
     kubectl(&[&rollout[..], &["--timeout=120s"]].concat());
@@ -98,7 +91,7 @@ impl Missing {
 impl Drop for Missing {
     fn drop(&mut self) {
         // Its annotations may be too large for kubectl's client-side apply.
-        crate::support::apply_server_side(&self.0);
+        apply_server_side(&self.0);
     }
 }
 
@@ -112,11 +105,11 @@ fn a_kind_may_be_missing_and_come_back() {
     let set = "listenersets.gateway.networking.k8s.io";
     let missing = Missing::new(set);
     namespace.apply(&route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]));
-    gw.answers(9000, "Hello from app!");
+    gw.serves(9000);
 
     drop(missing);
     kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{set}")]);
-    let allow = serde_json::json!({"spec": {"allowedListeners": {"namespaces": {"from": "Same"}}}});
+    let allow = json!({"spec": {"allowedListeners": {"namespaces": {"from": "Same"}}}});
     let patch = allow.to_string();
     namespace.kubectl(&["patch", "gateway", "gw", "--type=merge", "--patch", &patch]);
     let path = "jsonpath={.spec.versions[?(@.storage==true)].name}";
@@ -131,5 +124,5 @@ fn a_kind_may_be_missing_and_come_back() {
         "parentRefs: [{group: gateway.networking.k8s.io, kind: ListenerSet, ",
     );
     apply(namespace.name(), &(manifest + &to_set));
-    gw.answers(9200, "Hello from app!");
+    gw.serves(9200);
 }

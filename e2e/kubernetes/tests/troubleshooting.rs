@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, process::Command};
 
 use crate::support::{
     Ask, Gateway, Namespace, ask, ask_udp, check, echo, gateway, kubectl, parameters, problems_of,
-    route, server, wait_for, wait_for_condition,
+    route, scaled_to_0, server, wait_for, wait_for_condition,
 };
 
 const REFUSED: &str = "l4way_sessions_refused_total";
@@ -44,8 +44,8 @@ fn an_address_that_nobody_gives_is_pending_with_what_to_install() {
         parameters("gw", "{service: {loadBalancerClass: example.com/nobody}}");
     namespace.apply(&(object + &gateway("gw", &[("tcp", "TCP", 9000)], &reference)));
     let gw = Gateway::new(namespace.name(), "gw");
-    let message = gw.wait("Programmed", "False", "AddressNotAssigned");
-    says(&message, &["gw-l4way has no address", "MetalLB", "minikube tunnel", "NodePort"]);
+    let words = ["gw-l4way has no address", "MetalLB", "minikube tunnel", "NodePort"];
+    gw.not_programmed("AddressNotAssigned", &words);
     assert_eq!(gw.object()["status"]["addresses"].as_array().map_or(0, Vec::len), 0);
     is_described(&namespace, "gateway/gw", &["Warning", "AddressNotAssigned", "minikube tunnel"]);
     let table = namespace.kubectl(&["get", "gateway", "gw"]);
@@ -58,11 +58,7 @@ fn an_address_that_cant_be_had_is_told_with_the_load_balancers_reason() {
     let address = "addresses: [{type: IPAddress, value: 192.0.2.1}]";
     namespace.apply(&gateway("gw", &[("tcp", "TCP", 9000)], address));
     let gw = Gateway::new(namespace.name(), "gw");
-    let words = ["AllocationFailed", "192.0.2.1"];
-    wait_for("MetalLB's reason in the Gateway's status", || {
-        let message = gw.wait("Programmed", "False", "AddressNotUsable");
-        if words.iter().all(|word| message.contains(word)) { Ok(()) } else { Err(message) }
-    });
+    gw.not_programmed("AddressNotUsable", &["AllocationFailed", "192.0.2.1"]);
     is_described(&namespace, "gateway/gw", &["AddressNotUsable", "192.0.2.1"]);
 }
 
@@ -158,15 +154,32 @@ fn proxies_that_cant_start_are_told_with_kubernetes_reason() {
     let (reference, object) = parameters("gw", "{image: 'docker.io/l4way/nowhere:1'}");
     namespace.apply(&(object + &gateway("gw", &[("tcp", "TCP", 9000)], &reference)));
     let gw = Gateway::new(namespace.name(), "gw");
-    wait_for("the reason in the Gateway's status", || {
-        let message = gw.wait("Programmed", "False", "Pending");
-        let words = ["No proxy is ready", "Pod", "ImagePullBackOff", "docker.io/l4way/nowhere:1"];
-        if words.iter().all(|word| message.contains(word)) { Ok(()) } else { Err(message) }
-    });
+    let words = ["No proxy is ready", "Pod", "ImagePullBackOff", "docker.io/l4way/nowhere:1"];
+    gw.not_programmed("Pending", &words);
     let listener = &gw.object()["status"]["listeners"][0]["conditions"];
     let listener = listener.as_array().expect("conditions");
     let programmed = listener.iter().find(|found| found["type"] == "Programmed");
     assert_eq!(programmed.expect("Programmed")["status"], "False");
+}
+
+#[test]
+fn a_route_that_another_has_superseded_is_told_which() {
+    let namespace = Namespace::new("superseded");
+    namespace.apply(
+        &(gateway("gw", &[("tcp", "TCP", 9000)], "")
+            + &echo("app", "TCP")
+            + &route("TCPRoute", "a-first", "gw/tcp", &[("app", 5000, 1)])),
+    );
+    // Of routes made in the same second, the name decides.
+    namespace.apply(&route("TCPRoute", "b-second", "gw/tcp", &[("app", 5000, 1)]));
+    let condition = ("l4way.dev/Superseded", "True", "OtherRouteHasPrecedence");
+    let message = wait_for_condition(namespace.name(), "tcproute", "b-second", condition);
+    says(&message, &["a-first"]);
+    is_described(
+        &namespace,
+        "tcproute/b-second",
+        &["Warning", "OtherRouteHasPrecedence", "a-first"],
+    );
 }
 
 // Issue 3: connectivity fails though Gateway and route are accepted.
@@ -294,10 +307,7 @@ fn a_side_without_ready_endpoints_has_its_share_refused_and_told() {
     namespace.apply(
         &(gateway("gw", &[("tcp", "TCP", 9000)], "")
             + &echo("up", "TCP")
-            + &echo("down", "TCP").replace(
-                "spec:\n  selector: {matchLabels",
-                "spec:\n  replicas: 0\n  selector: {matchLabels",
-            )
+            + &scaled_to_0(&echo("down", "TCP"))
             + &route("TCPRoute", "route", "gw/tcp", &[("up", 5000, 50), ("down", 5000, 50)])),
     );
     namespace.available(&["up"]);

@@ -13,21 +13,26 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, thread};
 use serde_json::json;
 
 use crate::support::{
-    Ask, Gateway, api_version, apply, ask, explain, get, kubectl, nc, project, try_kubectl,
-    wait_for, wait_for_condition,
+    CONTROLLER, Gateway, api_version, apply, ask, explain, get, kubectl, nc, project, route,
+    server, shell, try_kubectl, wait_for, wait_for_condition,
 };
 
 const NAME: &str = "tcp-udp-gateway";
 
-/// The files that the text has its reader apply, in that order.
-const FILES: [&str; 6] = [
-    "tutorial/tcp-udp-gateway.yaml",
-    "tutorial/backend-services.yaml",
-    "tutorial/tcp-route.yaml",
-    "tutorial/udp-route.yaml",
-    "tutorial-split/tcp-echo-v2.yaml",
-    "tutorial-split/tcp-route.yaml",
-];
+const ASK_TCP: &str = r#"
+GATEWAY_IP=$(kubectl get gateway tcp-udp-gateway -o jsonpath='{.status.addresses[0].value}')
+echo "Hello TCP" | nc -w 1 $GATEWAY_IP 9000
+"#;
+
+const ASK_UDP: &str = r#"
+GATEWAY_IP=$(kubectl get gateway tcp-udp-gateway -o jsonpath='{.status.addresses[0].value}')
+echo "Hello UDP" | nc -u -w 1 $GATEWAY_IP 9001
+"#;
+
+const ASK_TEN_TIMES: &str = r#"
+GATEWAY_IP=$(kubectl get gateway tcp-udp-gateway -o jsonpath='{.status.addresses[0].value}')
+for i in $(seq 1 10); do echo "Hello TCP" | nc -w 1 $GATEWAY_IP 9000; done
+"#;
 
 /// A file of the text, as this cluster takes it.
 fn manifest(file: &str) -> String {
@@ -48,8 +53,10 @@ impl Reader {
 
     /// Takes away what is there of the text's objects, in the order of its section "Clean up".
     fn clean_up() {
-        let routes = "tcproute/tcp-echo-route,udproute/udp-echo-route,httproute/http-echo-route";
-        for object in routes.split(',').chain([
+        for object in [
+            "tcproute/tcp-echo-route",
+            "udproute/udp-echo-route",
+            "httproute/http-echo-route",
             "gateway/tcp-udp-gateway",
             "deployment/tcp-echo-server",
             "deployment/udp-echo-server",
@@ -59,7 +66,7 @@ impl Reader {
             "service/udp-echo-service",
             "service/tcp-echo-service-v2",
             "service/http-echo",
-        ]) {
+        ] {
             let delete = ["delete", "--namespace", "default", object, "--ignore-not-found"];
             let _ = try_kubectl(&delete);
         }
@@ -84,12 +91,12 @@ fn the_tutorial_from_its_first_step_to_its_clean_up() {
 
     define_a_gateway(gateway);
     deploy_sample_backend_services();
-    create_a_route("TCPRoute", "tcp-echo-route", "tcp-listener");
-    let tcp = "echo \"Hello TCP\" | nc -w 1 $GATEWAY_IP 9000";
-    expect(tcp, &["-w", "1", &gateway_ip(), "9000"], "Hello TCP\n", "Hello from TCP Echo!\n");
-    create_a_route("UDPRoute", "udp-echo-route", "udp-listener");
-    let udp = "echo \"Hello UDP\" | nc -u -w 1 $GATEWAY_IP 9001";
-    expect(udp, &["-u", "-w", "1", &gateway_ip(), "9001"], "Hello UDP\n", "Hello from UDP Echo!\n");
+    Reader::apply("tutorial/tcp-route.yaml");
+    is_accepted("tcproute", "tcp-echo-route", "tcp-listener");
+    prints(ASK_TCP, "Hello from TCP Echo!\n");
+    Reader::apply("tutorial/udp-route.yaml");
+    is_accepted("udproute", "udp-echo-route", "udp-listener");
+    prints(ASK_UDP, "Hello from UDP Echo!\n");
     split_traffic();
     add_http(gateway);
 
@@ -97,15 +104,24 @@ fn the_tutorial_from_its_first_step_to_its_clean_up() {
     gateway.leaves_nothing();
 }
 
+/// Runs lines of the text until they print what it says: a route that was accepted this very moment
+/// may be on its way to the proxies.
+fn prints(lines: &str, expected: &str) {
+    wait_for(format_args!("what the text expects of {lines}"), || match shell(lines) {
+        printed if printed == expected => Ok(()),
+        other => Err(other),
+    });
+}
+
 /// Step 2.
 fn define_a_gateway(gateway: Gateway<'_>) {
-    Reader::apply(FILES[0]);
+    Reader::apply("tutorial/tcp-udp-gateway.yaml");
     let address = gateway.programmed().to_string();
     let status = &gateway.object()["status"];
     assert_eq!(status["addresses"], json!([{"type": "IPAddress", "value": address}]));
     gateway.wait("Accepted", "True", "Accepted");
 
-    let table = kubectl(&["get", "gateway", NAME, "--namespace", "default"]);
+    let table = shell("kubectl get gateway tcp-udp-gateway");
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE"]);
     assert_eq!(rows[1][..4], [NAME, "l4way", &address, "True"]);
@@ -113,34 +129,31 @@ fn define_a_gateway(gateway: Gateway<'_>) {
 
 /// Step 3.
 fn deploy_sample_backend_services() {
-    Reader::apply(FILES[1]);
-    for (deployment, app, service) in [
-        ("tcp-echo-server", "tcp-echo", "tcp-echo-service"),
-        ("udp-echo-server", "udp-echo", "udp-echo-service"),
+    Reader::apply("tutorial/backend-services.yaml");
+    for (deployment, command) in [
+        ("tcp-echo-server", "kubectl get deploy,svc -l app=tcp-echo"),
+        ("udp-echo-server", "kubectl get deploy,svc -l app=udp-echo"),
     ] {
         available(deployment);
-        let label = format!("app={app}");
-        let table = kubectl(&["get", "deploy,svc", "-l", &label, "--namespace", "default"]);
-        let row =
-            table.lines().find(|line| line.starts_with(&format!("deployment.apps/{deployment}")));
-        let columns: Vec<_> = row.expect("its row").split_whitespace().collect();
-        assert_eq!(columns[1..4], ["1/1", "1", "1"], "{table}");
-        kubectl(&["get", "svc", service, "--namespace", "default"]);
+        let table = shell(command);
+        let row = table
+            .lines()
+            .find_map(|line| line.strip_prefix("deployment.apps/")?.strip_prefix(deployment));
+        let columns: Vec<_> = row.expect("the Deployment's row").split_whitespace().collect();
+        assert_eq!(columns[..3], ["1/1", "1", "1"], "{table}");
     }
 }
 
 /// Steps 4 and 5.
-fn create_a_route(kind: &str, name: &str, listener: &str) {
-    Reader::apply(if kind == "TCPRoute" { FILES[2] } else { FILES[3] });
+fn is_accepted(kind: &str, name: &str, listener: &str) {
     let accepted = ("Accepted", "True", "Accepted");
     let message = wait_for_condition("default", kind, name, accepted);
     assert_eq!(message, "Route is accepted by the Gateway.");
     let parents = &get("default", &[kind, name])["status"]["parents"];
-    let parent = &parents[0];
     assert_eq!(parents.as_array().map(Vec::len), Some(1), "{parents:#}");
-    assert_eq!(parent["controllerName"], "l4way.dev/gateway-controller");
+    assert_eq!(parents[0]["controllerName"], CONTROLLER);
     assert_eq!(
-        parent["parentRef"],
+        parents[0]["parentRef"],
         json!({
             "group": "gateway.networking.k8s.io",
             "kind": "Gateway",
@@ -151,38 +164,20 @@ fn create_a_route(kind: &str, name: &str, listener: &str) {
     );
 }
 
-fn gateway_ip() -> String {
-    let path = "jsonpath={.status.addresses[0].value}";
-    kubectl(&["get", "gateway", NAME, "--namespace", "default", "--output", path])
-}
-
-/// Runs nc as the text does, until the answer is the text's: a route that is accepted this very
-/// moment may be on its way to the proxies.
-fn expect(command: &str, args: &[&str], input: &str, expected: &str) {
-    wait_for(format_args!("the text's answer to {command}"), || match nc(args, input) {
-        answer if answer == expected => Ok(()),
-        other => Err(other),
-    });
-}
-
 /// Step 6.
 fn split_traffic() {
-    Reader::apply(FILES[4]);
+    Reader::apply("tutorial-split/tcp-echo-v2.yaml");
     available("tcp-echo-server-v2");
-    Reader::apply(FILES[5]);
-    let v2 = "Hello from TCP Echo V2!\n";
-    let to = SocketAddr::new(gateway_ip().parse().expect("an address"), 9000);
-    wait_for("an answer of the second version", || match ask(to) {
-        Ok(Ask::Answer(answer)) if answer == v2 => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    Reader::apply("tutorial-split/tcp-route.yaml");
+    prints(ASK_TCP, "Hello from TCP Echo V2!\n");
 
-    let answers: Vec<_> =
-        (0..10).map(|_| nc(&["-w", "1", &gateway_ip(), "9000"], "Hello TCP\n")).collect();
-    for expected in ["Hello from TCP Echo!\n", v2] {
-        assert!(answers.iter().any(|answer| answer == expected), "no {expected:?} in {answers:?}");
+    let printed = shell(ASK_TEN_TIMES);
+    assert_eq!(printed.lines().count(), 10, "{printed}");
+    for expected in ["Hello from TCP Echo!", "Hello from TCP Echo V2!"] {
+        assert!(printed.lines().any(|line| line == expected), "no {expected:?} in\n{printed}");
     }
 
+    let to = SocketAddr::new(Gateway::new("default", NAME).programmed(), 9000);
     let mut counts = BTreeMap::new();
     for _ in 0..200 {
         *counts.entry(ask(to).expect("a connection")).or_insert(0) += 1;
@@ -209,13 +204,9 @@ fn add_http(gateway: Gateway<'_>) {
         &patch,
     ]);
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\nHello from HTTP";
-    let backend = crate::support::server("http-echo", "TCP", 5000, page);
-    let route = crate::support::route(
-        "HTTPRoute",
-        "http-echo-route",
-        &format!("{NAME}/http"),
-        &[("http-echo", 5000, 1)],
-    );
+    let backend = server("http-echo", "TCP", 5000, page);
+    let route =
+        route("HTTPRoute", "http-echo-route", &format!("{NAME}/http"), &[("http-echo", 5000, 1)]);
     apply("default", &(backend + &route));
     available("http-echo");
     let ip = gateway.programmed().to_string();
@@ -229,18 +220,8 @@ fn add_http(gateway: Gateway<'_>) {
         }
         other => Err(other),
     });
-    expect(
-        "nc, TCP beside HTTP",
-        &["-w", "1", &ip, "9000"],
-        "Hello TCP\n",
-        "Hello from TCP Echo!\n",
-    );
-    expect(
-        "nc, UDP beside HTTP",
-        &["-u", "-w", "1", &ip, "9001"],
-        "Hello UDP\n",
-        "Hello from UDP Echo!\n",
-    );
+    prints(ASK_TCP, "Hello from TCP Echo!\n");
+    prints(ASK_UDP, "Hello from UDP Echo!\n");
 }
 
 fn available(deployment: &str) {

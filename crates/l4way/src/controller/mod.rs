@@ -24,7 +24,6 @@ use std::{process::ExitCode, sync::Arc};
 
 use l4way_source_kube::{EventRecorder, Leader, Source, StatusWriter, connect, server_version};
 use tokio::{
-    runtime,
     sync::watch,
     time::{Instant, sleep_until},
 };
@@ -37,8 +36,8 @@ use self::{
 use crate::{
     admin::Admin,
     cli::ControllerArgs,
-    logging,
     report::StatusReport,
+    serving::control_side,
     signals::{Signal, Signals},
 };
 
@@ -50,16 +49,10 @@ const LEADER_LEASE: &str = "l4way-controller";
 /// # Errors
 /// If it can't begin, with what to do about it.
 pub(crate) fn run(args: ControllerArgs) -> Result<ExitCode, String> {
-    logging::start(&args.log)?;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("can't start: {error}"))?;
-    runtime.block_on(serve(args))?;
-    Ok(ExitCode::SUCCESS)
+    control_side(&args.log, serve(&args))
 }
 
-async fn serve(args: ControllerArgs) -> Result<(), String> {
+async fn serve(args: &ControllerArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
     let client =
         connect(args.cluster.context.as_deref()).await.map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use super::{
     cluster::{Cluster, Owner},
     plan::{Step, removals},
 };
-use crate::controller::objects::label;
+use crate::controller::objects::{Kind, label};
 
 /// What becomes of the objects of an owner that isn't one of our Gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,19 @@ pub(crate) fn find(
     strays
         .flat_map(|(owner, owned)| {
             let fate = fate(owner, snapshot, controller);
-            let going = owned.iter().filter(move |(_, object)| match fate {
-                Fate::Stay => false,
-                Fate::Go => true,
-                Fate::Unowned => is_unowned(object),
-            });
-            removals(going)
+            removals(owned.iter().filter(move |((kind, _), object)| goes(fate, *kind, object)))
         })
         .collect()
+}
+
+/// Whether an object is to be taken away. Pods go with their Deployment.
+fn goes(fate: Fate, kind: Kind, object: &Value) -> bool {
+    match fate {
+        _ if kind == Kind::Pod => false,
+        Fate::Stay => false,
+        Fate::Go => true,
+        Fate::Unowned => is_unowned(object),
+    }
 }
 
 fn is_unowned(object: &Value) -> bool {
@@ -132,7 +137,15 @@ mod tests {
 
     #[test]
     fn only_what_has_no_owner_is_ours_to_take_away() {
-        assert!(is_unowned(&json!({"metadata": {}})));
-        assert!(!is_unowned(&json!({"metadata": {"ownerReferences": [{"kind": "Gateway"}]}})));
+        let goes = |object: Value| goes(Fate::Unowned, Kind::RoleBinding, &object);
+        assert!(goes(json!({"metadata": {}})));
+        assert!(!goes(json!({"metadata": {"ownerReferences": [{"kind": "Gateway"}]}})));
+    }
+
+    #[test]
+    fn a_pod_goes_with_its_deployment() {
+        let pod = json!({"metadata": {"ownerReferences": [{"kind": "ReplicaSet"}]}});
+        assert!(!goes(Fate::Go, Kind::Pod, &pod));
+        assert!(goes(Fate::Go, Kind::Deployment, &pod));
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Pod {
     pod_ips: Vec<IpAddr>,
     intake: Intake<Arc<Delivered>>,
     in_force: Option<InForce>,
+    /// Backends that no configuration names any more but that still have sessions. They are followed,
+    /// so that a UDP session moves on when its endpoint goes, and isn't sent to nobody.
+    former: BTreeMap<BackendId, BackendSource>,
     /// Something that `/status` shows is different.
     unpublished: bool,
     leaving: bool,
@@ -69,6 +72,7 @@ impl Pod {
             pod_ips: args.pod.pod_ips.clone(),
             intake: Intake::default(),
             in_force: None,
+            former: BTreeMap::new(),
             unpublished: false,
             leaving: false,
         }
@@ -124,8 +128,14 @@ impl Pod {
     fn put_in_force(&mut self, delivered: &Delivered) {
         let delivery = &delivered.delivery;
         let config = Arc::new(binds::in_pod(&delivery.config, &self.pod_ips));
+        if let Some(before) = self.in_force.take() {
+            self.former.extend(before.backends);
+        }
+        self.former.retain(|backend, source| {
+            matches!(source, BackendSource::Slices(_)) && !delivery.backends.contains_key(backend)
+        });
         let zone = self.zone.as_deref();
-        let sources = delivery.backends.iter().map(|(backend, source)| {
+        let sources = delivery.backends.iter().chain(&self.former).map(|(backend, source)| {
             (backend.clone(), sources(backend, source, self.slices.store(), zone))
         });
         let sources: EndpointSources = sources.collect();
@@ -153,7 +163,7 @@ impl Pod {
         let zone = self.zone.as_deref();
         if let Some(InForce { backends, sources: known, .. }) = &mut self.in_force {
             let mut different = false;
-            for (backend, source) in backends {
+            for (backend, source) in backends.iter().chain(&self.former) {
                 let service = (backend.namespace.clone(), backend.name.clone());
                 if matches!(source, BackendSource::Slices(_)) && services.contains(&service) {
                     let now = sources(backend, source, self.slices.store(), zone);
@@ -193,8 +203,29 @@ impl Pod {
             self.answer();
             self.unpublished = true;
         }
+        self.forget_former();
         if self.unpublished {
             self.publish();
+        }
+    }
+
+    /// Follows no longer the former backends whose last session has ended.
+    fn forget_former(&mut self) {
+        if self.former.is_empty() {
+            return;
+        }
+        let busy = self.serving.busy_backends();
+        let idle: Vec<_> =
+            self.former.keys().filter(|backend| !busy.contains(*backend)).cloned().collect();
+        for backend in &idle {
+            self.former.remove(backend);
+            if let Some(in_force) = &mut self.in_force {
+                in_force.sources.remove(backend);
+            }
+        }
+        if !idle.is_empty() {
+            self.refresh_endpoints();
+            self.follow_namespaces();
         }
     }
 
@@ -220,6 +251,7 @@ impl Pod {
         if let Some(in_force) = &self.in_force {
             wanted.extend(namespaces(&in_force.backends));
         }
+        wanted.extend(namespaces(&self.former));
         self.slices.follow(&wanted);
     }
 

@@ -3,11 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
-    process::{Command, Stdio},
     time::Duration,
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, command::run};
 
 /// How long a client waits for an answer before it asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -22,15 +21,7 @@ pub(crate) enum Ask {
 
 /// Runs `nc` with these arguments, `input` on its standard input, and returns what it prints.
 pub(crate) fn nc(args: &[&str], input: &str) -> String {
-    let mut child = Command::new("nc")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("nc is installed by `make e2e`");
-    // One that can't connect is gone before it has read anything.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("nc's output");
+    let output = run("nc", args, input);
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -39,7 +30,10 @@ pub(crate) fn nc(args: &[&str], input: &str) -> String {
 /// # Errors
 /// If it can't connect.
 pub(crate) fn ask(to: SocketAddr) -> io::Result<Ask> {
-    let mut stream = TcpStream::connect_timeout(&to, ANSWER_WITHIN)?;
+    let mut stream = match TcpStream::connect_timeout(&to, ANSWER_WITHIN) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Ask::Refused),
+        connected => connected?,
+    };
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = String::new();
     let answered = stream

@@ -62,11 +62,24 @@ impl<'a> Gateway<'a> {
         wait_for_condition(self.namespace, "gateway", self.name, (kind, status, reason))
     }
 
+    /// Waits until `Programmed` is False for this reason, in a message that has all of these words.
+    pub(crate) fn not_programmed(&self, reason: &str, words: &[&str]) {
+        wait_for(format_args!("{reason} of Gateway {} to say {words:?}", self.name), || {
+            let message = self.wait("Programmed", "False", reason);
+            if words.iter().all(|word| message.contains(word)) { Ok(()) } else { Err(message) }
+        });
+    }
+
     /// Waits until it is programmed as it is, and returns its first address.
     pub(crate) fn programmed(&self) -> IpAddr {
         self.wait("Programmed", "True", "Programmed");
         let address = &self.object()["status"]["addresses"][0]["value"];
         address.as_str().and_then(|ip| ip.parse().ok()).expect("an IP address in its status")
+    }
+
+    /// Waits until a session on this port reaches the application `app`.
+    pub(crate) fn serves(&self, port: u16) {
+        self.answers(port, "Hello from app!");
     }
 
     /// Waits until a session on this port gets this answer.

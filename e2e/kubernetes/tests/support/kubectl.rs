@@ -1,10 +1,8 @@
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
 use serde_json::Value;
+
+use super::command;
 
 /// Runs kubectl, and returns what it prints.
 pub(crate) fn kubectl(args: &[&str]) -> String {
@@ -62,16 +60,7 @@ pub(crate) fn api_version() -> &'static str {
 }
 
 fn run(args: &[&str], input: &str) -> Result<String, String> {
-    let mut child = Command::new("kubectl")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("kubectl is there: e2e/cluster/in");
-    // One that is refused at once doesn't read its input.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("kubectl's output");
+    let output = command::run("kubectl", args, input);
     if output.status.success() {
         return Ok(String::from_utf8(output.stdout).expect("text"));
     }

@@ -66,6 +66,14 @@ pub(crate) fn echo(name: &str, protocol: &str) -> String {
     server(name, protocol, 5000, &format!("Hello from {name}!"))
 }
 
+/// The application's manifests, so that it has no pod.
+pub(crate) fn scaled_to_0(manifests: &str) -> String {
+    manifests.replace(
+        "spec:\n  selector: {matchLabels",
+        "spec:\n  replicas: 0\n  selector: {matchLabels",
+    )
+}
+
 /// An application that answers on port 5000 with this text, and its Service, which takes it to answer
 /// on `port`.
 pub(crate) fn server(name: &str, protocol: &str, port: u16, text: &str) -> String {

@@ -1,6 +1,7 @@
 //! What the tests are made of.
 
 mod client;
+mod command;
 mod gateway;
 mod kubectl;
 mod l4way;
@@ -10,10 +11,11 @@ mod wait;
 
 pub(crate) use self::{
     client::{Ask, ask, ask_udp, nc},
-    gateway::{CONTROLLER, Gateway, wait_for_condition},
+    command::shell,
+    gateway::{CONTROLLER, Gateway, Pod, wait_for_condition},
     kubectl::{api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl},
     l4way::{check, l4way, problems_of},
-    manifests::{echo, gateway, parameters, project, route, server},
+    manifests::{echo, gateway, parameters, project, route, scaled_to_0, server},
     namespace::{Namespace, explain},
     wait::{PATIENCE, wait_for},
 };

@@ -1,6 +1,6 @@
 use std::thread;
 
-use super::{apply, kubectl, try_kubectl};
+use super::{Gateway, apply, echo, gateway, kubectl, route, try_kubectl};
 
 /// A namespace for one test, which is removed with it.
 pub(crate) struct Namespace {
@@ -39,6 +39,26 @@ impl Namespace {
             let deployment = format!("deployment/{name}");
             self.kubectl(&["wait", "--for=condition=Available", "--timeout=120s", &deployment]);
         }
+    }
+
+    /// Makes a Gateway `gw` with a TCP listener on port 9000 and `more` in its spec, and an application
+    /// `app` behind it by the TCPRoute `route`; waits until that answers.
+    pub(crate) fn serving(&self, more: &str) -> Gateway<'_> {
+        let gw = self.deployed(9000, more);
+        gw.serves(9000);
+        gw
+    }
+
+    /// As [`serving`](Self::serving), with a listener on another port; waits only until the
+    /// application is available.
+    pub(crate) fn deployed(&self, port: u16, more: &str) -> Gateway<'_> {
+        self.apply(
+            &(gateway("gw", &[("tcp", "TCP", port)], more)
+                + &echo("app", "TCP")
+                + &route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])),
+        );
+        self.available(&["app"]);
+        Gateway::new(&self.name, "gw")
     }
 
     /// Runs kubectl in it.

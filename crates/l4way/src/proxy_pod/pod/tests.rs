@@ -159,6 +159,26 @@ async fn a_configuration_is_in_force_when_its_endpoints_are_known() {
     harness.pod.slices([Change::all("other", Vec::new())].into_iter());
     assert_eq!(harness.hash(), Some("two"));
     assert_eq!(harness.endpoints(&web), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_no_longer_named_is_followed_until_its_sessions_have_ended() {
+    let mut harness = Harness::new();
+    let (db, web) = (backend("default", "db"), backend("other", "web"));
+    harness.pod.slices([Change::all("default", Vec::new())].into_iter());
+    harness.pod.deliver(delivered("one", free_port(), &db, followed()));
+    let listed = vec![slice("db", address("10.0.0.2:5432"))];
+    harness.pod.slices([Change::all("default", listed)].into_iter());
+    harness.pod.deliver(delivered("two", free_port(), &web, followed()));
+    harness.pod.slices([Change::all("other", Vec::new())].into_iter());
+    assert_eq!(harness.hash(), Some("two"));
+
+    let moved = slice("db", address("10.0.0.3:5432"));
+    harness.pod.slices([Change::one("default", moved)].into_iter());
+    assert_eq!(harness.endpoints(&db), ["10.0.0.3:5432"]);
+    // It has none.
+    harness.pod.tick();
+    assert_eq!(harness.endpoints(&db), [""; 0]);
     assert!(!harness.pod.slices.store().knows("default"), "it is no longer needed");
 }
 
