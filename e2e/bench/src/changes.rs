@@ -148,9 +148,9 @@ pub(crate) fn listeners(stage: &Stage<'_>, count: usize) -> Result<Listeners> {
         let outside = SocketAddr::new(served.address, port);
         rest(stage.cluster);
         let (began, answers) =
-            change_under(|| set(Some(added)), || probe::tcp(in_pod, |answer| answer == "a"))?;
+            change_under(|| set(Some(added)), || probe::opened(in_pod, "a"))?;
         pod.push(answers.at - began);
-        address.push(probe::tcp(outside, |answer| answer == "a")?.at - began);
+        address.push(probe::opened(outside, "a")?.at - began);
         set(None)?;
         probe::closed(in_pod)?;
     }

@@ -22,7 +22,7 @@ pub(crate) fn measure(stage: &Stage<'_>, count: usize) -> Result<Stats> {
         stage.gateway(&name, &[listener("tcp", Transport::Tcp, port)])?;
         stage.cluster.apply(&route(&name, Transport::Tcp, &name, &[("a", 1)]), Kind::TCP_ROUTE)?;
         let address = stage.address(&name)?;
-        let answered = probe::tcp(SocketAddr::new(address, port), |answer| answer == "a")?;
+        let answered = probe::opened(SocketAddr::new(address, port), "a")?;
         // The next one has no neighbours.
         stage.cluster.delete(Kind::GATEWAY, &name)?;
         stage.cluster.delete(Kind::TCP_ROUTE, &name)?;

@@ -12,11 +12,12 @@ use crate::{Result, cluster::PATIENCE};
 /// From the beginning of one try to that of the next.
 const PACE: Duration = Duration::from_millis(1);
 
-/// How long a try may take to connect. What drops packets is soon asked again.
-const CONNECT_WITHIN: Duration = Duration::from_millis(50);
-
-/// How long a connection's answer may take.
+/// How long connecting may take, and an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long connecting may take where nothing may be listening yet: what drops packets is soon asked
+/// again.
+const SOON: Duration = Duration::from_millis(50);
 
 /// What came of the tries.
 #[derive(Debug)]
@@ -29,7 +30,12 @@ pub(crate) struct Answered {
 
 /// Asks on new connections until the answer fits.
 pub(crate) fn tcp(to: SocketAddr, fits: impl Fn(&str) -> bool) -> Result<Answered> {
-    until(to, fits, || ask_tcp(to))
+    until(to, fits, || ask_tcp(to, ANSWER_WITHIN))
+}
+
+/// Asks on new connections until a port that may not be open yet gives the answer.
+pub(crate) fn opened(to: SocketAddr, answer: &str) -> Result<Answered> {
+    until(to, |text| text == answer, || ask_tcp(to, SOON))
 }
 
 /// Asks by new UDP flows until the answer fits.
@@ -64,7 +70,7 @@ fn until(
 /// Asks until the port is closed.
 pub(crate) fn closed(to: SocketAddr) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect_timeout(&to, CONNECT_WITHIN).is_ok() {
+    while TcpStream::connect_timeout(&to, SOON).is_ok() {
         if Instant::now() > deadline {
             return Err(format!("{to} still takes connections"));
         }
@@ -73,8 +79,8 @@ pub(crate) fn closed(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn ask_tcp(to: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, CONNECT_WITHIN)?;
+fn ask_tcp(to: SocketAddr, within: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, within)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(b"who\n")?;
     let mut buffer = [0; 256];
