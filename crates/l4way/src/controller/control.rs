@@ -34,6 +34,9 @@ use crate::{problems, report::StatusReport};
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);
 
+/// How long everything else waits for configurations that are being written.
+const DELIVERY_ALONE: Duration = Duration::from_millis(50);
+
 /// Who the controller talks to.
 pub(crate) struct Ports {
     pub(crate) client: Client,
@@ -55,6 +58,8 @@ pub(crate) struct Control {
     written: Written,
     settled: Settled,
     strays: Work,
+    /// Since when there has always been a configuration on its way into its Secret.
+    delivering_since: Option<Instant>,
     jobs: JoinSet<Done>,
     /// The status of each object as it was told last.
     told: BTreeMap<ObjectRef, Status>,
@@ -98,6 +103,7 @@ impl Control {
             written: Written::default(),
             settled: Settled::default(),
             strays: Work::default(),
+            delivering_since: None,
             jobs: JoinSet::new(),
             told: BTreeMap::new(),
             missing: Vec::new(),
@@ -128,26 +134,25 @@ impl Control {
     /// When to look again though nothing changes.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let now = Instant::now();
+        let alone = self.delivering_since.map(|since| since + DELIVERY_ALONE);
         let gateways = self.gateways.values().flat_map(|gateway| {
             let pending = gateway.pending_since.map(|since| since + TELL_PENDING_AFTER);
             [gateway.deadline(now), pending.filter(|at| *at > now)]
         });
-        gateways.chain([self.strays.retry_at()]).flatten().min()
+        gateways.chain([self.strays.retry_at(), alone.filter(|at| *at > now)]).flatten().min()
     }
 
     /// Looks at everything, and does what there is to do.
-    pub(crate) async fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         let now = Instant::now();
         let Some(snapshot) = self.ports.source.snapshot() else { return };
         self.tell_missing();
         self.read(snapshot, now);
         let cluster = Cluster::new(&self.ports.source, &mut self.written);
         if self.leads {
-            // What users wait for goes first, and is on its way before anything else is looked at.
-            if self.deliver(&cluster, now) {
-                for _ in 0..3 {
-                    tokio::task::yield_now().await;
-                }
+            self.deliver(&cluster, now);
+            if self.waits_for_delivery(now) {
+                return;
             }
             self.provide(&cluster, now);
             self.remove_strays(&cluster, now);
@@ -189,9 +194,18 @@ impl Control {
         self.read = Some(Read { snapshot, graph, problems });
     }
 
-    /// Writes the configurations that aren't in their Secrets. Whether there are any.
-    fn deliver(&mut self, cluster: &Cluster, now: Instant) -> bool {
-        let mut any = false;
+    /// Whether all else has to wait: what users wait for goes first, and has the API server to itself
+    /// for a moment.
+    fn waits_for_delivery(&mut self, now: Instant) -> bool {
+        if !self.gateways.values().any(|gateway| gateway.delivery.is_running()) {
+            self.delivering_since = None;
+            return false;
+        }
+        now < *self.delivering_since.get_or_insert(now) + DELIVERY_ALONE
+    }
+
+    /// Writes the configurations that aren't in their Secrets.
+    fn deliver(&mut self, cluster: &Cluster, now: Instant) {
         for (key, gateway) in &mut self.gateways {
             let Ok(packed) = &gateway.packed else { continue };
             if !gateway.provision.may_run || !gateway.delivery.may_start(now) {
@@ -221,11 +235,9 @@ impl Control {
                 }
                 continue;
             }
-            any = true;
             gateway.delivery.start();
             request(&mut self.jobs, &self.ports.client, What::Delivery(key.clone()), steps);
         }
-        any
     }
 
     /// Makes and repairs the Gateways' objects.

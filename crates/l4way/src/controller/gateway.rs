@@ -41,6 +41,11 @@ impl Work {
         !self.running && self.retry_at.is_none_or(|at| at <= now)
     }
 
+    /// Whether requests are under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Requests are being made.
     pub(crate) fn start(&mut self) {
         self.running = true;

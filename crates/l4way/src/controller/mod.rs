@@ -108,7 +108,7 @@ async fn serve(args: &ControllerArgs) -> Result<(), String> {
                 break;
             }
         }
-        control.pass().await;
+        control.pass();
     }
     control.set_leads(false);
     if let Some(leader) = leader {
