@@ -19,7 +19,7 @@ use crate::connect::Chain;
 const LEASE_DURATION: Duration = Duration::from_secs(12);
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 const RETRY_EVERY: Duration = Duration::from_secs(2);
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// Without a renewal for this long, this process no longer leads. Well before others may.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(9);
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(2500);
