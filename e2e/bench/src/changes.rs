@@ -147,8 +147,7 @@ pub(crate) fn listeners(stage: &Stage<'_>, count: usize) -> Result<Listeners> {
         let in_pod = SocketAddr::new(served.pod, port);
         let outside = SocketAddr::new(served.address, port);
         rest(stage.cluster);
-        let (began, answers) =
-            change_under(|| set(Some(added)), || probe::opened(in_pod, "a"))?;
+        let (began, answers) = change_under(|| set(Some(added)), || probe::opened(in_pod, "a"))?;
         pod.push(answers.at - began);
         address.push(probe::opened(outside, "a")?.at - began);
         set(None)?;

@@ -20,17 +20,19 @@ pub(crate) fn leader() -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Kills the controller in a pod, which has no time to say good-bye: this cluster's pods are
-/// processes of this machine.
+/// Kills what runs in a pod, which has no time to say good-bye: this cluster's pods are processes of
+/// this machine. It is known by the variable in which its pod's name is, l4way's or a backend's.
 pub(crate) fn kill(pod: &str) {
-    let environment = format!("L4WAY_POD_NAME={pod}");
+    let variables = ["L4WAY_POD_NAME", "POD_NAME"].map(|name| format!("{name}={pod}"));
     let mut killed = 0;
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let is_it = environ.split(|byte| *byte == 0).any(|each| each == environment.as_bytes());
+        let is_it = environ
+            .split(|byte| *byte == 0)
+            .any(|each| variables.iter().any(|variable| each == variable.as_bytes()));
         if is_it && pid.unsigned_abs() != process::id() {
             let pid = Pid::from_raw(pid).expect("a process");
             kill_process(pid, Signal::KILL).expect("root may");
