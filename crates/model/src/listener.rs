@@ -125,6 +125,12 @@ impl Config {
         &self.http
     }
 
+    /// The ids of all listeners, HTTP's among them.
+    pub fn listener_ids(&self) -> impl Iterator<Item = &ListenerId> {
+        let http = self.http.iter().flat_map(|port| &port.listeners);
+        self.listeners.keys().chain(http.map(|listener| &listener.id))
+    }
+
     /// The routes of all listeners, HTTP's among them.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         let http = self.http.iter().flat_map(|port| &port.listeners);

@@ -28,8 +28,6 @@ pub(crate) const WATCH_SECONDS: u32 = 60;
 pub(crate) struct Followed {
     pub(crate) slot: Slot,
     pub(crate) resource: ApiResource,
-    /// Only objects of this namespace.
-    pub(crate) namespace: Option<String>,
     /// Only objects with these labels.
     pub(crate) labels: Option<String>,
     /// Only objects with these fields.
@@ -42,7 +40,6 @@ impl Followed {
         Self {
             slot: Slot::Kind(kind.name),
             resource: kind.resource(version),
-            namespace: None,
             labels: None,
             fields: kind.fields.map(str::to_owned),
         }
@@ -55,11 +52,8 @@ pub(crate) const CLUSTER_ROLE_HINT: &str = "let the ClusterRole of l4way's servi
 
 /// Follows until it is aborted.
 pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Followed) {
-    let Followed { slot, resource, namespace, labels, fields } = followed;
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client, &namespace, &resource),
-        None => Api::all_with(client, &resource),
-    };
+    let Followed { slot, resource, labels, fields } = followed;
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
     let config = watcher::Config {
         label_selector: labels,
         field_selector: fields,

@@ -42,12 +42,8 @@ pub struct RawKind {
     pub kind: String,
     /// The kind's name in URLs, such as `deployments`.
     pub plural: String,
-    /// Whether its objects are in namespaces.
-    pub namespaced: bool,
     /// Only objects with these labels.
     pub label_selector: Option<String>,
-    /// Only objects of this namespace.
-    pub namespace: Option<String>,
 }
 
 /// The objects of a cluster, kept up to date for as long as a clone of this lives.
@@ -119,15 +115,15 @@ impl Source {
         self.shared.lock().raw(kind)
     }
 
+    /// One object of a raw kind.
+    pub fn raw_object(&self, kind: &str, key: &ObjectKey) -> Option<Arc<Value>> {
+        self.shared.lock().raw_object(kind, key)
+    }
+
     /// An object of a kind with a status that l4way writes, as the API server has it: `apiVersion`,
     /// `kind`, `metadata` (name, namespace, uid, resourceVersion, generation) and `status`.
     pub fn current(&self, object: &ObjectRef) -> Option<Arc<Value>> {
         self.shared.lock().current(object)
-    }
-
-    /// An object's UID, for objects in the snapshot and of raw kinds.
-    pub fn uid(&self, object: &ObjectRef) -> Option<Arc<str>> {
-        self.identity(object)?.1
     }
 
     /// An object's apiVersion and UID, for objects in the snapshot and of raw kinds.
@@ -176,7 +172,6 @@ fn raw(kinds: Vec<RawKind>) -> impl Iterator<Item = Followed> {
     kinds.into_iter().enumerate().map(|(number, raw)| Followed {
         slot: Slot::Raw(number),
         resource: kinds::resource(&raw.group, &raw.version, &raw.kind, &raw.plural),
-        namespace: raw.namespace.filter(|_| raw.namespaced),
         labels: raw.label_selector,
         fields: None,
     })

@@ -329,6 +329,12 @@ impl State {
         all
     }
 
+    /// One raw object of a kind.
+    pub(crate) fn raw_object(&self, kind: &str, key: &ObjectKey) -> Option<Arc<Value>> {
+        let mut maps = self.raw.iter().filter(|(name, _)| name == kind).map(|(_, map)| map);
+        maps.find_map(|objects| objects.get(key).cloned())
+    }
+
     /// What writing an object's status needs to know.
     pub(crate) fn current(&self, object: &ObjectRef) -> Option<Arc<Value>> {
         self.current.get(object).cloned()
@@ -351,8 +357,7 @@ impl State {
             let resource = Kind::named(&object.kind)?.resource(self.version(&object.kind)?);
             return Some((resource.api_version, read.metadata().uid.clone()));
         }
-        let raw = self.raw.iter().filter(|(kind, _)| **kind == *object.kind);
-        let value = raw.into_iter().find_map(|(_, objects)| objects.get(&object.key))?;
+        let value = self.raw_object(&object.kind, &object.key)?;
         let uid = value["metadata"]["uid"].as_str().map(Arc::from);
         Some((value["apiVersion"].as_str()?.to_owned(), uid))
     }

@@ -61,9 +61,9 @@ impl Findings {
         self.outcomes.extend(outcomes);
     }
 
-    /// Outcomes of what was told already.
-    pub(crate) fn outcomes(&mut self, outcomes: impl IntoIterator<Item = Outcome>) {
-        self.outcomes.extend(outcomes);
+    /// A consequence of what was told already, elsewhere.
+    pub(crate) fn told(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
     }
 
     /// Something is worth knowing about the field at `pointer` and has this consequence.

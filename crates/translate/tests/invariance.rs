@@ -240,9 +240,7 @@ proptest! {
         let snapshot: Snapshot = objects.into_iter().collect();
         let graph = graph(&snapshot, &settings);
         let compiled = compile(&graph);
-        let http = compiled.config.http_ports().iter().flat_map(|port| &port.listeners);
-        let ids: Vec<_> =
-            compiled.config.listeners().map(|l| &l.id).chain(http.map(|l| &l.id)).collect();
+        let ids: Vec<_> = compiled.config.listener_ids().collect();
         let bound = ids.iter().map(|id| ((*id).clone(), ListenerReport::Bound));
         let report = ApplyReport { listeners: bound.collect(), ..ApplyReport::default() };
         let all_bound = status(&graph, &report, &Observed::default());

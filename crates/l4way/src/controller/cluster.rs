@@ -39,9 +39,7 @@ pub(crate) fn wants() -> Wants {
                 version: resource.version,
                 kind: resource.kind,
                 plural: resource.plural,
-                namespaced: true,
                 label_selector: Some(format!("{MANAGED_BY}={MANAGER},{GATEWAY_NAME}")),
-                namespace: None,
             }
         })
         .collect();
@@ -147,7 +145,7 @@ impl Written {
         key: ObjectKey,
         answer: Arc<Value>,
     ) {
-        let before = source.raw(kind.as_str()).remove(&key);
+        let before = source.raw_object(kind.as_str(), &key);
         // The watch may have been quicker, and know what has happened since.
         if before.as_ref().is_none_or(|before| version(before) < version(&answer)) {
             self.0.insert((kind, key), Change { before, after: Some(answer) });
@@ -156,7 +154,7 @@ impl Written {
 
     /// The API server has answered: the object of this UID goes.
     pub(crate) fn deleted(&mut self, source: &Source, kind: Kind, key: ObjectKey, uid: &str) {
-        let before = source.raw(kind.as_str()).remove(&key);
+        let before = source.raw_object(kind.as_str(), &key);
         if before.as_ref().is_some_and(|before| before["metadata"]["uid"] == uid) {
             self.0.insert((kind, key), Change { before, after: None });
         }

@@ -6,7 +6,7 @@ mod pod;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use l4way_model::{ApplyReport, Config, ListenerId, ListenerReport};
+use l4way_model::{ApplyReport, Config, ListenerReport};
 use l4way_resources::{api::ObjectKey, status::StatusAddress};
 use l4way_translate::Provision;
 use serde_json::Value;
@@ -42,7 +42,9 @@ pub(crate) fn standing(
     for (key, pod) in pods(owned).filter(|(_, pod)| is_ready(pod)) {
         ready += 1;
         match acknowledgement(names, owned, key, pod) {
-            Some(answer) if answer.hash == hash => add(&mut report, answer.report(ids(config))),
+            Some(answer) if answer.hash == hash => {
+                add(&mut report, answer.report(config.listener_ids()))
+            }
             Some(answer) => {
                 // What is refused stays so until it is known better.
                 report.refused_backends.extend(answer.refused_backends);
@@ -78,12 +80,6 @@ fn acknowledgement(
     let lease = owned.get(&(Kind::Lease, lease))?;
     let text = lease["metadata"]["annotations"][ACKNOWLEDGEMENT_ANNOTATION].as_str()?;
     serde_json::from_str(text).ok()
-}
-
-/// Every listener of a configuration.
-pub(crate) fn ids(config: &Config) -> impl Iterator<Item = &ListenerId> {
-    let http = config.http_ports().iter().flat_map(|port| &port.listeners);
-    config.listeners().map(|listener| &listener.id).chain(http.map(|listener| &listener.id))
 }
 
 /// Adds what one more proxy reports: what failed anywhere has failed.

@@ -7,14 +7,13 @@ use std::{
 
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{
     cluster::{Cluster, Owned},
     objects::{Kind, Object},
     project::{covers, project},
 };
-use crate::delivery::{Names, Packed, Set};
+use crate::delivery::{Names, Packed, Set, hash};
 
 /// The annotation that tells what an object was last asked to be. It differs as well when something
 /// is no longer asked for, which an object doesn't show otherwise.
@@ -51,13 +50,12 @@ struct Answer {
 
 /// Marks an object with what is asked of it.
 pub(crate) fn seal(object: &mut Object) {
-    let digest = Sha256::digest(object.value.to_string());
-    let mark: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let mark = hash(object.value.to_string().as_bytes());
     let annotations = &mut object.value["metadata"]["annotations"];
     if annotations.is_null() {
         *annotations = json!({});
     }
-    annotations[DESIRED] = mark.into();
+    annotations[DESIRED] = mark[..16].into();
 }
 
 /// What an object was last asked to be.

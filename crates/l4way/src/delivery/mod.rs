@@ -103,7 +103,8 @@ pub(crate) fn unpack(packed: &[u8], expected: &str) -> Result<Delivery, UnpackEr
     serde_json::from_slice(&json).map_err(UnpackError::Content)
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// The SHA-256 of these bytes, in hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,5 +1,3 @@
-use sha2::{Digest, Sha256};
-
 /// How many Secrets each set of parts has.
 pub(crate) const PARTS: usize = 8;
 
@@ -83,10 +81,9 @@ pub(crate) fn shortened(text: &str, longest: usize) -> String {
     if text.len() <= longest {
         return text.to_owned();
     }
-    let digest = Sha256::digest(text.as_bytes());
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).take(HASH / 2).collect();
+    let hash = super::hash(text.as_bytes());
     let end = text.floor_char_boundary(longest - HASH - 1);
-    format!("{}-{hash}", text[..end].trim_end_matches(['-', '.', '_']))
+    format!("{}-{}", text[..end].trim_end_matches(['-', '.', '_']), &hash[..HASH])
 }
 
 #[cfg(test)]

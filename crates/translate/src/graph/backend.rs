@@ -188,8 +188,11 @@ impl<'a> Backends<'a> {
         let endpoints = endpoint::service_endpoints(&port, transport, slices, zone);
         let warning = (endpoints.is_empty() && self.knows_slices).then(|| {
             let key = service.metadata.key();
-            if slices.is_empty() {
-                no_slice(service, self.in_cluster)
+            if slices.is_empty() && !self.in_cluster {
+                format!(
+                    "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer \
+                     to a Backend, or run with --demo-backends if its pods are echoes"
+                )
             } else if slices.iter().all(|slice| slice.endpoints.is_empty()) {
                 no_pod(service)
             } else if !slices.iter().any(|slice| endpoint::has_port(slice, &port, transport)) {
@@ -285,18 +288,6 @@ fn is_local_name(hostname: &str) -> bool {
     hostname == "localhost"
         || hostname.ends_with(".localhost")
         || address.is_some_and(|ip| Endpoint::from(SocketAddr::new(ip, 0)).is_local())
-}
-
-/// What to say of a Service for which nobody has listed endpoints.
-fn no_slice(service: &Service, in_cluster: bool) -> String {
-    let key = service.metadata.key();
-    if in_cluster {
-        return no_pod(service);
-    }
-    format!(
-        "Service {key} has no EndpointSlice: sessions to it are refused; add one, refer to a \
-         Backend, or run with --demo-backends if its pods are echoes"
-    )
 }
 
 /// What to say of a Service that has no endpoint, ready or not.

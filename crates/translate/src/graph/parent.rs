@@ -88,12 +88,11 @@ impl Parents<'_> {
             listeners: Vec::new(),
             findings: Findings::default(),
         };
+        if let Some(outcome) = route.nothing_left() {
+            node.findings.told(outcome);
+            return Some(node);
+        }
         let attached = match not_allowed {
-            _ if route.nothing_left().is_some() => {
-                // What it is has been told of the rules.
-                node.findings.outcomes(route.nothing_left());
-                return Some(node);
-            }
             Some(gateway) => Err((
                 "name",
                 conditions::no_matching_parent(format!(

@@ -24,6 +24,8 @@ use crate::{
 
 const PORT: u16 = 9000;
 
+const SYSTEM: &str = "l4way-system";
+
 /// How many TCP connections and how many UDP flows are used.
 const SESSIONS: usize = 12;
 
@@ -153,8 +155,70 @@ fn the_leading_controller() {
     let outcome = traffic.stop();
     said("the leading controller", &outcome);
     outcome.assert_whole();
-    let rollout = ["rollout", "status", "deployment/l4way-controller", "--namespace"];
-    kubectl(&[&rollout[..], &["l4way-system", "--timeout=120s"]].concat());
+    controllers_are_back();
+}
+
+/// The controllers, which come back when the test ends.
+struct NoControllers;
+
+impl NoControllers {
+    fn begin() -> Self {
+        scale_controllers("0");
+        let selector = "app.kubernetes.io/name=l4way,app.kubernetes.io/component=controller";
+        kubectl(&["wait", "pod", "--for=delete", "--timeout=120s", "-l", selector, "-n", SYSTEM]);
+        Self
+    }
+}
+
+impl Drop for NoControllers {
+    fn drop(&mut self) {
+        scale_controllers("2");
+        controllers_are_back();
+    }
+}
+
+fn controllers_are_back() {
+    let deployment = "deployment/l4way-controller";
+    kubectl(&["rollout", "status", deployment, "--namespace", SYSTEM, "--timeout=120s"]);
+}
+
+fn scale_controllers(replicas: &str) {
+    let replicas = format!("--replicas={replicas}");
+    kubectl(&["scale", "deployment/l4way-controller", &replicas, "-n", SYSTEM]);
+}
+
+#[test]
+fn every_controller() {
+    let scene = Scene::set("no-controllers");
+    let traffic = scene.traffic();
+    let controllers = NoControllers::begin();
+    let outcome = traffic.stop();
+    said("every controller", &outcome);
+    outcome.assert_whole();
+
+    // Pods that come and go are noticed, and new proxies find their configuration.
+    let old = scene.pods("app");
+    scene.namespace.kubectl(&["delete", "pod", "--selector=app=app"]);
+    scene.namespace.available(&["app"]);
+    wait_for("an answer of a new pod", || match ask(scene.outside) {
+        Ok(Ask::Answer(answer)) if !old.iter().any(|pod| answer.starts_with(&**pod)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let before = scene.gateway().pods();
+    for pod in &before {
+        scene.namespace.kubectl(&["delete", "pod", &pod.name, "--force", "--grace-period=0"]);
+    }
+    let after = wait_for("new proxies", || {
+        let pods = scene.gateway().pods();
+        let new = pods.iter().filter(|pod| !before.contains(pod) && !pod.ip.is_empty()).count();
+        if new == before.len() { Ok(pods) } else { Err(format!("{pods:?}")) }
+    });
+    for pod in after {
+        let proxy = SocketAddr::new(pod.ip.parse().expect("an IP"), PORT);
+        wait_for("an answer through a new proxy", || ask(proxy));
+    }
+    drop(controllers);
+    scene.switch("next");
 }
 
 #[test]

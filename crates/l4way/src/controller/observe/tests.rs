@@ -1,4 +1,4 @@
-use l4way_model::{BindFailure, BindFailureKind, GatewayId, Listener, Transport};
+use l4way_model::{BindFailure, BindFailureKind, GatewayId, Listener, ListenerId, Transport};
 use l4way_translate::Provision;
 use serde_json::json;
 
