@@ -7,17 +7,24 @@
 #![forbid(unsafe_code)]
 
 mod endpoint;
+mod hostname;
 mod http;
 mod ids;
 mod listener;
 mod report;
 mod route;
+mod tls;
 
 pub use endpoint::{
     BackendSource, Endpoint, EndpointAddress, EndpointSource, EndpointTable, ServicePort,
 };
-pub use http::{HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, KeyPair, PathMatch};
+pub use hostname::Hostname;
+pub use http::{HeaderMatch, HttpListener, HttpPort, HttpRule, PathMatch};
 pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
 pub use listener::{Config, DuplicateBind, Listener, Transport};
 pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
 pub use route::{RefusedReason, Route, Target, WeightedTarget};
+pub use tls::{
+    AlternativeName, Authorities, BackendTls, CipherSuite, ClientValidation, KeyPair, ServerTls,
+    TlsListener, TlsMode, TlsOptions, TlsPort, TlsRoute, TlsVersion, UnknownName,
+};

@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HttpPort, ListenerId, Route};
+use crate::{BackendId, HttpPort, ListenerId, Route, TlsPort};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,47 +56,32 @@ impl Listener {
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Config {
     listeners: BTreeMap<ListenerId, Listener>,
+    tls: Vec<TlsPort>,
     http: Vec<HttpPort>,
 }
 
-/// A [`Config`] as it is written down.
-#[derive(Serialize, Deserialize)]
-struct Parts {
-    listeners: Vec<Listener>,
-    http: Vec<HttpPort>,
+/// The listeners of a [`Config`], by what tells those of a port apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// TCP and UDP listeners: nothing, so each has a port to itself.
+    pub listeners: Vec<Listener>,
+    /// TLS and HTTPS listeners: the server name that a client asks for.
+    pub tls: Vec<TlsPort>,
+    /// HTTP listeners: the host of each request.
+    pub http: Vec<HttpPort>,
 }
 
 impl From<Config> for Parts {
-    fn from(config: Config) -> Self {
-        Self { listeners: config.listeners.into_values().collect(), http: config.http }
+    fn from(Config { listeners, tls, http }: Config) -> Self {
+        Self { listeners: listeners.into_values().collect(), tls, http }
     }
 }
 
 impl TryFrom<Parts> for Config {
     type Error = Box<DuplicateBind>;
 
-    fn try_from(parts: Parts) -> Result<Self, Self::Error> {
-        Self::with_http(parts.listeners, parts.http)
-    }
-}
-
-impl Config {
-    /// A configuration of these listeners.
-    ///
-    /// # Errors
-    /// [`DuplicateBind`] if two of them want the same address, port and transport.
-    pub fn new(listeners: impl IntoIterator<Item = Listener>) -> Result<Self, Box<DuplicateBind>> {
-        Self::with_http(listeners, [])
-    }
-
-    /// A configuration of these TCP and UDP listeners, and HTTP and HTTPS listeners.
-    ///
-    /// # Errors
-    /// [`DuplicateBind`] if two of them want the same address, port and transport.
-    pub fn with_http(
-        listeners: impl IntoIterator<Item = Listener>,
-        http: impl IntoIterator<Item = HttpPort>,
-    ) -> Result<Self, Box<DuplicateBind>> {
+    /// Fails if two listeners want the same address, port and transport.
+    fn try_from(Parts { listeners, tls, http }: Parts) -> Result<Self, Self::Error> {
         let mut taken = BTreeMap::new();
         let mut take =
             |transport, bind, id: &ListenerId| match taken.insert((transport, bind), id.clone()) {
@@ -110,6 +95,13 @@ impl Config {
             }
             config.listeners.insert(listener.id.clone(), listener);
         }
+        for port in tls {
+            let Some(owner) = port.owner() else { continue };
+            for bind in port.binds() {
+                take(Transport::Tcp, bind, owner)?;
+            }
+            config.tls.push(port);
+        }
         for port in http {
             let Some(first) = port.listeners.first() else { continue };
             for bind in port.binds() {
@@ -119,23 +111,55 @@ impl Config {
         }
         Ok(config)
     }
+}
 
-    /// The ports with HTTP and HTTPS listeners.
+impl Config {
+    /// A configuration of these TCP and UDP listeners.
+    ///
+    /// # Errors
+    /// [`DuplicateBind`] if two of them want the same address, port and transport.
+    pub fn new(listeners: impl IntoIterator<Item = Listener>) -> Result<Self, Box<DuplicateBind>> {
+        Parts { listeners: listeners.into_iter().collect(), ..Parts::default() }.try_into()
+    }
+
+    /// The ports with TLS and HTTPS listeners.
+    pub fn tls_ports(&self) -> &[TlsPort] {
+        &self.tls
+    }
+
+    /// The ports with HTTP listeners.
     pub fn http_ports(&self) -> &[HttpPort] {
         &self.http
     }
 
-    /// The ids of all listeners, HTTP's among them.
+    /// The ids of all listeners.
     pub fn listener_ids(&self) -> impl Iterator<Item = &ListenerId> {
+        let tls = self.tls.iter().flat_map(|port| &port.listeners);
         let http = self.http.iter().flat_map(|port| &port.listeners);
-        self.listeners.keys().chain(http.map(|listener| &listener.id))
+        let ids = self.listeners.keys().chain(tls.map(|listener| &listener.id));
+        ids.chain(http.map(|listener| &listener.id))
     }
 
-    /// The routes of all listeners, HTTP's among them.
+    /// The routes of sessions: all but those of HTTP requests.
+    pub fn session_routes(&self) -> impl Iterator<Item = &Route> {
+        let tls = self.tls.iter().flat_map(|port| &port.listeners);
+        let tls = tls.flat_map(|listener| listener.mode.routes()).map(|route| &route.route);
+        self.listeners.values().filter_map(|listener| listener.route.as_ref()).chain(tls)
+    }
+
+    /// The routes of all listeners.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        let https = self.tls.iter().flat_map(|port| &port.listeners);
+        let https = https.flat_map(|listener| listener.mode.rules());
         let http = self.http.iter().flat_map(|port| &port.listeners);
-        let rules = http.flat_map(|listener| &listener.rules).map(|rule| &rule.route);
-        self.listeners.values().filter_map(|listener| listener.route.as_ref()).chain(rules)
+        let http = http.flat_map(|listener| &listener.rules);
+        self.session_routes().chain(https.chain(http).map(|rule| &rule.route))
+    }
+
+    /// The backends that sessions go to, some of them several times.
+    pub fn session_backends(&self) -> impl Iterator<Item = &BackendId> {
+        let targets = self.session_routes().flat_map(|route| &route.targets);
+        targets.filter_map(|weighted| weighted.target.backend())
     }
 
     /// The TCP and UDP listeners, in the order of their ids.

@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, RouteId};
+use crate::{BackendId, BackendTls, RouteId};
 
 /// Where a listener's sessions go: one of several targets, picked for each session by weight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +29,21 @@ pub struct WeightedTarget {
 pub enum Target {
     /// One of the backend's endpoints.
     Backend(BackendId),
+    /// One of the backend's endpoints, in a TLS session that the proxy begins.
+    TlsBackend(BackendId, Arc<BackendTls>),
     /// Nothing: a TCP connection is reset, a datagram dropped. Kept in the route so that the other
     /// targets' shares don't grow (Gateway API, `BackendRef`).
     Refused(RefusedReason),
+}
+
+impl Target {
+    /// The backend, if there is one.
+    pub fn backend(&self) -> Option<&BackendId> {
+        match self {
+            Self::Backend(backend) | Self::TlsBackend(backend, _) => Some(backend),
+            Self::Refused(_) => None,
+        }
+    }
 }
 
 /// Why the configuration refuses sessions.
@@ -40,6 +52,9 @@ pub enum Target {
 pub enum RefusedReason {
     /// The listener has no route.
     NoRoute,
+    /// No listener or route is for the server name that a TLS client asks for, or for clients that
+    /// ask for none.
+    UnrecognizedName,
     /// The route's backendRef can't be resolved: not found, not permitted, or of no known kind.
     InvalidBackend,
     /// The weights of the route sum to 0.
@@ -53,6 +68,7 @@ impl RefusedReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
+            Self::UnrecognizedName => "unrecognized_name",
             Self::InvalidBackend => "invalid_backend",
             Self::NoWeight => "no_weight",
             Self::NoEndpoint => "no_endpoint",

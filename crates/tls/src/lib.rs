@@ -1,0 +1,34 @@
+//! TLS without sockets: certificates, and what ends and begins TLS sessions as a
+//! [`model::Config`](l4way_model::Config) says. rustls does the work; what carries its bytes is the
+//! caller's.
+//!
+//! [`Terminators`] has what ends the sessions of clients, by listener; [`Originators`] what begins
+//! those with endpoints. Both make anew only what has changed, on the control side: to a new session
+//! a configuration is a reference count.
+#![forbid(unsafe_code)]
+
+mod certificate;
+mod client;
+mod identity;
+mod originator;
+mod provider;
+mod terminator;
+
+pub use certificate::{Certificate, inspect_authorities, inspect_key_pair};
+pub use identity::ClientIdentity;
+pub use originator::{Originator, Originators};
+pub use provider::{check_options, has_for};
+pub use terminator::{Terminator, Terminators};
+
+/// PostgreSQL's application protocol (RFC 7301), which its clients insist on where they begin with
+/// TLS at once (`sslnegotiation=direct`).
+pub const POSTGRESQL: &[u8] = b"postgresql";
+
+/// A record with the fatal alert unrecognized_name (RFC 6066, section 3), as it is before any keys.
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Whether a handshake failed for want of a valid certificate of the client.
+pub fn lacks_client_certificate(error: &rustls::Error) -> bool {
+    use rustls::Error;
+    matches!(error, Error::NoCertificatesPresented | Error::InvalidCertificate(_))
+}
