@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod flow;
+mod hostnames;
 mod pick;
 mod plan;
 mod rng;
@@ -14,6 +15,7 @@ mod timers;
 
 pub use endpoint::less_loaded;
 pub use flow::{FlowId, FlowKey, FlowTable};
+pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};
 pub use rng::Rng;

@@ -1,6 +1,10 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+};
 
-use l4way_model::{Config, Listener, ListenerId, Transport};
+use l4way_model::{Config, Listener, ListenerId, TlsPort, Transport};
 
 /// A socket that listens, by what makes it one of a kind on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +48,9 @@ pub struct Plan {
     /// Listeners of which the route, the sockets or both differ, as they will be. Sessions they have
     /// go on.
     pub change: Vec<Listener>,
+    /// Ports with TLS listeners that are new, or of which anything differs, as they will be. Their
+    /// sockets belong to their [owners](TlsPort::owner).
+    pub tls: Vec<TlsPort>,
     /// Sockets that pass from one listener to another.
     pub hand_over: Vec<HandOver>,
     /// Sockets to open, and the listener that wants them.
@@ -68,8 +75,10 @@ pub fn plan(running: &Config, new: &Config) -> Plan {
 }
 
 fn plan_listeners(plan: &mut Plan, running: &Config, new: &Config) {
-    let gone = running.listeners().filter(|listener| new.listener(&listener.id).is_none());
-    plan.remove = gone.map(|listener| listener.id.clone()).collect();
+    let wanted: BTreeSet<_> = session_listeners(new).collect();
+    plan.remove = session_listeners(running).filter(|id| !wanted.contains(id)).cloned().collect();
+    let is_new = |port: &&TlsPort| !running.tls_ports().contains(port);
+    plan.tls = new.tls_ports().iter().filter(is_new).cloned().collect();
     for listener in new.listeners() {
         match running.listener(&listener.id) {
             None => plan.add.push(listener.clone()),
@@ -77,6 +86,12 @@ fn plan_listeners(plan: &mut Plan, running: &Config, new: &Config) {
             Some(_) => {}
         }
     }
+}
+
+/// All listeners but HTTP's, which aren't carried as sessions.
+fn session_listeners(config: &Config) -> impl Iterator<Item = &ListenerId> {
+    let tls = config.tls_ports().iter().flat_map(|port| &port.listeners);
+    config.listeners().map(|listener| &listener.id).chain(tls.map(|listener| &listener.id))
 }
 
 fn plan_sockets(plan: &mut Plan, running: &Config, new: &Config) {
@@ -94,13 +109,16 @@ fn plan_sockets(plan: &mut Plan, running: &Config, new: &Config) {
     plan.open = missing.map(|(bind, owner)| (*bind, (*owner).clone())).collect();
 }
 
-/// Who has each socket of a configuration; there is one at most, see [`Config::new`].
+/// Who has each socket of a configuration; there is one at most, see [`Config`].
 fn owners(config: &Config) -> BTreeMap<Bind, &ListenerId> {
-    config
-        .listeners()
-        .flat_map(|listener| {
-            let transport = listener.transport;
-            listener.binds().map(move |address| (Bind { transport, address }, &listener.id))
-        })
-        .collect()
+    let sessions = config.listeners().flat_map(|listener| {
+        let transport = listener.transport;
+        listener.binds().map(move |address| (Bind { transport, address }, &listener.id))
+    });
+    let tls = config.tls_ports().iter().filter_map(|port| Some((port, port.owner()?)));
+    let tls = tls.flat_map(|(port, owner)| {
+        let transport = Transport::Tcp;
+        port.binds().map(move |address| (Bind { transport, address }, owner))
+    });
+    sessions.chain(tls).collect()
 }
