@@ -1,5 +1,6 @@
 //! The proxy's decisions, without I/O: which target and endpoint a session takes, which UDP flows
-//! there are, what is due when, and how one configuration turns into the next.
+//! there are, what is due when, what a TLS client wants, and how one configuration turns into the
+//! next.
 //!
 //! Nothing here reads a clock or draws random numbers: the time and the seeds are passed in, so that
 //! a test can replay anything.
@@ -7,6 +8,7 @@
 
 mod endpoint;
 mod flow;
+mod greeting;
 mod hostnames;
 mod pick;
 mod plan;
@@ -15,6 +17,7 @@ mod timers;
 
 pub use endpoint::less_loaded;
 pub use flow::{FlowId, FlowKey, FlowTable};
+pub use greeting::{ClientHello, Greeting, GreetingError, MAX_GREETING, read_greeting};
 pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};
