@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench-cluster conformance chart manifests fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench-cluster conformance chart manifests hellos fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ chart: ## Package the Helm chart, with the CRDs of the Gateway API, as l4way-VER
 
 manifests: ## Render deploy/l4way.yaml from the chart
 	scripts/manifests.sh
+
+hellos: ## Record anew what TLS clients begin with, for the tests of crates/proxy-core
+	scripts/hellos.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
 	scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -7,8 +7,8 @@ use std::fmt;
 
 pub use client_hello::ClientHello;
 
-/// The most bytes that a greeting may have, the headers of its records among them. The largest
-/// hellos, with a hybrid key share of each kind and an encrypted inner hello, have some 5 KiB.
+/// The most bytes that a greeting may have, the headers of its records among them. A browser's hello
+/// with a post-quantum key share has some 2 KiB.
 pub const MAX_GREETING: usize = 32 * 1024;
 
 /// PostgreSQL's requests of eight bytes, "SSLRequest" and "GSSENCRequest" of its frontend/backend
