@@ -9,16 +9,17 @@ use std::{
 };
 
 use l4way_model::{
-    ApplyReport, BackendId, BindFailure, Config, Endpoint, EndpointTable, Listener, ListenerId,
-    ListenerReport, RefusedReason, Target as ModelTarget, Transport,
+    ApplyReport, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
+    ListenerReport, Parts as ConfigParts, Target as ModelTarget, TlsPort, Transport,
 };
-use l4way_proxy_core::{Bind, WeightedPick, plan};
+use l4way_proxy_core::{Bind, plan};
 
 use crate::{
-    Labels, bind,
+    bind,
+    compile::{Compiler, Parts},
     proxy::Workers,
-    routes::{BackendKey, Forward, ListenerKey, Refusal, Route, Target},
-    socket::random_seed,
+    routes::{BackendKey, ListenerKey},
+    tls::TlsTable,
     worker::Command,
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct Applied {
     failures: BTreeMap<ListenerId, BindFailure>,
     /// All wanted listeners by the workers' names for them.
     keys: BTreeMap<ListenerId, (ListenerKey, Transport)>,
-    backends: BTreeMap<BackendId, (BackendKey, Arc<[Endpoint]>)>,
+    parts: Parts,
     next_key: u32,
     /// Ports on which workers may still have UDP sockets that drain.
     draining_udp: BTreeSet<u16>,
@@ -46,6 +47,7 @@ impl Applied {
         endpoints: &EndpointTable,
     ) -> ApplyReport {
         self.wanted = config;
+        self.update_tls();
         self.update_endpoints(workers, endpoints);
         self.carry_out(workers);
         self.report()
@@ -61,22 +63,51 @@ impl Applied {
     }
 
     fn report(&self) -> ApplyReport {
-        let report = |listener: &Listener| match self.failures.get(&listener.id) {
+        let report = |id: &ListenerId| match self.failures.get(id) {
             Some(failure) => ListenerReport::Failed(failure.clone()),
             None => ListenerReport::Bound,
         };
-        let listeners = self.wanted.listeners();
-        let listeners = listeners.map(|l| (l.id.clone(), report(l))).collect();
-        ApplyReport { listeners, ..ApplyReport::default() }
+        let sessions = self.wanted.listeners().map(|l| (l.id.clone(), report(&l.id)));
+        let tls = self.wanted.tls_ports().iter().flat_map(|port| {
+            port.listeners.iter().map(move |listener| {
+                let failure = self.cannot_terminate(port, &listener.id);
+                (listener.id.clone(), failure.unwrap_or_else(|| report(&listener.id)))
+            })
+        });
+        ApplyReport { listeners: sessions.chain(tls).collect(), ..ApplyReport::default() }
+    }
+
+    /// What becomes of a listener that can't end TLS sessions as it should.
+    fn cannot_terminate(&self, port: &TlsPort, id: &ListenerId) -> Option<ListenerReport> {
+        let message = self.parts.terminators.failure(id)?.to_owned();
+        let (bind, kind) = (port.binds().next()?, BindFailureKind::Other);
+        Some(ListenerReport::Failed(BindFailure { bind, kind, message }))
+    }
+
+    /// Makes what ends and begins the TLS sessions of the wanted configuration.
+    fn update_tls(&mut self) {
+        self.parts.terminators.update(&self.wanted);
+        let targets = self.wanted.session_routes().flat_map(|route| &route.targets);
+        let to_begin = targets.filter_map(|weighted| match &weighted.target {
+            ModelTarget::TlsBackend(backend, tls) => Some((backend, tls)),
+            ModelTarget::Backend(_) | ModelTarget::Refused(_) => None,
+        });
+        let to_begin: BTreeMap<_, _> = to_begin.collect();
+        self.parts.originators.update(to_begin.values().copied());
+        for (backend, tls) in to_begin {
+            if let Err(why) = self.parts.originators.get(tls) {
+                tracing::warn!(%backend, "sessions to it are refused: {why}");
+            }
+        }
     }
 
     /// Sends the workers the rows of the table that differ from what they have. A backend that
     /// nothing names any more keeps its endpoints, and they the sessions that they have.
     pub(crate) fn update_endpoints(&mut self, workers: &Workers, endpoints: &EndpointTable) {
         self.add_backends(endpoints);
-        let named: HashSet<_> = self.wanted.listeners().flat_map(backends).collect();
+        let named: HashSet<_> = self.wanted.session_backends().collect();
         let mut changed = Vec::new();
-        for (id, (key, known)) in &mut self.backends {
+        for (id, (key, known)) in &mut self.parts.backends {
             let now = match endpoints.0.get(id) {
                 Some(now) => now.clone(),
                 None if named.contains(id) => Arc::default(),
@@ -95,10 +126,10 @@ impl Applied {
     /// Gives a key to each backend that the configuration or the table names.
     fn add_backends(&mut self, endpoints: &EndpointTable) {
         let wanted = self.wanted.clone();
-        for backend in wanted.listeners().flat_map(backends).chain(endpoints.0.keys()) {
-            if !self.backends.contains_key(backend) {
+        for backend in wanted.session_backends().chain(endpoints.0.keys()) {
+            if !self.parts.backends.contains_key(backend) {
                 let key = BackendKey(self.new_key());
-                self.backends.insert(backend.clone(), (key, Arc::default()));
+                self.parts.backends.insert(backend.clone(), (key, Arc::default()));
             }
         }
     }
@@ -118,6 +149,9 @@ impl Applied {
         for listener in plan.add.iter().chain(&plan.change) {
             self.set_route(workers, listener);
         }
+        for port in &plan.tls {
+            self.set_tls(workers, port);
+        }
         for hand_over in &plan.hand_over {
             if let Some(&(to, _)) = self.keys.get(&hand_over.to) {
                 let bind = hand_over.bind;
@@ -133,8 +167,14 @@ impl Applied {
         for (id, binds) in opens {
             self.open(workers, &id, &binds);
         }
-        let bound = wanted.listeners().filter(|l| !self.failures.contains_key(&l.id)).cloned();
-        self.running = Config::new(bound).expect("part of a configuration is one");
+        let is_bound = |owner: &ListenerId| !self.failures.contains_key(owner);
+        let tls = wanted.tls_ports().iter().filter(|port| port.owner().is_some_and(is_bound));
+        let bound = ConfigParts {
+            listeners: wanted.listeners().filter(|l| is_bound(&l.id)).cloned().collect(),
+            tls: tls.cloned().collect(),
+            http: Vec::new(),
+        };
+        self.running = bound.try_into().expect("part of a configuration is one");
     }
 
     fn close(&mut self, workers: &Workers, bind: Bind) {
@@ -149,10 +189,9 @@ impl Applied {
         }
     }
 
-    /// Tells the workers of a listener, or of its new route.
-    fn set_route(&mut self, workers: &Workers, listener: &Listener) {
-        let transport = listener.transport;
-        let key = match self.keys.get(&listener.id) {
+    /// The workers' name for a listener.
+    fn key(&mut self, workers: &Workers, id: &ListenerId, transport: Transport) -> ListenerKey {
+        match self.keys.get(id) {
             Some(&(key, known)) if known == transport => key,
             known => {
                 // A listener that changes its transport is another one to its sessions.
@@ -160,60 +199,66 @@ impl Applied {
                     remove(workers, key, transport);
                 }
                 let key = ListenerKey(self.new_key());
-                self.keys.insert(listener.id.clone(), (key, transport));
+                self.keys.insert(id.clone(), (key, transport));
                 key
             }
-        };
+        }
+    }
+
+    fn compiler<'a>(
+        &'a self,
+        workers: &'a Workers,
+        worker: usize,
+        listener: &'a ListenerId,
+    ) -> Compiler<'a> {
+        Compiler { parts: &self.parts, counters: &workers.counters, worker, listener }
+    }
+
+    /// Tells the workers of a listener, or of its new route.
+    fn set_route(&mut self, workers: &Workers, listener: &Listener) {
+        let transport = listener.transport;
+        let key = self.key(workers, &listener.id, transport);
         workers.send_all(|worker| {
-            let route = Box::new(self.compile(workers, listener, worker));
+            let compiler = self.compiler(workers, worker, &listener.id);
+            let route = Box::new(compiler.route(transport, listener.route.as_ref()));
             Command::SetRoute { key, transport, route }
         });
     }
 
-    /// A listener's route as one of the workers has it.
-    fn compile(&self, workers: &Workers, listener: &Listener, worker: usize) -> Route {
-        let route = listener.route.as_ref();
-        let row = |backend: Option<&BackendId>| {
-            let labels = Labels {
-                transport: listener.transport,
-                listener: listener.id.clone(),
-                route: route.map(|route| route.id.clone()),
-                backend: backend.cloned(),
-            };
-            workers.counters.row(labels, worker)
-        };
-        let refusal = |reason| Refusal { reason, row: row(None) };
-        let target = |target: &ModelTarget| match target {
-            ModelTarget::Refused(reason) => Target::Refused(refusal(*reason)),
-            ModelTarget::Backend(id) => match self.backends.get(id) {
-                Some(&(backend, _)) => Target::Backend(Forward { backend, row: row(Some(id)) }),
-                None => Target::Refused(refusal(RefusedReason::InvalidBackend)),
-            },
-        };
-        let targets = route.map_or(&[][..], |route| &route.targets);
-        let otherwise = match route {
-            Some(_) => RefusedReason::NoWeight,
-            None => RefusedReason::NoRoute,
-        };
-        Route::new(
-            WeightedPick::new(targets.iter().map(|target| target.weight), random_seed()),
-            targets.iter().map(|weighted| target(&weighted.target)).collect(),
-            refusal(otherwise),
-        )
+    /// Tells the workers of a port of TLS listeners, or of what has changed of them.
+    fn set_tls(&mut self, workers: &Workers, port: &TlsPort) {
+        let Some(owner) = port.owner() else { return };
+        let keys = port.listeners.iter().map(|l| self.key(workers, &l.id, Transport::Tcp));
+        let keys: Vec<_> = keys.collect();
+        let Some(&(key, _)) = self.keys.get(owner) else { return };
+        workers.send_all(|worker| {
+            let listeners = port.listeners.iter().zip(&keys).map(|(listener, &key)| {
+                let compiler = self.compiler(workers, worker, &listener.id);
+                (listener.hostname.clone(), compiler.tls_listener(key, listener))
+            });
+            let nobody =
+                ListenerId { gateway: owner.gateway.clone(), listener_set: None, name: "".into() };
+            let stray = self.compiler(workers, worker, &nobody).counted(false);
+            Command::SetTls { key, table: Box::new(TlsTable::new(listeners, stray)) }
+        });
     }
 
     /// Has the sessions drain of listeners that aren't wanted any more, and forgets backends.
     fn remove_unwanted(&mut self, workers: &Workers) {
         let wanted = &self.wanted;
+        let tls = wanted.tls_ports().iter().flat_map(|port| &port.listeners).map(|l| &l.id);
+        let ids: BTreeSet<_> = wanted.listeners().map(|l| &l.id).chain(tls).collect();
         self.keys.retain(|id, &mut (key, transport)| {
-            let stays = wanted.listener(id).is_some();
+            let stays = ids.contains(id);
             if !stays {
                 remove(workers, key, transport);
             }
             stays
         });
-        let named: BTreeSet<_> = wanted.listeners().flat_map(backends).collect();
-        self.backends.retain(|id, (_, endpoints)| !endpoints.is_empty() || named.contains(id));
+        let named: BTreeSet<_> = wanted.session_backends().collect();
+        self.parts
+            .backends
+            .retain(|id, (_, endpoints)| !endpoints.is_empty() || named.contains(id));
     }
 
     /// Opens these sockets for a listener; if one of them can't be, the listener gets none.
@@ -233,8 +278,8 @@ impl Applied {
             }
             Err(failure) => {
                 tracing::debug!(listener = %id, reason = failure.message, "can't listen");
-                self.failures.insert(id.clone(), failure);
                 self.close_all_of(workers, id, binds);
+                self.fail(id, &failure);
             }
         }
     }
@@ -268,12 +313,19 @@ impl Applied {
         }
     }
 
+    /// The listener can't be bound, nor can those that share its port.
+    fn fail(&mut self, id: &ListenerId, failure: &BindFailure) {
+        let wanted = self.wanted.clone();
+        let port = wanted.tls_ports().iter().find(|port| port.owner() == Some(id));
+        let sharing = port.into_iter().flat_map(|port| &port.listeners).map(|l| &l.id);
+        for id in sharing.chain([id]) {
+            self.failures.insert(id.clone(), failure.clone());
+        }
+    }
+
     /// Closes the sockets that a listener has, all but the `missing` ones.
     fn close_all_of(&mut self, workers: &Workers, id: &ListenerId, missing: &[Bind]) {
-        let wanted = self.wanted.clone();
-        let Some(listener) = wanted.listener(id) else { return };
-        let transport = listener.transport;
-        for bind in listener.binds().map(|address| Bind { transport, address }) {
+        for bind in binds_of(&self.wanted, id) {
             if !missing.contains(&bind) {
                 self.close(workers, bind);
             }
@@ -281,13 +333,14 @@ impl Applied {
     }
 }
 
-/// The backends that a listener's route names.
-fn backends(listener: &Listener) -> impl Iterator<Item = &BackendId> {
-    let targets = listener.route.iter().flat_map(|route| &route.targets);
-    targets.filter_map(|target| match &target.target {
-        ModelTarget::Backend(backend) => Some(backend),
-        ModelTarget::Refused(_) => None,
-    })
+/// The sockets that a listener wants, those of a port of TLS listeners if it is their owner.
+fn binds_of(config: &Config, id: &ListenerId) -> Vec<Bind> {
+    let bind = |transport| move |address| Bind { transport, address };
+    if let Some(listener) = config.listener(id) {
+        return listener.binds().map(bind(listener.transport)).collect();
+    }
+    let ports = config.tls_ports().iter().filter(|port| port.owner() == Some(id));
+    ports.flat_map(|port| port.binds().map(bind(Transport::Tcp))).collect()
 }
 
 fn remove(workers: &Workers, key: ListenerKey, transport: Transport) {

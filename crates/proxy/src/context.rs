@@ -40,6 +40,10 @@ impl Descriptors {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }

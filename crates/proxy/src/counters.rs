@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    iter,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,7 +15,9 @@ use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId, Transport};
 
 use crate::{
     CloseReason,
-    snapshot::{CounterSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot},
+    snapshot::{
+        CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+    },
 };
 
 /// What a row of counters is about.
@@ -159,6 +162,65 @@ impl Row {
     }
 }
 
+/// How a TLS handshake ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandshakeKind {
+    /// The version: TLS 1.3, or else 1.2.
+    pub tls13: bool,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+}
+
+impl HandshakeKind {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self { tls13: false, resumed: false },
+        Self { tls13: false, resumed: true },
+        Self { tls13: true, resumed: false },
+        Self { tls13: true, resumed: true },
+    ];
+
+    fn index(self) -> usize {
+        usize::from(self.tls13) * 2 + usize::from(self.resumed)
+    }
+}
+
+/// Counts the TLS handshakes of one listener's clients. Only one thread may write each.
+#[derive(Debug)]
+pub struct HandshakeRow {
+    succeeded: [Counter; HandshakeKind::ALL.len()],
+    failed: [Counter; CloseReason::ALL.len()],
+    time: Histogram,
+}
+
+impl HandshakeRow {
+    fn new() -> Self {
+        let (succeeded, failed) = Default::default();
+        Self { succeeded, failed, time: Histogram::default() }
+    }
+
+    /// A handshake succeeded, so long after the connection was accepted.
+    pub fn succeed(&self, kind: HandshakeKind, took: Duration) {
+        self.succeeded[kind.index()].add(1);
+        self.time.observe(took);
+    }
+
+    /// A handshake failed, or none was begun.
+    pub fn fail(&self, reason: CloseReason) {
+        self.failed[reason as usize].add(1);
+    }
+
+    fn add_to(&self, snapshot: &mut HandshakeSnapshot) {
+        for (total, counter) in snapshot.succeeded.iter_mut().zip(&self.succeeded) {
+            *total += counter.get();
+        }
+        for (total, counter) in snapshot.failed.iter_mut().zip(&self.failed) {
+            *total += counter.get();
+        }
+        self.time.add_to(&mut snapshot.time);
+    }
+}
+
 /// One worker's counters that belong to no listener.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounters {
@@ -179,11 +241,17 @@ pub struct Counters {
     /// Each label's rows, by worker. The lock is taken by who reads or reconfigures, never by a
     /// worker.
     rows: Mutex<BTreeMap<Arc<Labels>, Vec<Arc<Row>>>>,
+    /// Each listener's handshakes, by worker; the last is for those of HTTPS.
+    handshakes: Mutex<BTreeMap<ListenerId, Vec<Arc<HandshakeRow>>>>,
 }
 
 impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Arc::default()).collect(), rows: Mutex::default() }
+        Self {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            rows: Mutex::default(),
+            handshakes: Mutex::default(),
+        }
     }
 
     pub(crate) fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
@@ -200,6 +268,20 @@ impl Counters {
         of_label[worker].clone()
     }
 
+    /// The handshakes of a listener that `worker` counts; without one, those of HTTPS.
+    pub(crate) fn handshakes(
+        &self,
+        listener: &ListenerId,
+        worker: Option<usize>,
+    ) -> Arc<HandshakeRow> {
+        let mut rows = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_listener = rows.entry(listener.clone()).or_insert_with(|| {
+            let row = || Arc::new(HandshakeRow::new());
+            iter::repeat_with(row).take(self.workers.len() + 1).collect()
+        });
+        of_listener[worker.unwrap_or(self.workers.len())].clone()
+    }
+
     /// The sums over all workers. A row lasts as long as its route is in force, its listener drains
     /// or sessions that took it are left; should it come back later, it starts at 0 like a counter
     /// after a restart.
@@ -210,12 +292,20 @@ impl Counters {
             of_label.iter().for_each(|row| row.add_to(&mut sum));
             sum
         });
+        let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let handshake_sums = handshakes.iter().map(|(listener, of_listener)| {
+            let mut sum = HandshakeSnapshot::new(listener.clone());
+            of_listener.iter().for_each(|row| row.add_to(&mut sum));
+            sum
+        });
         let snapshot = CounterSnapshot {
             rows: sums.collect(),
+            handshakes: handshake_sums.collect(),
             workers: self.workers.iter().map(|worker| WorkerSnapshot::of(worker)).collect(),
         };
         // After the sums, so that a row's last counts are seen once.
         rows.retain(|_, of_label| of_label.iter().any(|row| Arc::strong_count(row) > 1));
+        handshakes.retain(|_, rows| rows.iter().any(|row| Arc::strong_count(row) > 1));
         snapshot
     }
 }

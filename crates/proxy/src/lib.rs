@@ -20,8 +20,10 @@
 
 mod apply;
 mod bind;
+mod compile;
 mod context;
 mod counters;
+mod https;
 mod limits;
 mod mailbox;
 mod poll;
@@ -35,15 +37,20 @@ mod slab;
 mod snapshot;
 mod socket;
 mod tcp;
+mod tls;
 mod udp;
 mod worker;
 
 pub use bind::listen_tcp;
-pub use counters::{Counters, Labels};
+pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels};
+pub use https::{HttpsClient, HttpsSink};
 pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;
 pub use reason::{CloseClass, CloseReason};
-pub use record::SessionRecord;
+pub use record::{SessionRecord, TlsRecord};
 pub use settings::{Keepalive, Settings};
-pub use snapshot::{CounterSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot};
+pub use snapshot::{
+    CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+};
 pub use socket::random_seed;
+pub use tcp::Place;

@@ -159,6 +159,11 @@ impl Poll {
         epoll::modify(&self.epoll, fd, data, interest.flags())
     }
 
+    /// Watches `fd` no longer, though it stays open.
+    pub(crate) fn remove(&self, fd: impl AsFd) -> Result<(), Errno> {
+        epoll::delete(&self.epoll, fd)
+    }
+
     /// Waits for events, for `timeout` at most, and puts them in place of what `events` held.
     pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| Timespec {

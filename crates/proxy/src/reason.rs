@@ -65,8 +65,31 @@ close_reasons! {
     Drained = "drained", Normal;
     /// The proxy was stopped without a drain.
     Shutdown = "shutdown", Normal;
+    /// The endpoint's TLS session could not be begun: its certificate doesn't prove what it has to, it
+    /// wants one that the proxy doesn't have, or it doesn't speak TLS.
+    UpstreamTlsFailed = "upstream_tls_failed", Error;
+    /// What a peer sent is no TLS, or was changed on its way.
+    TlsBroken = "tls_broken", Error;
     /// Refused: the listener has no route.
     NoRoute = "no_route", Refused;
+    /// Refused: no listener or route is for the server name that the client asks for, or for clients
+    /// that ask for none.
+    UnrecognizedName = "unrecognized_name", Refused;
+    /// Refused: the client's first bytes are neither TLS nor PostgreSQL's request for it.
+    NotTls = "not_tls", Refused;
+    /// Refused: the client sent nothing and waited for the server to speak first, as those of MySQL and
+    /// MariaDB do.
+    SilentAsMysql = "silent_as_mysql", Refused;
+    /// Refused: the client took too long for its handshake.
+    HandshakeTimeout = "handshake_timeout", Refused;
+    /// Refused: client and listener have too little in common, or the client broke the protocol.
+    HandshakeFailed = "handshake_failed", Refused;
+    /// Refused: the client has no valid certificate.
+    ClientCertificate = "client_certificate", Refused;
+    /// Refused: the client left before its handshake was over.
+    HandshakeAborted = "handshake_aborted", Refused;
+    /// Refused: there were too many handshakes at a time, and this one had gone on longest.
+    HandshakeEvicted = "handshake_evicted", Refused;
     /// Refused: the route's backendRef can't be resolved.
     InvalidBackend = "invalid_backend", Refused;
     /// Refused: the route's weights sum to 0.
@@ -82,7 +105,7 @@ pub enum CloseClass {
     Normal,
     /// Something went wrong.
     Error,
-    /// The session was never begun, because the configuration refuses it.
+    /// The session was never begun: the configuration refuses it, or its TLS handshake failed.
     Refused,
 }
 
@@ -101,6 +124,7 @@ impl From<RefusedReason> for CloseReason {
     fn from(reason: RefusedReason) -> Self {
         match reason {
             RefusedReason::NoRoute => Self::NoRoute,
+            RefusedReason::UnrecognizedName => Self::UnrecognizedName,
             RefusedReason::InvalidBackend => Self::InvalidBackend,
             RefusedReason::NoWeight => Self::NoWeight,
             RefusedReason::NoEndpoint => Self::NoEndpoint,

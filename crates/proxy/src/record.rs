@@ -8,6 +8,7 @@ use std::{
 };
 
 use l4way_model::{EndpointAddress, Transport};
+use l4way_tls::ClientIdentity;
 
 use crate::{
     CloseReason,
@@ -44,6 +45,26 @@ pub struct SessionRecord {
     pub connect_time: Option<Duration>,
     /// Why it ended.
     pub reason: CloseReason,
+    /// What its TLS session with the client was like; of those that go through to the endpoint, the
+    /// server name is known.
+    pub tls: Option<Box<TlsRecord>>,
+}
+
+/// A client's TLS session, for the access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsRecord {
+    /// The server name that the client asked for (RFC 6066, section 3).
+    pub server_name: Option<Box<str>>,
+    /// The version, if the proxy ended the session: `1.2` or `1.3`.
+    pub version: Option<&'static str>,
+    /// The cipher suite, by its IANA name, if the proxy ended the session.
+    pub cipher_suite: Option<String>,
+    /// The application protocol (RFC 7301), if one was agreed on.
+    pub application_protocol: Option<String>,
+    /// Whether the client resumed an earlier session.
+    pub resumed: bool,
+    /// Who the client is, if it showed a certificate.
+    pub client: Option<ClientIdentity>,
 }
 
 /// A worker's way to the record sink.

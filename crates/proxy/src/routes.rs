@@ -5,6 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
 use l4way_proxy_core::{Rng, WeightedPick, less_loaded};
+use l4way_tls::Originator;
 
 use crate::counters::Row;
 
@@ -35,6 +36,8 @@ pub(crate) enum Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     pub(crate) backend: BackendKey,
+    /// What begins the TLS sessions with its endpoints, if there are to be any.
+    pub(crate) originator: Option<Arc<Originator>>,
     pub(crate) row: Arc<Row>,
 }
 

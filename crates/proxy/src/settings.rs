@@ -1,6 +1,11 @@
-use std::{num::NonZeroUsize, sync::mpsc::SyncSender, thread, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, mpsc::SyncSender},
+    thread,
+    time::Duration,
+};
 
-use crate::SessionRecord;
+use crate::{HttpsSink, SessionRecord};
 
 /// How a proxy behaves, apart from what it carries.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Settings {
     /// Where a record of each session goes when it ends; it is dropped, and counted as such, if the
     /// channel is full. Default: none.
     pub records: Option<SyncSender<SessionRecord>>,
+    /// Who serves the clients of HTTPS listeners; without one they are refused. Default: none.
+    pub https: Option<Arc<dyn HttpsSink>>,
 }
 
 impl Default for Settings {
@@ -46,6 +53,7 @@ impl Default for Settings {
             session_descriptors: None,
             drain_deadline: Duration::from_secs(60),
             records: None,
+            https: None,
         }
     }
 }

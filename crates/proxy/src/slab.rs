@@ -41,14 +41,33 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn remove(&mut self, id: SlotId) -> Option<T> {
+        let value = self.take(id)?;
+        self.release(id);
+        Some(value)
+    }
+
+    /// Takes a value out whose place is kept, until [`put_back`](Self::put_back) or
+    /// [`release`](Self::release).
+    pub(crate) fn take(&mut self, id: SlotId) -> Option<T> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {
             return None;
         }
-        let value = slot.value.take()?;
+        slot.value.take()
+    }
+
+    /// Stores a value in the place that was kept.
+    pub(crate) fn put_back(&mut self, id: SlotId, value: T) {
+        let slot = &mut self.slots[id.index as usize];
+        debug_assert!(slot.generation == id.generation && slot.value.is_none());
+        slot.value = Some(value);
+    }
+
+    /// Gives up a place that was kept.
+    pub(crate) fn release(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id.index as usize];
         slot.generation = (slot.generation + 1) % SlotId::GENERATIONS;
         self.free.push(id.index);
-        Some(value)
     }
 
     /// The ids of the values that `wanted` chooses.
@@ -76,6 +95,22 @@ mod tests {
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut "second"));
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_kept_place_is_nobody_elses() {
+        let mut slab = Slab::new();
+        let id = slab.insert_with(|_| "before");
+        assert_eq!(slab.take(id), Some("before"));
+        assert_eq!(slab.get_mut(id), None);
+        assert_eq!(slab.len(), 1);
+        assert_ne!(slab.insert_with(|_| "other").index, id.index);
+        slab.put_back(id, "after");
+        assert_eq!(slab.get_mut(id), Some(&mut "after"));
+        assert_eq!(slab.take(id), Some("after"));
+        slab.release(id);
+        assert_eq!(slab.get_mut(id), None);
         assert_eq!(slab.len(), 1);
     }
 }

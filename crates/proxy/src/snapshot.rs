@@ -1,8 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
+use l4way_model::ListenerId;
+
 use crate::{
     CloseClass, CloseReason,
-    counters::{BUCKETS_US, Labels, WorkerCounters},
+    counters::{BUCKETS_US, HandshakeKind, Labels, WorkerCounters},
 };
 
 /// All counters at one time, summed over the workers.
@@ -10,6 +12,8 @@ use crate::{
 pub struct CounterSnapshot {
     /// One row for each listener, route and backend, in the order of their labels.
     pub rows: Vec<RowSnapshot>,
+    /// The TLS handshakes of each listener, in the order of their ids.
+    pub handshakes: Vec<HandshakeSnapshot>,
     /// What each worker counts apart from listeners.
     pub workers: Vec<WorkerSnapshot>,
 }
@@ -84,6 +88,39 @@ impl RowSnapshot {
 
     fn reasons(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
         let all = CloseReason::ALL.iter().map(|&reason| (reason, self.count(reason)));
+        all.filter(|&(_, count)| count > 0)
+    }
+}
+
+/// The TLS handshakes of one listener's clients, those of HTTPS among them. They only grow.
+#[derive(Clone, Debug)]
+pub struct HandshakeSnapshot {
+    /// The listener. One without a name stands for clients of a Gateway that no listener is for.
+    pub listener: ListenerId,
+    pub(crate) succeeded: [u64; HandshakeKind::ALL.len()],
+    pub(crate) failed: [u64; CloseReason::ALL.len()],
+    /// Time from the accepted connection to the end of a handshake that succeeded.
+    pub time: HistogramSnapshot,
+}
+
+impl HandshakeSnapshot {
+    pub(crate) fn new(listener: ListenerId) -> Self {
+        Self {
+            listener,
+            succeeded: Default::default(),
+            failed: [0; CloseReason::ALL.len()],
+            time: HistogramSnapshot::default(),
+        }
+    }
+
+    /// Handshakes that succeeded, by how, those without any left out.
+    pub fn succeeded(&self) -> impl Iterator<Item = (HandshakeKind, u64)> + '_ {
+        HandshakeKind::ALL.into_iter().zip(self.succeeded).filter(|&(_, count)| count > 0)
+    }
+
+    /// Handshakes that failed, by reason, those without any left out.
+    pub fn failed(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        let all = CloseReason::ALL.iter().map(|&reason| (reason, self.failed[reason as usize]));
         all.filter(|&(_, count)| count > 0)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     poll::{Events, Interest, Token},
     routes::{BackendKey, ListenerKey, Route},
     tcp::{Accepted, Tcp},
+    tls::TlsTable,
     udp::Udp,
 };
 
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) enum Command {
     /// Adds a listener without sockets, or changes its route.
     SetRoute { key: ListenerKey, transport: Transport, route: Box<Route> },
+    /// Adds a port of TLS listeners without sockets, by its owner, or changes its listeners.
+    SetTls { key: ListenerKey, table: Box<TlsTable> },
     /// A socket to listen on, already bound (and listening, if TCP).
     Open { key: ListenerKey, bind: Bind, socket: OwnedFd },
     /// Takes no new sessions there any more, but for those that wait in the accept queue.
@@ -130,6 +133,7 @@ impl Worker {
             Command::SetRoute { key, transport: Transport::Udp, route } => {
                 udp.set_route(key, *route);
             }
+            Command::SetTls { key, table } => tcp.set_tls(key, table),
             Command::Open { key, bind, socket } => match bind.transport {
                 Transport::Tcp => tcp.open(ctx, key, bind, socket),
                 Transport::Udp => udp.open(ctx, key, bind, socket),

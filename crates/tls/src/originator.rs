@@ -21,8 +21,8 @@ use crate::{
     provider::provider,
 };
 
-/// Begins TLS sessions with the endpoints of a backend. Cloning it is a few reference counts.
-#[derive(Clone, Debug)]
+/// Begins TLS sessions with the endpoints of a backend.
+#[derive(Debug)]
 pub struct Originator {
     /// The name to ask for.
     pub server_name: ServerName<'static>,
@@ -96,7 +96,10 @@ fn roots(trusted: &Authorities) -> Result<RootCertStore, String> {
 
 /// What begins the TLS sessions of a configuration, made anew only where it differs.
 #[derive(Debug, Default)]
-pub struct Originators(Vec<(Arc<BackendTls>, Result<Originator, String>)>);
+pub struct Originators(Vec<(Arc<BackendTls>, Made)>);
+
+/// Or why there is none.
+type Made = Result<Arc<Originator>, String>;
 
 impl Originators {
     /// Forgets those that none of `wanted` needs, and makes those that are missing.
@@ -109,7 +112,7 @@ impl Originators {
             let known = before.iter().position(|(known, _)| known == tls);
             self.0.push(match known {
                 Some(at) => before.swap_remove(at),
-                None => (tls.clone(), Originator::new(tls)),
+                None => (tls.clone(), Originator::new(tls).map(Arc::new)),
             });
         }
     }
@@ -118,14 +121,14 @@ impl Originators {
     ///
     /// # Errors
     /// Why they can't be, as a sentence for a person.
-    pub fn get(&self, tls: &Arc<BackendTls>) -> Result<&Originator, &str> {
+    pub fn get(&self, tls: &Arc<BackendTls>) -> Result<&Arc<Originator>, &str> {
         match self.find(tls) {
             Some(made) => made.as_ref().map_err(String::as_str),
             None => Err("nobody has made it"),
         }
     }
 
-    fn find(&self, tls: &Arc<BackendTls>) -> Option<&Result<Originator, String>> {
+    fn find(&self, tls: &Arc<BackendTls>) -> Option<&Made> {
         let same = |known: &Arc<BackendTls>| Arc::ptr_eq(known, tls) || known == tls;
         self.0.iter().find(|(known, _)| same(known)).map(|(_, made)| made)
     }

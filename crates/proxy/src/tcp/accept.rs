@@ -7,22 +7,25 @@ use std::{
 
 use l4way_model::{RefusedReason, Transport};
 use l4way_proxy_core::Bind;
+use l4way_tls::Terminator;
 use rustix::{
     io::Errno,
     net::{SocketFlags, acceptfrom_with},
 };
 
 use super::{
-    Due, Tcp,
+    Connection, Due, Listener, Tcp,
     session::{Session, reset_on_close},
+    side::{Nodelay, Side},
+    tls::Tls,
 };
 use crate::{
-    SessionRecord,
+    CloseReason, SessionRecord, TlsRecord,
     context::{Context, Descriptors},
     counters::Row,
     mailbox::Sender,
     poll::{Interest, Token},
-    routes::ListenerKey,
+    routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
     socket::local_address,
     worker::Command,
 };
@@ -57,12 +60,31 @@ pub(super) struct ListenSocket {
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(super) socket: OwnedFd,
+    pub(super) client: Client,
+}
+
+/// Who a client is, and which way it came.
+#[derive(Debug)]
+pub(crate) struct Client {
     pub(super) listener: ListenerKey,
     /// The client's address.
     pub(super) downstream: SocketAddr,
     /// The address of the socket that it was accepted from.
     pub(super) bind: SocketAddr,
+    /// What it takes of this worker's descriptors.
     pub(super) place: Place,
+    /// What it said at the beginning of its TLS session.
+    pub(super) tls: Option<Box<ClientTls>>,
+}
+
+/// What a client said at the beginning of its TLS session.
+#[derive(Debug)]
+pub(super) struct ClientTls {
+    pub(super) server_name: Option<Box<str>>,
+    /// It began with PostgreSQL's SSLRequest, and its endpoint expects the same.
+    pub(super) postgres: bool,
+    /// What ends its session, if not the endpoint.
+    pub(super) terminator: Option<Terminator>,
 }
 
 /// One of the workers, as the others see it.
@@ -103,9 +125,9 @@ impl Peers {
     }
 }
 
-/// A session's descriptors, taken from a worker's share until it ends.
+/// A session's descriptors, taken from a worker's share until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     worker: usize,
     descriptors: Arc<Descriptors>,
 }
@@ -211,10 +233,8 @@ impl Tcp {
                     let bind = socket.bind.address;
                     let downstream = from.and_then(|from| from.try_into().ok()).unwrap_or(bind);
                     let listener = socket.listener;
-                    self.admit(
-                        ctx,
-                        Accepted { socket: connection, listener, downstream, bind, place },
-                    );
+                    let client = Client { listener, downstream, bind, place, tls: None };
+                    self.admit(ctx, Accepted { socket: connection, client });
                 }
                 Err(Errno::AGAIN) => {
                     socket.waiting = false;
@@ -253,7 +273,7 @@ impl Tcp {
 
     /// Begins a session here or at a less loaded worker.
     fn admit(&mut self, ctx: &mut Context, accepted: Accepted) {
-        let worker = accepted.place.worker;
+        let worker = accepted.client.place.worker;
         if worker == self.peers.me {
             return self.begin(ctx, accepted);
         }
@@ -267,36 +287,64 @@ impl Tcp {
 
     /// Begins a session, or refuses it as the route says.
     pub(crate) fn begin(&mut self, ctx: &mut Context, accepted: Accepted) {
-        let Some(route) = self.routes.get_mut(&accepted.listener) else {
-            return reset_on_close(&accepted.socket);
+        let Accepted { socket, client } = accepted;
+        let route = match self.listeners.get_mut(&client.listener) {
+            None => return reset_on_close(&socket),
+            Some(Listener::Tls(table)) => {
+                let patience = table.patience;
+                return self.welcome(ctx, socket, client, patience);
+            }
+            Some(Listener::Route(route)) => route,
         };
-        let forward = match route.pick() {
-            Ok(forward) => forward.clone(),
-            Err(refusal) => return refuse(ctx, &accepted, &refusal.row, refusal.reason),
+        let (forward, upstream) = match pick(ctx, route) {
+            Ok(picked) => picked,
+            Err(Refusal { reason, row }) => {
+                refuse(ctx, &socket, &client, None, &row, reason.into());
+                return reset_on_close(&socket);
+            }
         };
-        let Some(upstream) = ctx.backends.choose(forward.backend, &mut ctx.rng) else {
-            return refuse(ctx, &accepted, &forward.row, RefusedReason::NoEndpoint);
-        };
-        forward.row.opened.add(1);
         let deadline = ctx.now + ctx.settings.connect_timeout;
-        let id = self.sessions.insert_with(|id| {
+        let id = self.connections.insert_with(|id| {
             let timer = self.timers.schedule(deadline, Due::Connect(id));
-            Session::new(ctx, id, timer, accepted, forward, upstream)
+            // The client's socket has TCP_NODELAY from the one that listened.
+            let down = Side::new(socket, Token::TcpDownstream(id), Nodelay::Set);
+            Connection::Session(Session::new(ctx, id, timer, down, client, forward, upstream))
         });
         self.step(ctx, id, Session::start);
     }
 }
 
-/// Resets a connection that no session is begun for.
-fn refuse(ctx: &mut Context, accepted: &Accepted, row: &Row, reason: RefusedReason) {
-    row.refuse(reason, 1);
-    reset_on_close(&accepted.socket);
+/// Where the next session of a route goes.
+pub(super) fn pick(
+    ctx: &mut Context,
+    route: &mut Route,
+) -> Result<(Forward, UpstreamLease), Refusal> {
+    let forward = route.pick().map_err(Refusal::clone)?.clone();
+    match ctx.backends.choose(forward.backend, &mut ctx.rng) {
+        Some(upstream) => {
+            forward.row.opened.add(1);
+            Ok((forward, upstream))
+        }
+        None => Err(Refusal { reason: RefusedReason::NoEndpoint, row: forward.row }),
+    }
+}
+
+/// Tells of a connection that no session is begun for.
+pub(super) fn refuse(
+    ctx: &mut Context,
+    socket: &OwnedFd,
+    client: &Client,
+    tls: Option<&Tls>,
+    row: &Row,
+    reason: CloseReason,
+) {
+    row.end(reason);
     ctx.records.record(&ctx.counters, || SessionRecord {
         transport: Transport::Tcp,
         labels: row.labels.clone(),
         endpoint: None,
-        downstream: accepted.downstream,
-        local: local_address(&accepted.socket, accepted.bind),
+        downstream: client.downstream,
+        local: local_address(socket, client.bind),
         bytes_upstream: 0,
         bytes_downstream: 0,
         datagrams_upstream: 0,
@@ -304,8 +352,25 @@ fn refuse(ctx: &mut Context, accepted: &Accepted, row: &Row, reason: RefusedReas
         started: SystemTime::now(),
         duration: Duration::ZERO,
         connect_time: None,
-        reason: reason.into(),
+        reason,
+        tls: client.record(tls),
     });
+}
+
+impl Client {
+    /// What there is to tell of its TLS session in the access log.
+    pub(super) fn record(&self, tls: Option<&Tls>) -> Option<Box<TlsRecord>> {
+        let client = self.tls.as_ref()?;
+        let mut record =
+            TlsRecord { server_name: client.server_name.clone(), ..TlsRecord::default() };
+        if let Some(tls) = tls.filter(|tls| !tls.is_handshaking()) {
+            tls.describe(&mut record);
+            let chain = tls.state().peer_certificates();
+            let terminator = client.terminator.as_ref();
+            record.client = terminator.zip(chain).and_then(|(with, chain)| with.identify(chain));
+        }
+        Some(Box::new(record))
+    }
 }
 
 /// Whether accept(2) failed for the connection that it would have returned, and not for want of

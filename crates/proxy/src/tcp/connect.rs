@@ -1,14 +1,17 @@
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use l4way_model::EndpointAddress;
+use l4way_tls::POSTGRESQL;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
 
 use super::{
-    pump::{Io, Nodelay, Side},
-    session::{Session, Step, downstream_reason, upstream_reason},
+    pump::Flow,
+    session::{Opening, Session, Step, downstream_reason, upstream_reason},
+    side::{Failure, Io, Nodelay, Read, Side},
+    tls::Tls,
 };
 use crate::{
     CloseReason,
@@ -19,8 +22,13 @@ use crate::{
     socket::set_keepalive,
 };
 
+/// PostgreSQL's request for TLS ("SSLRequest" of its frontend/backend protocol).
+const SSL_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
+/// What is read at once during a handshake.
+const HANDSHAKE_READ: usize = 16 << 10;
+
 impl Session {
-    /// Reads what the client has sent already and connects to the endpoint.
+    /// Reads what the client has sent already, and connects to the endpoint.
     pub(super) fn start(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
         if let Err(error) = self.upward.read_early(io, &mut self.down) {
             return Step::End(downstream_reason(error));
@@ -28,6 +36,11 @@ impl Session {
         if self.down.watch(ctx, Interest::Read).is_err() {
             return Step::End(CloseReason::OutOfResources);
         }
+        self.connect(ctx, io)
+    }
+
+    /// Connects to the endpoint.
+    pub(super) fn connect(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
         match self.attempt(ctx, io) {
             Ok(step) => step,
             Err(error) if is_shortage(error) => Step::Starve(error),
@@ -52,19 +65,69 @@ impl Session {
     pub(super) fn on_connect_event(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
         let Some(up) = &mut self.up else { return Step::Wait };
         match up.take_error() {
-            Ok(()) if !up.writable => Step::Wait,
-            Ok(()) => {
-                self.set_connected();
-                self.relay(ctx, io)
-            }
+            Ok(()) if self.opening == Opening::Connection && !up.writable => Step::Wait,
+            Ok(()) => match self.open(ctx, io) {
+                Ok(step) => step,
+                Err(reason) => self.try_another(ctx, io, reason),
+            },
             Err(error) => self.try_another(ctx, io, connect_reason(error)),
         }
+    }
+
+    /// Whether the endpoint is asked for TLS as PostgreSQL's clients do: the client did, and TLS goes
+    /// through to the endpoint, or is the proxy's.
+    fn asks_postgres(&self) -> bool {
+        self.is_postgres() && (self.originator.is_some() || self.down.tls.is_none())
+    }
+
+    /// Does what has to be done before the endpoint takes the session's bytes: PostgreSQL's request
+    /// for TLS, where the client began so, and the handshake of a TLS session of the proxy's own.
+    fn open(&mut self, ctx: &mut Context, io: &mut Io) -> Result<Step, CloseReason> {
+        let asks = self.asks_postgres();
+        let Some(up) = &mut self.up else { return Ok(Step::Wait) };
+        if self.opening == Opening::Connection && asks {
+            up.send(&SSL_REQUEST).map_err(upstream_reason)?;
+            self.opening = Opening::Postgres;
+        }
+        if self.opening == Opening::Postgres {
+            let mut answer = [0];
+            match up.receive(&mut answer).map_err(upstream_reason)? {
+                None => return Ok(Step::Wait),
+                Some(1) if answer == *b"S" => self.opening = Opening::Connection,
+                Some(_) => return Err(CloseReason::UpstreamTlsFailed),
+            }
+        }
+        if let Some(originator) = &self.originator
+            && self.opening == Opening::Connection
+        {
+            let config = match direct_postgres(&self.down) {
+                true => &originator.postgresql,
+                false => &originator.plain,
+            };
+            let tls = Tls::client(config.clone(), originator.server_name.clone());
+            let mut tls = tls.map_err(|_| CloseReason::UpstreamTlsFailed)?;
+            let Io { received, sending } = io;
+            tls.begin(up, received, sending, Vec::new()).map_err(opening_reason)?;
+            up.tls = Some(Box::new(tls));
+            self.opening = Opening::Handshake;
+        }
+        if self.opening == Opening::Handshake && !shake_hands(up, io, &mut self.downward)? {
+            if up.has_sealed() {
+                up.watch_writes(ctx).map_err(upstream_reason)?;
+            }
+            return Ok(Step::Wait);
+        }
+        self.set_connected();
+        Ok(self.relay(ctx, io))
     }
 
     /// Gives up the endpoint for `reason` and tries another one, if there is one and not too many
     /// have been tried.
     fn try_another(&mut self, ctx: &mut Context, io: &mut Io, mut reason: CloseReason) -> Step {
-        self.up = None;
+        if let Some(mut up) = self.up.take() {
+            up.release(&mut io.sending);
+        }
+        self.downward.release(io);
         while self.failed.len() + 1 < ctx.settings.connect_attempts.get() {
             let tried = |upstream: &Upstream| {
                 let mut failed = self.failed.iter().chain([&self.upstream]);
@@ -92,7 +155,8 @@ impl Session {
 
     /// Connects to the endpoint and, if the client has spoken already, passes that on at once.
     fn attempt(&mut self, ctx: &mut Context, io: &mut Io) -> Result<Step, Errno> {
-        let has_spoken = self.upward.has_unsent();
+        let is_direct = self.originator.is_none() && !self.asks_postgres();
+        let has_spoken = is_direct && self.upward.has_unsent();
         let (socket, mut connected) = open(&self.upstream.address, has_spoken)?;
         let nodelay = match self.upstream.address {
             EndpointAddress::Ip(_) => Nodelay::Unwritten,
@@ -103,12 +167,11 @@ impl Session {
             let flushed = self.upward.flush(io, &mut up);
             self.row.add_bytes(Toward::Upstream, self.upward.bytes);
             match flushed {
+                Ok(_) => {}
+                Err(Failure::Socket(error)) if self.upward.bytes == 0 => return Err(error),
                 // Another endpoint would miss what this one has.
-                Err(error) if self.upward.bytes > 0 => {
-                    return Ok(Step::End(upstream_reason(error)));
-                }
-                flushed => flushed?,
-            };
+                Err(failure) => return Ok(Step::End(upstream_reason(failure))),
+            }
             connected |= self.upward.bytes > 0;
         }
         let interest = if connected { Interest::Read } else { Interest::ReadWrite };
@@ -116,11 +179,46 @@ impl Session {
             return Ok(Step::End(CloseReason::OutOfResources));
         }
         self.up = Some(up);
+        self.opening = Opening::Connection;
         if !connected {
             return Ok(Step::Wait);
         }
-        self.set_connected();
-        Ok(self.relay(ctx, io))
+        Ok(self.open(ctx, io).unwrap_or_else(|reason| self.try_another(ctx, io, reason)))
+    }
+}
+
+/// Whether the client speaks PostgreSQL and began with TLS at once: its endpoint expects the same.
+fn direct_postgres(down: &Side) -> bool {
+    let tls = down.tls.as_ref();
+    tls.is_some_and(|tls| tls.state().alpn_protocol() == Some(POSTGRESQL))
+}
+
+/// Goes on with a handshake as far as the endpoint's bytes let it. Whether it is over; what came
+/// behind it is the client's.
+fn shake_hands(up: &mut Side, io: &mut Io, downward: &mut Flow) -> Result<bool, CloseReason> {
+    let is_over = |up: &Side| up.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+    while !is_over(up) {
+        if !up.readable {
+            return Ok(false);
+        }
+        let read = up.read(&mut io.received, &mut io.sending, HANDSHAKE_READ);
+        match read.map_err(opening_reason)? {
+            Read::Nothing => return Ok(false),
+            Read::End => return Err(CloseReason::UpstreamTlsFailed),
+            Read::Bytes([]) => {}
+            Read::Bytes(bytes) => {
+                let bytes = bytes.to_vec();
+                downward.hold(io, bytes);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn opening_reason(failure: Failure) -> CloseReason {
+    match failure {
+        Failure::Tls => CloseReason::UpstreamTlsFailed,
+        failure @ Failure::Socket(_) => upstream_reason(failure),
     }
 }
 

@@ -2,19 +2,27 @@
 
 mod accept;
 mod connect;
+mod guest;
 mod pump;
 mod relay;
 mod session;
+mod side;
+mod tls;
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
 
 use l4way_proxy_core::Timers;
 
+pub use self::accept::Place;
 pub(crate) use self::accept::{Accepted, Peer, Peers};
 use self::{
     accept::{ListenSocket, Shortage},
-    pump::Io,
+    guest::Guest,
     session::{Session, Step},
+    side::Io,
 };
 use crate::{
     CloseReason,
@@ -22,12 +30,13 @@ use crate::{
     poll::{Readiness, SlotId},
     routes::{ListenerKey, Route},
     slab::Slab,
+    tls::TlsTable,
 };
 
 /// The TCP listeners and sessions of one worker.
 #[derive(Debug)]
 pub(crate) struct Tcp {
-    routes: HashMap<ListenerKey, Route>,
+    listeners: HashMap<ListenerKey, Listener>,
     /// By the number in their tokens.
     sockets: Vec<Option<ListenSocket>>,
     /// When accepting is tried again.
@@ -35,11 +44,45 @@ pub(crate) struct Tcp {
     /// What it lacked at the last try.
     shortage: Option<Shortage>,
     peers: Peers,
-    sessions: Slab<Session>,
+    connections: Slab<Connection>,
+    /// The clients that aren't in a session yet, in the order in which they came, and some that were.
+    guests: VecDeque<SlotId>,
     /// Sessions that used up their turn with work left.
     unfinished: Vec<SlotId>,
     timers: Timers<Due>,
     io: Io,
+}
+
+/// What has sockets of its own.
+#[derive(Debug)]
+enum Listener {
+    /// A TCP listener, with its route.
+    Route(Route),
+    /// The listeners of a port that are told apart by server name.
+    Tls(Box<TlsTable>),
+}
+
+/// A connection from a client.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are sessions, and a box would cost each an allocation"
+)]
+enum Connection {
+    /// Before it is known where it goes.
+    Guest(Box<Guest>),
+    /// With the one to an endpoint.
+    Session(Session),
+}
+
+impl Connection {
+    /// Whether it came through this listener.
+    fn is_of(&self, listener: ListenerKey) -> bool {
+        match self {
+            Self::Guest(guest) => guest.is_of(listener),
+            Self::Session(session) => session.is_of(listener),
+        }
+    }
 }
 
 /// What a timer is for.
@@ -48,6 +91,8 @@ pub(crate) enum Due {
     /// The session's connection attempt is given up; or, if it succeeded, the session has become
     /// old enough for keepalive to be worth its system calls.
     Connect(SlotId),
+    /// The client's handshake is given up.
+    Handshake(SlotId),
     /// The sessions of a listener that was removed are reset.
     Listener(ListenerKey),
 }
@@ -55,21 +100,27 @@ pub(crate) enum Due {
 impl Tcp {
     pub(crate) fn new(now: Instant, peers: Peers) -> Self {
         Self {
-            routes: HashMap::new(),
+            listeners: HashMap::new(),
             sockets: Vec::new(),
             paused_until: None,
             shortage: None,
             peers,
-            sessions: Slab::new(),
+            connections: Slab::new(),
+            guests: VecDeque::new(),
             unfinished: Vec::new(),
             timers: Timers::new(now),
-            io: Io::new(),
+            io: Io::default(),
         }
     }
 
     /// Adds a listener without sockets, or changes its route.
     pub(crate) fn set_route(&mut self, key: ListenerKey, route: Route) {
-        self.routes.insert(key, route);
+        self.listeners.insert(key, Listener::Route(route));
+    }
+
+    /// Adds a port of TLS listeners without sockets, or changes them.
+    pub(crate) fn set_tls(&mut self, key: ListenerKey, table: Box<TlsTable>) {
+        self.listeners.insert(key, Listener::Tls(table));
     }
 
     /// The listener has no sockets any more; what it has of sessions may go on until `deadline`.
@@ -79,6 +130,9 @@ impl Tcp {
 
     /// The client's side of a session is ready.
     pub(crate) fn on_downstream(&mut self, ctx: &mut Context, id: SlotId, ready: Readiness) {
+        if let Some(Connection::Guest(_)) = self.connections.get_mut(id) {
+            return self.on_guest(ctx, id, ready);
+        }
         self.step(ctx, id, |session, ctx, io| session.on_downstream(ctx, io, ready));
     }
 
@@ -94,7 +148,7 @@ impl Tcp {
         id: SlotId,
         step: impl FnOnce(&mut Session, &mut Context, &mut Io) -> Step,
     ) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(Connection::Session(session)) = self.connections.get_mut(id) else { return };
         match step(session, ctx, &mut self.io) {
             Step::Wait => {}
             Step::GoOn if session.unfinished => {}
@@ -117,9 +171,14 @@ impl Tcp {
     }
 
     fn end(&mut self, ctx: &mut Context, id: SlotId, reason: CloseReason) {
-        let Some(session) = self.sessions.remove(id) else { return };
-        self.timers.cancel(session.timer);
-        session.end(ctx, &mut self.io, reason);
+        match self.connections.remove(id) {
+            None => return,
+            Some(Connection::Guest(guest)) => self.dismiss(ctx, *guest, reason),
+            Some(Connection::Session(session)) => {
+                self.timers.cancel(session.timer);
+                session.end(ctx, &mut self.io, reason);
+            }
+        }
         self.resume_at_limit();
     }
 
@@ -127,9 +186,9 @@ impl Tcp {
         &mut self,
         ctx: &mut Context,
         reason: CloseReason,
-        wanted: impl Fn(&Session) -> bool,
+        wanted: impl Fn(&Connection) -> bool,
     ) {
-        for id in self.sessions.ids(wanted) {
+        for id in self.connections.ids(wanted) {
             self.end(ctx, id, reason);
         }
     }
@@ -139,9 +198,9 @@ impl Tcp {
         self.end_where(ctx, reason, |_| true);
     }
 
-    /// How many sessions there are.
+    /// How many sessions there are, and clients that may begin one.
     pub(crate) fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.connections.len()
     }
 
     /// When [`on_tick`](Self::on_tick) has something to do.
@@ -157,9 +216,12 @@ impl Tcp {
         while let Some(due) = self.timers.pop(ctx.now) {
             match due {
                 Due::Connect(id) => self.step(ctx, id, Session::on_timeout),
+                Due::Handshake(id) => self.on_guest_timeout(ctx, id),
                 Due::Listener(key) => {
-                    self.end_where(ctx, CloseReason::ListenerRemoved, |session| session.is_of(key));
-                    self.routes.remove(&key);
+                    self.end_where(ctx, CloseReason::ListenerRemoved, |connection| {
+                        connection.is_of(key)
+                    });
+                    self.listeners.remove(&key);
                 }
             }
         }

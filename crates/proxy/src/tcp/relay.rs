@@ -1,6 +1,7 @@
 use super::{
-    pump::{Broken, Io, Moved},
+    pump::{Broken, Moved},
     session::{Session, Step, downstream_reason, upstream_reason},
+    side::Io,
 };
 use crate::{CloseReason, context::Context, counters::Toward};
 
@@ -55,13 +56,13 @@ impl Session {
 
     /// Sees to it that an event comes when a side that is full has room again.
     fn watch_blocked(&mut self, ctx: &Context) -> Step {
-        if self.downward.has_unsent()
+        if (self.downward.has_unsent() || self.down.has_sealed())
             && let Err(error) = self.down.watch_writes(ctx)
         {
             return Step::End(downstream_reason(error));
         }
-        if self.upward.has_unsent()
-            && let Some(up) = &mut self.up
+        if let Some(up) = &mut self.up
+            && (self.upward.has_unsent() || up.has_sealed())
             && let Err(error) = up.watch_writes(ctx)
         {
             return Step::End(upstream_reason(error));

@@ -1,5 +1,4 @@
 use std::{
-    net::SocketAddr,
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -7,17 +6,19 @@ use std::{
 
 use l4way_model::Transport;
 use l4way_proxy_core::TimerId;
+use l4way_tls::Originator;
 use rustix::{io::Errno, net::sockopt};
 
 use super::{
-    accept::{Accepted, Place},
-    pump::{Flow, Io, Nodelay, Side},
+    accept::Client,
+    pump::Flow,
+    side::{Failure, Io, Side},
 };
 use crate::{
     CloseReason, SessionRecord,
     context::Context,
     counters::Row,
-    poll::{Readiness, SlotId, Token},
+    poll::{Readiness, SlotId},
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
     socket::local_address,
 };
@@ -41,14 +42,19 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SlotId,
-    listener: ListenerKey,
+    client: Client,
     pub(super) backend: BackendKey,
+    /// What begins a TLS session with the endpoint, if there is to be one.
+    pub(super) originator: Option<Arc<Originator>>,
     pub(super) row: Arc<Row>,
     /// The endpoint: the one that is tried, until it accepts.
     pub(super) upstream: UpstreamLease,
     /// Endpoints that didn't accept.
     pub(super) failed: Vec<UpstreamLease>,
+    /// The endpoint takes bytes.
     pub(super) connected: bool,
+    /// What the connection to the endpoint waits for until then.
+    pub(super) opening: Opening,
     pub(super) down: Side,
     /// None before the first connection attempt and while there is none.
     pub(super) up: Option<Side>,
@@ -59,12 +65,8 @@ pub(super) struct Session {
     pub(super) unfinished: bool,
     pub(super) begun: Instant,
     connect_time: Option<Duration>,
-    downstream: SocketAddr,
-    bind: SocketAddr,
     /// Only if there will be a record.
     started: Option<SystemTime>,
-    /// What it takes of this worker's descriptors.
-    _place: Place,
 }
 
 impl Session {
@@ -72,21 +74,22 @@ impl Session {
         ctx: &Context,
         id: SlotId,
         timer: TimerId,
-        accepted: Accepted,
+        down: Side,
+        client: Client,
         forward: Forward,
         upstream: UpstreamLease,
     ) -> Self {
-        let Accepted { socket, listener, downstream, bind, place } = accepted;
-        // The client's socket has TCP_NODELAY from the one that listened.
-        let down = Side::new(socket, Token::TcpDownstream(id), Nodelay::Set);
+        let Forward { backend, originator, row } = forward;
         Self {
             id,
-            listener,
-            backend: forward.backend,
-            row: forward.row,
+            client,
+            backend,
+            originator,
+            row,
             upstream,
             failed: Vec::new(),
             connected: false,
+            opening: Opening::Connection,
             down,
             up: None,
             upward: Flow::new(),
@@ -95,16 +98,18 @@ impl Session {
             unfinished: false,
             begun: ctx.now,
             connect_time: None,
-            downstream,
-            bind,
             started: ctx.records.is_on().then(SystemTime::now),
-            _place: place,
         }
     }
 
     /// Whether it came through this listener.
     pub(super) fn is_of(&self, listener: ListenerKey) -> bool {
-        self.listener == listener
+        self.client.listener == listener
+    }
+
+    /// Whether it began with PostgreSQL's SSLRequest.
+    pub(super) fn is_postgres(&self) -> bool {
+        self.client.tls.as_ref().is_some_and(|tls| tls.postgres)
     }
 
     /// The client's side is ready.
@@ -144,14 +149,18 @@ impl Session {
     pub(super) fn end(mut self, ctx: &mut Context, io: &mut Io, reason: CloseReason) {
         self.upward.release(io);
         self.downward.release(io);
+        self.down.release(&mut io.sending);
+        if let Some(up) = &mut self.up {
+            up.release(&mut io.sending);
+        }
         self.row.end(reason);
         let Self { row, .. } = &self;
         ctx.records.record(&ctx.counters, || SessionRecord {
             transport: Transport::Tcp,
             labels: row.labels.clone(),
             endpoint: Some(self.upstream.address.clone()),
-            downstream: self.downstream,
-            local: local_address(&self.down.socket, self.bind),
+            downstream: self.client.downstream,
+            local: local_address(&self.down.socket, self.client.bind),
             bytes_upstream: self.upward.bytes,
             bytes_downstream: self.downward.bytes,
             datagrams_upstream: 0,
@@ -160,6 +169,7 @@ impl Session {
             duration: self.begun.elapsed(),
             connect_time: self.connect_time,
             reason,
+            tls: self.client.record(self.down.tls.as_deref()),
         });
         if reason != CloseReason::Closed {
             reset_on_close(&self.down.socket);
@@ -170,18 +180,37 @@ impl Session {
     }
 }
 
+/// What a connection to an endpoint waits for before it takes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// That the endpoint accepts it.
+    Connection,
+    /// The endpoint's answer to PostgreSQL's SSLRequest.
+    Postgres,
+    /// The end of the TLS handshake.
+    Handshake,
+}
+
 /// Makes closing a TCP socket a reset (RST), where it would be an orderly end otherwise.
 pub(super) fn reset_on_close(socket: impl AsFd) {
     // A Unix socket takes the option and does nothing about it; a closed one has no peer to tell.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-pub(super) fn downstream_reason(error: Errno) -> CloseReason {
-    if is_lost(error) { CloseReason::DownstreamLost } else { CloseReason::DownstreamReset }
+pub(super) fn downstream_reason(failure: impl Into<Failure>) -> CloseReason {
+    match failure.into() {
+        Failure::Tls => CloseReason::TlsBroken,
+        Failure::Socket(error) if is_lost(error) => CloseReason::DownstreamLost,
+        Failure::Socket(_) => CloseReason::DownstreamReset,
+    }
 }
 
-pub(super) fn upstream_reason(error: Errno) -> CloseReason {
-    if is_lost(error) { CloseReason::UpstreamLost } else { CloseReason::UpstreamReset }
+pub(super) fn upstream_reason(failure: impl Into<Failure>) -> CloseReason {
+    match failure.into() {
+        Failure::Tls => CloseReason::TlsBroken,
+        Failure::Socket(error) if is_lost(error) => CloseReason::UpstreamLost,
+        Failure::Socket(_) => CloseReason::UpstreamReset,
+    }
 }
 
 /// Whether a peer stopped answering, rather than having sent a reset.

@@ -110,6 +110,7 @@ impl Account {
             duration,
             connect_time: self.first_reply,
             reason,
+            tls: None,
         });
     }
 }
