@@ -20,21 +20,13 @@ use crate::{
     connection::{Connection, Security, serve},
     control::Shared,
     counters::ActiveConnection,
-    downstream::Downstream,
+    downstream::{Downstream, Slot},
     drain::{Drain, Drained},
     table::View,
 };
 
 /// How long accepting pauses when the system has no descriptor or memory.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A socket that listens, by what makes it another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Bind {
-    pub(crate) address: SocketAddr,
-    /// Whether its connections begin with TLS.
-    pub(crate) tls: bool,
-}
 
 /// A socket that listens, with its connections.
 #[derive(Debug)]
@@ -50,17 +42,17 @@ impl Socket {
     pub(crate) fn open(
         runtime: &Handle,
         shared: Arc<Shared>,
-        bind: Bind,
+        bind: SocketAddr,
         view: Arc<View>,
     ) -> Result<Self, BindFailure> {
         let settings = &shared.settings;
-        let socket = listen_tcp(bind.address, settings.keepalive, settings.backlog)?;
+        let socket = listen_tcp(bind, settings.keepalive, settings.backlog)?;
         let _runtime = runtime.enter();
         let listener =
             TcpListener::from_std(StdListener::from(socket)).map_err(|error| BindFailure {
-                bind: bind.address,
+                bind,
                 kind: BindFailureKind::Other,
-                message: format!("can't wait for connections to TCP {}: {error}", bind.address),
+                message: format!("can't wait for connections to TCP {bind}: {error}"),
             })?;
         let view = Arc::new(ArcSwap::new(view));
         let (drain, drained) = Drain::new();
@@ -91,7 +83,7 @@ impl Socket {
 /// Accepts connections of one socket.
 struct Accept {
     shared: Arc<Shared>,
-    bind: Bind,
+    bind: SocketAddr,
     view: Arc<ArcSwap<View>>,
     drained: Drained,
     slots: Arc<Semaphore>,
@@ -115,7 +107,7 @@ impl Accept {
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     if !short {
-                        let bind = self.bind.address;
+                        let bind = self.bind;
                         tracing::warn!(%bind, %error, "can't accept connections: they wait");
                     }
                     short = true;
@@ -128,16 +120,12 @@ impl Accept {
 
     fn begin(&mut self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
         let active = ActiveConnection::new(self.shared.counters.clone());
-        let stream = Downstream::new(stream, active, slot);
-        let security = match self.bind.tls {
-            true => Security::Tls { server_name: None },
-            false => Security::Plain,
-        };
+        let stream = Downstream::new(stream, Vec::new(), active, Slot::Permit(slot));
         let connection = Connection {
             shared: self.shared.clone(),
             view: self.view.clone(),
             client,
-            security,
+            security: Security::Plain,
             drained: self.drained.clone(),
             abort: stream.abort(),
         };

@@ -20,12 +20,10 @@ use tokio::{
 
 use crate::{
     control::Shared,
-    counters::HandshakeFailure,
     downstream::{Abort, Downstream},
     drain::Drained,
     forward::respond,
     table::View,
-    tls,
 };
 
 /// The most bytes of a request's head.
@@ -52,32 +50,21 @@ pub(crate) enum Security {
     /// By TLS.
     Tls {
         /// The host that the client asked for, in lower case.
-        server_name: Option<String>,
+        server_name: Option<Box<str>>,
     },
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(mut stream: Downstream, mut connection: Connection) {
-    if matches!(connection.security, Security::Plain) {
-        let within = connection.shared.settings.header_timeout;
-        // Else the client is gone, or might as well be.
-        if let Ok(Ok(http2)) = timeout(within, stream.begins_as_http2()).await {
-            serve_http(stream, connection, http2).await;
-        }
-        return;
-    }
-    let within = connection.shared.settings.handshake_timeout;
-    let handshake = timeout(within, tls::accept(stream, &connection.view.load_full().table)).await;
-    match handshake.unwrap_or(Err(HandshakeFailure::Timeout)) {
-        Ok(accepted) => {
-            connection.security = Security::Tls { server_name: accepted.server_name };
-            serve_http(accepted.stream, connection, accepted.http2).await;
-        }
-        Err(failure) => connection.shared.counters.handshake_failed(failure),
+/// Serves a connection without TLS to its end.
+pub(crate) async fn serve(mut stream: Downstream, connection: Connection) {
+    let within = connection.shared.settings.header_timeout;
+    // Else the client is gone, or might as well be.
+    if let Ok(Ok(http2)) = timeout(within, stream.begins_as_http2()).await {
+        serve_http(stream, connection, http2).await;
     }
 }
 
-async fn serve_http(
+/// Serves what is spoken in a connection to its end.
+pub(crate) async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connection: Connection,
     http2: bool,

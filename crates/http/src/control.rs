@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -8,10 +9,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use l4way_model::{
-    BindFailure, BindFailureKind, Config, EndpointTable, HttpPort, ListenerId, ListenerReport,
+    BindFailure, Config, EndpointTable, HttpListener, HttpPort, ListenerId, ListenerReport, Target,
 };
-use l4way_proxy::random_seed;
+use l4way_proxy::{HttpsSink, random_seed};
 use l4way_proxy_core::Rng;
+use l4way_tls::Originators;
 use tokio::{
     runtime::{self, Handle},
     sync::oneshot,
@@ -20,11 +22,11 @@ use tokio::{
 
 use crate::{
     Counters, Settings,
-    accept::{Bind, Socket},
+    accept::Socket,
     drain::Drain,
     endpoints::Endpoints,
-    table::{Table, View},
-    tls::Certificates,
+    https::{self, Reception},
+    table::{Make, Table, View},
 };
 
 /// What became of each listener.
@@ -39,16 +41,28 @@ pub struct HttpProxy {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
     wanted: Arc<Config>,
-    /// One for each wanted port.
+    /// One for each wanted port without TLS.
     tables: Vec<Arc<Table>>,
-    certificates: Certificates,
-    sockets: BTreeMap<Bind, Socket>,
+    originators: Originators,
+    sockets: BTreeMap<SocketAddr, Socket>,
+    /// Where the clients of HTTPS listeners come in.
+    reception: Arc<Reception>,
+    /// Ports of HTTPS listeners, by the addresses that others have bound them on.
+    https: BTreeMap<SocketAddr, Https>,
     /// Of sockets that are closed and whose connections may not have ended.
     draining: Vec<Drain>,
     /// Of listeners whose port can't be bound.
     failures: BTreeMap<ListenerId, BindFailure>,
     /// Whether it takes nothing new any more.
     drained: bool,
+}
+
+/// A port of HTTPS listeners.
+#[derive(Debug)]
+struct Https {
+    table: Arc<Table>,
+    port: https::Port,
+    drain: Drain,
 }
 
 /// What all tasks share.
@@ -81,6 +95,7 @@ impl HttpProxy {
         });
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        let reception = Arc::new(Reception::new(shared.clone(), handle.clone()));
         handle.spawn(expire_idle(shared.clone()));
         let (stop, stopped) = oneshot::channel();
         let run = move || drop(runtime.block_on(stopped));
@@ -92,36 +107,42 @@ impl HttpProxy {
             thread: Some(thread),
             wanted: Arc::default(),
             tables: Vec::new(),
-            certificates: Certificates::default(),
+            originators: Originators::default(),
             sockets: BTreeMap::new(),
+            reception,
+            https: BTreeMap::new(),
             draining: Vec::new(),
             failures: BTreeMap::new(),
             drained: false,
         })
     }
 
-    /// Stops listening on the ports that `config` has no HTTP or HTTPS listeners on. On return they
-    /// are free. Their connections end after the requests that there are, and have
+    /// Where workers give the clients of HTTPS listeners to.
+    pub fn https(&self) -> Arc<dyn HttpsSink> {
+        self.reception.clone()
+    }
+
+    /// Stops listening on the ports that `config` has no HTTP listeners on. On return they are free.
+    /// Their connections end after the requests that there are, and have
     /// [`Settings::drain_deadline`] left.
     pub fn release(&mut self, config: &Config) {
-        let wanted: BTreeSet<_> = config.http_ports().iter().flat_map(binds).collect();
-        let unwanted = |bind: &Bind| !wanted.contains(bind);
+        let wanted: BTreeSet<_> = config.http_ports().iter().flat_map(HttpPort::binds).collect();
+        let unwanted = |bind: &SocketAddr| !wanted.contains(bind);
         self.close(unwanted, self.shared.settings.drain_deadline);
     }
 
     /// Carries the HTTP and HTTPS listeners of `config` from now on, with these endpoints. What
-    /// becomes of each is in the report; one that fails doesn't keep the others from it. Requests
-    /// that there are go on as they began.
+    /// becomes of each HTTP listener is in the report; one that fails doesn't keep the others from it.
+    /// Requests that there are go on as they began.
     pub fn apply(&mut self, config: &Arc<Config>, endpoints: &EndpointTable) -> Report {
         self.release(config);
         self.wanted = config.clone();
-        self.certificates.update(config);
+        self.update_originators();
         self.set_endpoints(endpoints);
-        let table = |port| {
-            let tls = |listener: &_| self.certificates.config(listener);
-            Arc::new(Table::new(port, &self.shared.counters, tls))
-        };
+        let make = Make { counters: &self.shared.counters, originators: &self.originators };
+        let table = |port| Arc::new(Table::of_http(port, &make));
         self.tables = config.http_ports().iter().map(table).collect();
+        self.update_https();
         self.carry_out();
         self.report()
     }
@@ -132,6 +153,49 @@ impl HttpProxy {
         let config = self.wanted.clone();
         for (port, table) in config.http_ports().iter().zip(&self.tables) {
             self.show(port, table);
+        }
+        for Https { table, port, .. } in self.https.values() {
+            port.view.store(Arc::new(self.view(table)));
+        }
+    }
+
+    /// Makes what begins the TLS sessions of requests.
+    fn update_originators(&mut self) {
+        let targets = self.wanted.http_rules().flat_map(|rule| &rule.route.targets);
+        self.originators.update(targets.filter_map(|weighted| match &weighted.target {
+            Target::TlsBackend(_, tls) => Some(tls),
+            Target::Backend(_) | Target::Refused(_) => None,
+        }));
+    }
+
+    /// Serves the clients of the wanted HTTPS listeners; has the connections of others end.
+    fn update_https(&mut self) {
+        let make = Make { counters: &self.shared.counters, originators: &self.originators };
+        let mut before = std::mem::take(&mut self.https);
+        for wanted in self.wanted.tls_ports().iter().filter(|port| port.has_https()) {
+            let table = Arc::new(Table::of_tls(wanted, &make));
+            for bind in wanted.binds() {
+                let view = Arc::new(self.view(&table));
+                let https = match before.remove(&bind) {
+                    Some(known) => {
+                        known.port.view.store(view);
+                        Https { table: table.clone(), ..known }
+                    }
+                    None => {
+                        let (drain, drained) = Drain::new();
+                        let port = https::Port { view: Arc::new(ArcSwap::new(view)), drained };
+                        Https { table: table.clone(), port, drain }
+                    }
+                };
+                self.https.insert(bind, https);
+            }
+        }
+        let ports = self.https.iter().map(|(bind, https)| (*bind, https.port.clone()));
+        self.reception.open(ports.collect());
+        let deadline = Instant::now() + self.shared.settings.drain_deadline;
+        for https in before.into_values() {
+            https.drain.begin(deadline);
+            self.draining.push(https.drain);
         }
     }
 
@@ -152,6 +216,7 @@ impl HttpProxy {
         self.drained = true;
         let deadline = Instant::now() + within;
         self.draining.iter().for_each(|drain| drain.begin(deadline));
+        self.https.values().for_each(|https| https.drain.begin(deadline));
         self.close(|_| true, within);
     }
 
@@ -171,7 +236,7 @@ impl HttpProxy {
     }
 
     /// Closes the sockets that are meant.
-    fn close(&mut self, meant: impl Fn(&Bind) -> bool, within: Duration) {
+    fn close(&mut self, meant: impl Fn(&SocketAddr) -> bool, within: Duration) {
         self.draining.retain(|drain| !drain.is_over());
         let deadline = Instant::now() + within;
         for (_, socket) in self.sockets.extract_if(.., |bind, _| meant(bind)) {
@@ -179,7 +244,7 @@ impl HttpProxy {
         }
     }
 
-    /// Listens on every wanted port that has a listener to serve, and shows requests what there is.
+    /// Listens on every wanted port, and shows requests what there is.
     fn carry_out(&mut self) {
         self.failures.clear();
         if self.drained {
@@ -188,14 +253,10 @@ impl HttpProxy {
         let config = self.wanted.clone();
         let tables = self.tables.clone();
         for (port, table) in config.http_ports().iter().zip(&tables) {
-            let useful = port.listeners.iter().any(|l| self.certificates.failure(&l.id).is_none());
-            let opened = if useful { self.open(port, table) } else { Ok(()) };
-            if let Err(failure) = &opened {
+            if let Err(failure) = self.open(port, table) {
                 let failed = port.listeners.iter().map(|l| (l.id.clone(), failure.clone()));
                 self.failures.extend(failed);
-            }
-            if !useful || opened.is_err() {
-                let binds: BTreeSet<_> = binds(port).collect();
+                let binds: BTreeSet<_> = port.binds().collect();
                 let deadline = self.shared.settings.drain_deadline;
                 self.close(|bind| binds.contains(bind), deadline);
             }
@@ -205,7 +266,7 @@ impl HttpProxy {
     /// Listens on a port's addresses, as far as it doesn't yet.
     fn open(&mut self, port: &HttpPort, table: &Arc<Table>) -> Result<(), BindFailure> {
         self.show(port, table);
-        for bind in binds(port) {
+        for bind in port.binds() {
             if !self.sockets.contains_key(&bind) {
                 let view = Arc::new(self.view(table));
                 let socket = Socket::open(&self.runtime, self.shared.clone(), bind, view)?;
@@ -218,7 +279,7 @@ impl HttpProxy {
     /// Shows the requests of a port's sockets this table and the endpoints of now.
     fn show(&self, port: &HttpPort, table: &Arc<Table>) {
         let view = Arc::new(self.view(table));
-        for socket in binds(port).filter_map(|bind| self.sockets.get(&bind)) {
+        for socket in port.binds().filter_map(|bind| self.sockets.get(&bind)) {
             socket.show(view.clone());
         }
     }
@@ -228,18 +289,12 @@ impl HttpProxy {
     }
 
     fn report(&self) -> Report {
-        let ports = self.wanted.http_ports().iter();
-        let listeners = ports.flat_map(|port| port.listeners.iter().map(move |l| (port, &l.id)));
-        let report = |(port, id): (&HttpPort, &ListenerId)| {
-            let failure = self.without_certificate(port, id).or(self.failures.get(id).cloned());
-            (id.clone(), failure.map_or(ListenerReport::Bound, ListenerReport::Failed))
+        let listeners = self.wanted.http_ports().iter().flat_map(|port| &port.listeners);
+        let report = |listener: &HttpListener| match self.failures.get(&listener.id) {
+            Some(failure) => ListenerReport::Failed(failure.clone()),
+            None => ListenerReport::Bound,
         };
-        listeners.map(report).collect()
-    }
-
-    fn without_certificate(&self, port: &HttpPort, id: &ListenerId) -> Option<BindFailure> {
-        let message = self.certificates.failure(id)?.to_owned();
-        Some(BindFailure { bind: port.binds().next()?, kind: BindFailureKind::Other, message })
+        listeners.map(|listener| (listener.id.clone(), report(listener))).collect()
     }
 }
 
@@ -254,11 +309,6 @@ impl Drop for HttpProxy {
             let _ = thread.join();
         }
     }
-}
-
-/// The sockets that a port is listened to by.
-fn binds(port: &HttpPort) -> impl Iterator<Item = Bind> + '_ {
-    port.binds().map(|address| Bind { address, tls: port.tls })
 }
 
 /// Closes connections to endpoints that nobody needs.

@@ -75,6 +75,9 @@ error_reasons! {
     NoEndpoint = "no_endpoint", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// None of the endpoints that were tried could be connected to.
     ConnectFailed = "connect_failed", Some(StatusCode::SERVICE_UNAVAILABLE);
+    /// The endpoint's TLS session could not be begun: its certificate doesn't prove what it has to, or
+    /// it doesn't speak TLS.
+    UpstreamTlsFailed = "upstream_tls_failed", Some(StatusCode::BAD_GATEWAY);
     /// The last endpoint that was tried didn't accept the connection in time.
     ConnectTimeout = "connect_timeout", Some(StatusCode::GATEWAY_TIMEOUT);
     /// The endpoint ended the connection before it answered, or what it answered is no HTTP.
@@ -88,7 +91,8 @@ error_reasons! {
 impl From<RefusedReason> for ErrorReason {
     fn from(reason: RefusedReason) -> Self {
         match reason {
-            RefusedReason::NoRoute => Self::NoRoute,
+            // A request's name is its host, and that is a listener's or a route's.
+            RefusedReason::NoRoute | RefusedReason::UnrecognizedName => Self::NoRoute,
             RefusedReason::InvalidBackend => Self::InvalidBackend,
             RefusedReason::NoWeight => Self::NoWeight,
             RefusedReason::NoEndpoint => Self::NoEndpoint,
@@ -99,32 +103,6 @@ impl From<RefusedReason> for ErrorReason {
 impl fmt::Display for ErrorReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Why a connection didn't get as far as a TLS session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum HandshakeFailure {
-    /// No listener is for the name that the client asked for, or it has no usable certificate.
-    UnrecognizedName,
-    /// The client was too slow.
-    Timeout,
-    /// Client and listener have too little in common, or the client doesn't speak TLS.
-    Failed,
-}
-
-impl HandshakeFailure {
-    /// Every failure, in the order of their discriminants.
-    pub const ALL: &'static [Self] = &[Self::UnrecognizedName, Self::Timeout, Self::Failed];
-
-    /// The failure as metrics spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnrecognizedName => "unrecognized_name",
-            Self::Timeout => "timeout",
-            Self::Failed => "failed",
-        }
     }
 }
 
@@ -194,7 +172,6 @@ pub struct Counters {
     connections: Counter,
     /// Times that accepting was paused for lack of descriptors or memory.
     pub(crate) accept_pauses: Counter,
-    handshake_failures: [Counter; HandshakeFailure::ALL.len()],
 }
 
 impl Counters {
@@ -203,10 +180,6 @@ impl Counters {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = Arc::new(labels);
         rows.entry(labels.clone()).or_insert_with(|| Arc::new(Row::new(labels))).clone()
-    }
-
-    pub(crate) fn handshake_failed(&self, failure: HandshakeFailure) {
-        self.handshake_failures[failure as usize].increment();
     }
 
     /// The client connections that there are, upgraded ones among them.
@@ -222,7 +195,6 @@ impl Counters {
             rows: rows.values().map(|row| row.snapshot()).collect(),
             active_connections: self.active_connections(),
             accept_pauses: self.accept_pauses.get(),
-            handshake_failures: self.handshake_failures.each_ref().map(Counter::get),
         };
         // After they were read, so that a row's last counts are seen once.
         rows.retain(|_, row| Arc::strong_count(row) > 1);

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use l4way_proxy::Place;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -29,7 +30,16 @@ pub(crate) struct Downstream {
     again: Vec<u8>,
     abort: Abort,
     _active: ActiveConnection,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
+}
+
+/// What a connection takes of what there may be.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    /// One of the connections that a socket may have.
+    Permit(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    /// Descriptors that sessions may use.
+    Place(#[expect(dead_code, reason = "held until it is dropped")] Place),
 }
 
 /// Has a connection end with a reset, so that the client doesn't take what it got for all there is.
@@ -43,13 +53,14 @@ impl Abort {
 }
 
 impl Downstream {
+    /// A connection of which `again` has been read already.
     pub(crate) fn new(
         stream: TcpStream,
+        again: Vec<u8>,
         active: ActiveConnection,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Self {
-        let (again, abort) = Default::default();
-        Self { stream, again, abort, _active: active, _slot: slot }
+        Self { stream, again, abort: Abort::default(), _active: active, _slot: slot }
     }
 
     /// What resets this connection.

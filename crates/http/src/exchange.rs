@@ -1,13 +1,16 @@
 //! One request and its answer.
 
+use std::sync::Arc;
+
 use hyper::{Request, Response, body::Incoming};
-use l4way_model::BackendId;
+use l4way_tls::Originator;
 
 use crate::{
     control::Shared,
     counters::ErrorReason,
     endpoints::{Endpoints, UpstreamLease},
     pool::{self, ConnectError, Connection},
+    table::Picked,
 };
 
 /// Sends a request to one of the backend's endpoints. Another one is tried as long as nothing of
@@ -15,18 +18,22 @@ use crate::{
 pub(crate) async fn exchange(
     shared: &Shared,
     endpoints: &Endpoints,
-    backend: &BackendId,
+    picked: &Picked,
     mut request: Request<Incoming>,
 ) -> Result<(Response<Incoming>, UpstreamLease), ErrorReason> {
     let mut tried = Vec::new();
     let mut failure = ErrorReason::NoEndpoint;
     for _ in 0..shared.settings.connect_attempts.get() {
-        let Some(lease) = endpoints.choose(backend, &mut shared.rng(), &mut tried) else { break };
-        request = match send_by_idle(&lease, request).await? {
+        let Some(lease) = endpoints.choose(&picked.backend, &mut shared.rng(), &mut tried) else {
+            break;
+        };
+        let originator = picked.originator.as_ref();
+        request = match send_by_idle(&lease, originator, request).await? {
             Sent::Answered(response) => return Ok((response, lease)),
             Sent::Not(request) => request,
         };
-        let connection = match pool::connect(&lease.upstream().address, &shared.settings).await {
+        let address = &lease.upstream().address;
+        let connection = match pool::connect(address, originator, &shared.settings).await {
             Ok(connection) => connection,
             Err(ConnectError::Timeout) => {
                 failure = ErrorReason::ConnectTimeout;
@@ -36,8 +43,12 @@ pub(crate) async fn exchange(
                 failure = ErrorReason::ConnectFailed;
                 continue;
             }
+            Err(ConnectError::Tls) => {
+                failure = ErrorReason::UpstreamTlsFailed;
+                continue;
+            }
         };
-        request = match send(&lease, connection, request).await? {
+        request = match send(&lease, originator, connection, request).await? {
             Sent::Answered(response) => return Ok((response, lease)),
             Sent::Not(request) => request,
         };
@@ -57,10 +68,11 @@ enum Sent {
 /// Sends the request by a connection that there is already.
 async fn send_by_idle(
     lease: &UpstreamLease,
+    originator: Option<&Arc<Originator>>,
     mut request: Request<Incoming>,
 ) -> Result<Sent, ErrorReason> {
-    while let Some(connection) = lease.upstream().pool.take() {
-        match send(lease, connection, request).await? {
+    while let Some(connection) = lease.upstream().pool.take(originator) {
+        match send(lease, originator, connection, request).await? {
             Sent::Not(unsent) => request = unsent,
             answered @ Sent::Answered(_) => return Ok(answered),
         }
@@ -70,12 +82,13 @@ async fn send_by_idle(
 
 async fn send(
     lease: &UpstreamLease,
+    originator: Option<&Arc<Originator>>,
     mut connection: Connection,
     request: Request<Incoming>,
 ) -> Result<Sent, ErrorReason> {
     match connection.try_send_request(request).await {
         Ok(response) => {
-            keep(lease, connection);
+            keep(lease, originator.cloned(), connection);
             Ok(Sent::Answered(response))
         }
         Err(mut error) => error.take_message().map(Sent::Not).ok_or(ErrorReason::UpstreamFailed),
@@ -83,11 +96,11 @@ async fn send(
 }
 
 /// Keeps the connection for another request, once the answer has been read to its end.
-fn keep(lease: &UpstreamLease, mut connection: Connection) {
+fn keep(lease: &UpstreamLease, originator: Option<Arc<Originator>>, mut connection: Connection) {
     let upstream = lease.upstream().clone();
     tokio::spawn(async move {
         if connection.ready().await.is_ok() {
-            upstream.pool.put(connection);
+            upstream.pool.put(connection, originator);
         }
     });
 }

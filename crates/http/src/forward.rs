@@ -34,10 +34,11 @@ pub(crate) async fn respond(
         Ok(host) => choose(&connection, &view.table, &parts, host.as_ref()).and_then(Rule::pick),
         Err(host::BadHost) => Err(Refusal { reason: ErrorReason::BadHost, row: &view.table.stray }),
     };
-    let (backend, row) = match picked {
+    let picked = match picked {
         Ok(picked) => picked,
         Err(Refusal { reason, row }) => return Ok(refuse(reason, row)),
     };
+    let row = &picked.row;
     let pending = Pending::new(row);
     let protocol = headers::upgrade(&parts.headers);
     let authority = authority.ok().flatten();
@@ -45,7 +46,7 @@ pub(crate) async fn respond(
         for_endpoint(parts, &connection, authority.as_ref(), protocol.clone()),
         body,
     );
-    let answered = exchange(&connection.shared, &view.endpoints, backend, request).await;
+    let answered = exchange(&connection.shared, &view.endpoints, picked, request).await;
     pending.end();
     let (response, lease) = match answered {
         Ok(answered) => answered,

@@ -4,7 +4,9 @@
 //! # Threads
 //! [`HttpProxy`] is the control side, for one thread at a time. Everything else is tasks of a tokio
 //! runtime on a thread of its own, `http`: one that accepts for each socket, one for each
-//! connection of either side, one for each upgraded connection.
+//! connection of either side, one for each upgraded connection. Clients of HTTPS listeners are
+//! accepted by `l4way-proxy`'s workers, which find the listener by the name that they ask for, and
+//! come by way of [`HttpProxy::https`].
 //!
 //! # What a request sees
 //! Each socket has a view: the listeners of its port and every backend's endpoints. A request takes
@@ -33,14 +35,14 @@ mod exchange;
 mod forward;
 mod headers;
 mod host;
+mod https;
 mod pool;
 mod settings;
 mod snapshot;
 mod table;
-mod tls;
 mod upgrade;
 
 pub use control::HttpProxy;
-pub use counters::{Counters, ErrorReason, HandshakeFailure, Labels};
+pub use counters::{Counters, ErrorReason, Labels};
 pub use settings::Settings;
 pub use snapshot::{CounterSnapshot, RowSnapshot};

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,12 +13,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use l4way_model::EndpointAddress;
 use l4way_proxy::Keepalive;
+use l4way_tls::Originator;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use crate::Settings;
 
@@ -35,24 +37,35 @@ pub(crate) struct Pool(Mutex<Vec<Idle>>);
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
+    /// What began the TLS session on it.
+    originator: Option<Arc<Originator>>,
     since: Instant,
 }
 
 impl Pool {
-    /// The connection that has waited least: of all, it is the least likely to be closed by the
-    /// endpoint just now.
-    pub(crate) fn take(&self) -> Option<Connection> {
+    /// The connection that has waited least, of those that were begun in this way: of all, it is the
+    /// least likely to be closed by the endpoint just now.
+    pub(crate) fn take(&self, originator: Option<&Arc<Originator>>) -> Option<Connection> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| idle.pop())
-            .map(|idle| idle.connection)
-            .find(|connection| !connection.is_closed())
+        let is_same = |idle: &Idle| match (&idle.originator, originator) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        loop {
+            let at = idle.iter().rposition(is_same)?;
+            let connection = idle.remove(at).connection;
+            if !connection.is_closed() {
+                return Some(connection);
+            }
+        }
     }
 
     /// Keeps a connection that is ready for the next request.
-    pub(crate) fn put(&self, connection: Connection) {
+    pub(crate) fn put(&self, connection: Connection, originator: Option<Arc<Originator>>) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, originator, since: Instant::now() });
         }
     }
 
@@ -68,6 +81,8 @@ impl Pool {
 pub(crate) enum ConnectError {
     /// The endpoint didn't accept it in time.
     Timeout,
+    /// Its TLS session could not be begun.
+    Tls,
     /// Anything else.
     Failed,
 }
@@ -84,6 +99,7 @@ impl From<io::Error> for ConnectError {
 /// A new connection to an endpoint.
 pub(crate) async fn connect(
     address: &EndpointAddress,
+    originator: Option<&Arc<Originator>>,
     settings: &Settings,
 ) -> Result<Connection, ConnectError> {
     let connect = async {
@@ -92,15 +108,27 @@ pub(crate) async fn connect(
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, settings.keepalive)?;
-                speak_http(stream).await
+                speak(stream, originator).await
             }
-            EndpointAddress::Unix(path) => speak_http(UnixStream::connect(&**path).await?).await,
+            EndpointAddress::Unix(path) => {
+                speak(UnixStream::connect(&**path).await?, originator).await
+            }
         }
     };
     match timeout(settings.connect_timeout, connect).await {
         Ok(connected) => connected,
         Err(_) => Err(ConnectError::Timeout),
     }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    originator: Option<&Arc<Originator>>,
+) -> Result<Connection, ConnectError> {
+    let Some(originator) = originator else { return speak_http(stream).await };
+    let connector = TlsConnector::from(originator.http.clone());
+    let stream = connector.connect(originator.server_name.clone(), stream).await;
+    speak_http(stream.map_err(|_| ConnectError::Tls)?).await
 }
 
 async fn speak_http(

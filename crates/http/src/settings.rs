@@ -22,10 +22,8 @@ pub struct Settings {
     /// How long a client has for the head of a request. As hyper has it, an HTTP/1.1 connection
     /// without a request is closed after the same time. Default: 10 s.
     pub header_timeout: Duration,
-    /// How long a client has for a TLS handshake. Default: 10 s.
-    pub handshake_timeout: Duration,
-    /// The most connections at a time, for each address of a port: further ones wait to be
-    /// accepted. Default: 16,384.
+    /// The most connections without TLS at a time, for each address of a port: further ones wait to
+    /// be accepted. Default: 16,384.
     pub max_connections: NonZeroUsize,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
@@ -40,7 +38,6 @@ impl Default for Settings {
             keepalive: Keepalive::default(),
             backlog: 4_096,
             header_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
             max_connections: NonZeroUsize::MIN.saturating_add(16_383),
             pool_timeout: Duration::from_secs(30),
         }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{ErrorReason, HandshakeFailure, Labels};
+use crate::{ErrorReason, Labels};
 
 /// All counters at one time.
 #[derive(Clone, Debug, Default)]
@@ -11,14 +11,6 @@ pub struct CounterSnapshot {
     pub active_connections: u64,
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
     pub accept_pauses: u64,
-    pub(crate) handshake_failures: [u64; HandshakeFailure::ALL.len()],
-}
-
-impl CounterSnapshot {
-    /// Connections that didn't get as far as a TLS session, by reason.
-    pub fn handshake_failures(&self) -> impl Iterator<Item = (HandshakeFailure, u64)> + '_ {
-        HandshakeFailure::ALL.iter().copied().zip(self.handshake_failures)
-    }
 }
 
 /// The counters of one listener, route and backend.

@@ -8,12 +8,12 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 use l4way_model::{
-    BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
-    Route, Target as ModelTarget,
+    BackendId, HeaderMatch, Hostname, HttpPort, HttpRule, ListenerId, PathMatch, Route,
+    Target as ModelTarget, TlsPort,
 };
 use l4way_proxy::random_seed;
 use l4way_proxy_core::WeightedPick;
-use rustls::ServerConfig;
+use l4way_tls::{Originator, Originators};
 
 use crate::{
     counters::{Counters, ErrorReason, Labels, Row},
@@ -36,30 +36,40 @@ pub(crate) struct Table {
     pub(crate) stray: Arc<Row>,
 }
 
+/// What tables are made with.
+pub(crate) struct Make<'a> {
+    pub(crate) counters: &'a Counters,
+    pub(crate) originators: &'a Originators,
+}
+
 /// A listener, as requests see it.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
     hostname: Option<Hostname>,
-    /// How it ends TLS sessions. An HTTPS listener without a usable certificate has none: its
-    /// hosts are nobody else's all the same.
-    pub(crate) tls: Option<Arc<ServerConfig>>,
     rules: Vec<Rule>,
     /// Counts the requests that no rule matches.
     pub(crate) unmatched: Arc<Row>,
 }
 
 impl Table {
-    /// A port's listeners, of which `tls` gives the TLS side.
-    pub(crate) fn new(
-        port: &HttpPort,
-        counters: &Counters,
-        tls: impl Fn(&ListenerId) -> Option<Arc<ServerConfig>>,
-    ) -> Self {
-        let listener = |l: &HttpListener| Listener::new(l, counters, tls(&l.id));
-        let mut listeners: Vec<_> = port.listeners.iter().map(listener).collect();
+    /// The listeners of a port without TLS.
+    pub(crate) fn of_http(port: &HttpPort, make: &Make<'_>) -> Self {
+        let listeners = port.listeners.iter();
+        Self::new(listeners.map(|l| Listener::new(&l.id, &l.hostname, &l.rules, make)), make)
+    }
+
+    /// The listeners of a port with TLS. Those that aren't HTTPS have no rules: their hosts are nobody
+    /// else's all the same.
+    pub(crate) fn of_tls(port: &TlsPort, make: &Make<'_>) -> Self {
+        let listeners = port.listeners.iter();
+        Self::new(listeners.map(|l| Listener::new(&l.id, &l.hostname, l.mode.rules(), make)), make)
+    }
+
+    fn new(listeners: impl Iterator<Item = Listener>, make: &Make<'_>) -> Self {
+        let mut listeners: Vec<_> = listeners.collect();
         listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(Hostname::specificity)));
-        Self { listeners, stray: counters.row(Labels::default()) }
+        Self { listeners, stray: make.counters.row(Labels::default()) }
     }
 
     /// The listener that is for this host, in lower case: an exact hostname goes before a wildcard,
@@ -70,15 +80,18 @@ impl Table {
 }
 
 impl Listener {
-    fn new(listener: &HttpListener, counters: &Counters, tls: Option<Arc<ServerConfig>>) -> Self {
-        let labels = Labels { listener: Some(listener.id.clone()), ..Labels::default() };
-        let rules = listener.rules.iter().map(|rule| Rule::new(rule, &labels, counters));
+    fn new(
+        id: &ListenerId,
+        hostname: &Option<Hostname>,
+        rules: &[HttpRule],
+        make: &Make<'_>,
+    ) -> Self {
+        let labels = Labels { listener: Some(id.clone()), ..Labels::default() };
         Self {
-            id: listener.id.clone(),
-            hostname: listener.hostname.clone(),
-            tls,
-            rules: rules.collect(),
-            unmatched: counters.row(labels.clone()),
+            id: id.clone(),
+            hostname: hostname.clone(),
+            rules: rules.iter().map(|rule| Rule::new(rule, &labels, make)).collect(),
+            unmatched: make.counters.row(labels.clone()),
         }
     }
 
@@ -114,8 +127,17 @@ pub(crate) struct Rule {
 /// What a share of the requests meets.
 #[derive(Debug)]
 enum Target {
-    Backend(BackendId, Arc<Row>),
+    Backend(Picked),
     Refused(ErrorReason, Arc<Row>),
+}
+
+/// The backend that a request goes to.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) backend: BackendId,
+    /// What begins the TLS sessions with its endpoints, if there are to be any.
+    pub(crate) originator: Option<Arc<Originator>>,
+    pub(crate) row: Arc<Row>,
 }
 
 /// A request that no endpoint gets, and what counts it.
@@ -126,17 +148,22 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl Rule {
-    fn new(rule: &HttpRule, labels: &Labels, counters: &Counters) -> Self {
+    fn new(rule: &HttpRule, labels: &Labels, make: &Make<'_>) -> Self {
+        let Make { counters, originators } = make;
         let HttpRule { hostname, path, headers, route: Route { id, targets } } = rule;
         let labels = Labels { route: Some(id.clone()), ..labels.clone() };
+        let backend = |id: &BackendId, originator| {
+            let row = counters.row(Labels { backend: Some(id.clone()), ..labels.clone() });
+            Target::Backend(Picked { backend: id.clone(), originator, row })
+        };
+        let refused = |reason| Target::Refused(reason, counters.row(labels.clone()));
         let target = |target: &ModelTarget| match target {
-            ModelTarget::Backend(id) => {
-                let labels = Labels { backend: Some(id.clone()), ..labels.clone() };
-                Target::Backend(id.clone(), counters.row(labels))
-            }
-            ModelTarget::Refused(reason) => {
-                Target::Refused((*reason).into(), counters.row(labels.clone()))
-            }
+            ModelTarget::Backend(id) => backend(id, None),
+            ModelTarget::TlsBackend(id, tls) => match originators.get(tls) {
+                Ok(originator) => backend(id, Some(originator.clone())),
+                Err(_) => refused(ErrorReason::InvalidBackend),
+            },
+            ModelTarget::Refused(reason) => refused((*reason).into()),
         };
         let weights = targets.iter().map(|weighted| weighted.weight);
         Self {
@@ -156,10 +183,10 @@ impl Rule {
     }
 
     /// The backend that the next request goes to.
-    pub(crate) fn pick(&self) -> Result<(&BackendId, &Arc<Row>), Refusal<'_>> {
+    pub(crate) fn pick(&self) -> Result<&Picked, Refusal<'_>> {
         let picked = self.pick.lock().unwrap_or_else(PoisonError::into_inner).pick();
         match picked.and_then(|index| self.targets.get(index)) {
-            Some(Target::Backend(id, row)) => Ok((id, row)),
+            Some(Target::Backend(picked)) => Ok(picked),
             Some(Target::Refused(reason, row)) => Err(Refusal { reason: *reason, row }),
             None => Err(Refusal { reason: ErrorReason::NoWeight, row: &self.weightless }),
         }
@@ -182,7 +209,7 @@ fn has(headers: &HeaderMap, wanted: &HeaderMatch) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
-    use l4way_model::{GatewayId, RouteId};
+    use l4way_model::{GatewayId, HttpListener, RouteId};
 
     use super::*;
 
@@ -203,13 +230,14 @@ mod tests {
             name: hostname.unwrap_or("any").into(),
         };
         let hostname = hostname.map(Hostname::new);
-        HttpListener { id, hostname, certificates: Vec::new(), rules }
+        HttpListener { id, hostname, rules }
     }
 
     fn table(listeners: Vec<HttpListener>) -> Table {
         let addresses = vec![[127, 0, 0, 1].into()];
-        let port = HttpPort { addresses, port: 80, tls: false, listeners };
-        Table::new(&port, &Counters::default(), |_| None)
+        let port = HttpPort { addresses, port: 80, listeners };
+        let (counters, originators) = Default::default();
+        Table::of_http(&port, &Make { counters: &counters, originators: &originators })
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, HttpPort, ListenerId, Route, TlsPort};
+use crate::{BackendId, HttpPort, HttpRule, ListenerId, Route, TlsPort};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -147,13 +147,17 @@ impl Config {
         self.listeners.values().filter_map(|listener| listener.route.as_ref()).chain(tls)
     }
 
+    /// The rules of HTTP requests, of HTTPS listeners and others.
+    pub fn http_rules(&self) -> impl Iterator<Item = &HttpRule> {
+        let https = self.tls.iter().flat_map(|port| &port.listeners);
+        let http = self.http.iter().flat_map(|port| &port.listeners);
+        let https = https.flat_map(|listener| listener.mode.rules());
+        https.chain(http.flat_map(|listener| &listener.rules))
+    }
+
     /// The routes of all listeners.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        let https = self.tls.iter().flat_map(|port| &port.listeners);
-        let https = https.flat_map(|listener| listener.mode.rules());
-        let http = self.http.iter().flat_map(|port| &port.listeners);
-        let http = http.flat_map(|listener| &listener.rules);
-        self.session_routes().chain(https.chain(http).map(|rule| &rule.route))
+        self.session_routes().chain(self.http_rules().map(|rule| &rule.route))
     }
 
     /// The backends that sessions go to, some of them several times.

@@ -22,7 +22,7 @@ async fn changes_under_running_requests_lose_none() {
     let (a, b) = (named("a").await, named("b").await);
     let table = endpoints([("a", vec![a]), ("b", vec![b])]);
     let address = free_address();
-    let ports = |backend| [port(address, false, vec![listener("", all_to(backend))])];
+    let ports = |backend| [port(address, vec![listener("", all_to(backend))])];
     let mut proxy = start();
     apply(&mut proxy, ports("a"), &table);
     let enough = Arc::new(AtomicBool::new(false));
@@ -68,8 +68,8 @@ async fn a_taken_port_is_told_and_tried_again() {
     let (address, free) = (free_address(), free_address());
     let holder = TcpListener::bind(address).unwrap();
     let ports = [
-        port(address, false, vec![listener("taken", all_to("b"))]),
-        port(free, false, vec![listener("free", all_to("b"))]),
+        port(address, vec![listener("taken", all_to("b"))]),
+        port(free, vec![listener("free", all_to("b"))]),
     ];
     let mut proxy = start();
     let report = proxy.apply(&config(ports), &endpoints([("b", vec![endpoint])]));
@@ -90,7 +90,7 @@ async fn a_taken_port_is_told_and_tried_again() {
 #[tokio::test]
 async fn one_address_that_is_taken_keeps_a_port_from_all() {
     let (taken, other) = (free_address(), free_address());
-    let mut both = port(taken, false, vec![listener("l", all_to("b"))]);
+    let mut both = port(taken, vec![listener("l", all_to("b"))]);
     both.addresses.insert(0, other.ip());
     let _holder = TcpListener::bind(taken).unwrap();
     let mut proxy = start();

@@ -12,7 +12,7 @@ use std::{
 use l4way_http::{ErrorReason, HttpProxy, Settings};
 use l4way_model::{
     BackendId, Config, EndpointTable, GatewayId, Hostname, HttpListener, HttpPort, HttpRule,
-    ListenerId, ListenerReport, PathMatch, RefusedReason, Route, RouteId, Target, Transport,
+    ListenerId, ListenerReport, Parts, PathMatch, RefusedReason, Route, RouteId, Target, Transport,
     WeightedTarget,
 };
 use tokio::time::{Instant, sleep};
@@ -82,17 +82,17 @@ pub(crate) fn listener(hostname: &str, rules: Vec<HttpRule>) -> HttpListener {
     HttpListener {
         id: listener_id(hostname),
         hostname: (!hostname.is_empty()).then(|| Hostname::new(hostname)),
-        certificates: Vec::new(),
         rules,
     }
 }
 
-pub(crate) fn port(address: SocketAddr, tls: bool, listeners: Vec<HttpListener>) -> HttpPort {
-    HttpPort { addresses: vec![address.ip()], port: address.port(), tls, listeners }
+pub(crate) fn port(address: SocketAddr, listeners: Vec<HttpListener>) -> HttpPort {
+    HttpPort { addresses: vec![address.ip()], port: address.port(), listeners }
 }
 
 pub(crate) fn config(ports: impl IntoIterator<Item = HttpPort>) -> Arc<Config> {
-    Arc::new(Config::with_http([], ports).unwrap())
+    let http = ports.into_iter().collect();
+    Arc::new(Parts { http, ..Parts::default() }.try_into().unwrap())
 }
 
 pub(crate) fn endpoints<'a>(
@@ -116,7 +116,7 @@ pub(crate) fn proxy_with<'a>(
 ) -> (HttpProxy, SocketAddr) {
     let mut proxy = start();
     let address = free_address();
-    apply(&mut proxy, [port(address, false, listeners)], &endpoints(backends));
+    apply(&mut proxy, [port(address, listeners)], &endpoints(backends));
     (proxy, address)
 }
 

@@ -1,8 +1,12 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hyper::{Request, StatusCode};
-use l4way_http::HandshakeFailure;
-use l4way_model::{BindFailureKind, HttpListener, KeyPair, ListenerReport};
+use l4way_http::HttpProxy;
+use l4way_model::{
+    ApplyReport, BindFailureKind, Config, EndpointTable, HttpListener, KeyPair, ListenerReport,
+    Parts, ServerTls, TlsListener, TlsMode, TlsOptions, TlsPort,
+};
+use l4way_proxy::{CloseReason, HandshakeSnapshot, Proxy};
 use rcgen::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer,
@@ -13,20 +17,61 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     client::{Answer, Body, connect, http1, http2, request},
     endpoint::named,
-    support::{all_to, apply, config, endpoints, free_address, listener, listener_id, port, start},
+    support::{all_to, endpoints, free_address, listener, listener_id, start},
 };
 
 fn key_pair(names: &[&str]) -> Arc<KeyPair> {
-    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    let own: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(own).unwrap();
     Arc::new(KeyPair {
+        name: names.join(",").into(),
         certificate_chain: cert.pem().into(),
         private_key: signing_key.serialize_pem().into(),
     })
 }
 
-fn https(hostname: &str, backend: &str, certificates: &[Arc<KeyPair>]) -> HttpListener {
-    HttpListener { certificates: certificates.to_vec(), ..listener(hostname, all_to(backend)) }
+fn https(hostname: &str, backend: &str, certificates: &[Arc<KeyPair>]) -> TlsListener {
+    let HttpListener { id, hostname, rules } = listener(hostname, all_to(backend));
+    let tls = Arc::new(ServerTls {
+        certificates: certificates.to_vec(),
+        client_validation: None,
+        options: TlsOptions::default(),
+    });
+    let handshake_timeout = Duration::from_secs(10);
+    TlsListener { id, hostname, handshake_timeout, mode: TlsMode::Https { tls, rules } }
+}
+
+/// Both sides of HTTPS: who accepts clients, and who serves them.
+struct Sides {
+    sessions: Proxy,
+    http: HttpProxy,
+}
+
+impl Sides {
+    fn start() -> Self {
+        let http = start();
+        let settings = l4way_proxy::Settings {
+            workers: NonZeroUsize::MIN,
+            https: Some(http.https()),
+            ..l4way_proxy::Settings::default()
+        };
+        Self { sessions: Proxy::start(settings).unwrap(), http }
+    }
+
+    /// Carries these listeners on one port.
+    fn apply(
+        &mut self,
+        address: SocketAddr,
+        listeners: Vec<TlsListener>,
+        endpoints: &EndpointTable,
+    ) -> ApplyReport {
+        let port = TlsPort { addresses: vec![address.ip()], port: address.port(), listeners };
+        let parts = Parts { tls: vec![port], ..Parts::default() };
+        let config: Arc<Config> = Arc::new(parts.try_into().unwrap());
+        let report = self.sessions.apply(config.clone(), endpoints);
+        self.http.apply(&config, endpoints);
+        report
+    }
 }
 
 /// A TLS session with who shows one of these certificates for the host.
@@ -62,9 +107,8 @@ async fn a_client_gets_the_listener_and_certificate_of_the_host_it_names() {
         https("*.example.com", "b", &[wildcard.clone(), other.clone()]),
         https("a.example.com", "a", std::slice::from_ref(&exact)),
     ];
-    let mut proxy = start();
-    let endpoints = endpoints([("a", vec![a]), ("b", vec![b])]);
-    apply(&mut proxy, [port(address, true, listeners)], &endpoints);
+    let mut sides = Sides::start();
+    sides.apply(address, listeners, &endpoints([("a", vec![a]), ("b", vec![b])]));
 
     let stream = session(address, "a.example.com", &[&exact], "http/1.1").await.unwrap();
     let mut client = http1(stream).await;
@@ -87,18 +131,19 @@ async fn a_client_gets_the_listener_and_certificate_of_the_host_it_names() {
     let error = error.into_inner().unwrap().downcast::<rustls::Error>().unwrap();
     let expected = rustls::Error::AlertReceived(AlertDescription::UnrecognisedName);
     assert_eq!(*error, expected);
-    let failures = proxy.counters().snapshot();
-    let counted = (HandshakeFailure::UnrecognizedName, 1);
-    assert!(failures.handshake_failures().any(|failure| failure == counted));
+    let handshakes = sides.sessions.counters().snapshot().handshakes;
+    let mut failures = handshakes.iter().flat_map(HandshakeSnapshot::failed);
+    assert_eq!(failures.next(), Some((CloseReason::UnrecognizedName, 1)));
+    let succeeded = handshakes.iter().flat_map(HandshakeSnapshot::succeeded);
+    assert_eq!(succeeded.map(|(_, count)| count).sum::<u64>(), 2);
 }
 
 #[tokio::test]
 async fn of_several_certificates_the_one_that_fits_is_shown() {
     let pairs = ["a.test", "b.test"].map(|name| key_pair(&[name]));
     let address = free_address();
-    let mut proxy = start();
-    let ports = [port(address, true, vec![https("", "a", &pairs)])];
-    apply(&mut proxy, ports, &endpoints([]));
+    let mut sides = Sides::start();
+    sides.apply(address, vec![https("", "a", &pairs)], &endpoints([]));
     let [a, b] = &pairs;
     session(address, "a.test", &[a], "h2").await.unwrap();
     session(address, "b.test", &[b], "h2").await.unwrap();
@@ -109,12 +154,13 @@ async fn of_several_certificates_the_one_that_fits_is_shown() {
 async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
     let [good, stranger] = ["good.test", "bad.test"].map(|name| key_pair(&[name]));
     let mismatched = Arc::new(KeyPair {
+        name: "mismatched.test".into(),
         certificate_chain: good.certificate_chain.clone(),
         private_key: stranger.private_key.clone(),
     });
     let text = |text: &str| {
         let (certificate_chain, private_key) = (text.into(), good.private_key.clone());
-        Arc::new(KeyPair { certificate_chain, private_key })
+        Arc::new(KeyPair { name: "empty.test".into(), certificate_chain, private_key })
     };
     let address = free_address();
     let listeners = vec![
@@ -123,17 +169,18 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
         https("empty.test", "a", &[text("")]),
         https("none.test", "a", &[]),
     ];
-    let mut proxy = start();
-    let report = proxy.apply(&config([port(address, true, listeners)]), &endpoints([]));
+    let mut sides = Sides::start();
+    let report = sides.apply(address, listeners, &endpoints([])).listeners;
     assert_eq!(report[&listener_id("")], ListenerReport::Bound);
     for name in ["mismatched.test", "empty.test", "none.test"] {
         let ListenerReport::Failed(failure) = &report[&listener_id(name)] else {
             panic!("{name}: {report:?}");
         };
         assert_eq!(failure.kind, BindFailureKind::Other);
-        assert!(failure.message.contains(name), "{}", failure.message);
+        let what = if name == "none.test" { "no certificate" } else { name };
+        assert!(failure.message.contains(what), "{}", failure.message);
         session(address, name, &[&good], "h2").await.unwrap_err();
     }
-    assert!(proxy.retry_failed().is_none(), "a certificate doesn't get better");
+    assert!(sides.sessions.retry_failed().is_none(), "a certificate doesn't get better");
     session(address, "good.test", &[&good], "h2").await.unwrap();
 }

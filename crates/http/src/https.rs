@@ -1,0 +1,107 @@
+//! Clients of HTTPS listeners: a worker has accepted them and read their ClientHello; from there on
+//! they are served here.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink};
+use l4way_tls::lacks_client_certificate;
+use rustls::{HandshakeKind as Kind, ProtocolVersion};
+use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    connection::{Connection, Security, serve_http},
+    control::Shared,
+    counters::ActiveConnection,
+    downstream::{Downstream, Slot},
+    drain::Drained,
+    table::View,
+};
+
+const HTTP2: &[u8] = b"h2";
+
+/// A port whose clients come from workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub(crate) view: Arc<ArcSwap<View>>,
+    pub(crate) drained: Drained,
+}
+
+/// Takes clients from workers.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    /// By the addresses that they are bound on.
+    ports: ArcSwap<BTreeMap<SocketAddr, Port>>,
+}
+
+impl Reception {
+    pub(crate) fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
+        Self { shared, runtime, ports: ArcSwap::default() }
+    }
+
+    /// Serves clients of these ports from now on.
+    pub(crate) fn open(&self, ports: BTreeMap<SocketAddr, Port>) {
+        self.ports.store(Arc::new(ports));
+    }
+}
+
+impl HttpsSink for Reception {
+    fn take(&self, client: HttpsClient) {
+        let Some(Port { view, drained }) = self.ports.load().get(&client.bind).cloned() else {
+            // Its listener has gone meanwhile.
+            return client.handshakes.fail(CloseReason::ListenerRemoved);
+        };
+        self.runtime.spawn(serve(client, self.shared.clone(), view, drained));
+    }
+}
+
+/// Serves a client to its end.
+async fn serve(
+    client: HttpsClient,
+    shared: Arc<Shared>,
+    view: Arc<ArcSwap<View>>,
+    drained: Drained,
+) {
+    let HttpsClient { socket, hello, terminator, begun, deadline, handshakes, .. } = client;
+    let stream = match TcpStream::from_std(socket.into()) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "can't wait for the bytes of an HTTPS client");
+            return handshakes.fail(CloseReason::OutOfResources);
+        }
+    };
+    let active = ActiveConnection::new(shared.counters.clone());
+    let stream = Downstream::new(stream, hello, active, Slot::Place(client.place));
+    let abort = stream.abort();
+    let acceptor = TlsAcceptor::from(terminator.config(false).clone());
+    let stream = match timeout_at(deadline.into(), acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return handshakes.fail(reason(&error)),
+        Err(_) => return handshakes.fail(CloseReason::HandshakeTimeout),
+    };
+    handshakes.succeed(kind(&stream), Instant::now().duration_since(begun));
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let security = Security::Tls { server_name: client.server_name };
+    let client = client.downstream;
+    serve_http(stream, Connection { shared, view, client, security, drained, abort }, http2).await;
+}
+
+fn kind(stream: &TlsStream<Downstream>) -> HandshakeKind {
+    let (_, session) = stream.get_ref();
+    HandshakeKind {
+        tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+        resumed: session.handshake_kind() == Some(Kind::Resumed),
+    }
+}
+
+/// Why a handshake failed.
+fn reason(error: &io::Error) -> CloseReason {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) if lacks_client_certificate(error) => CloseReason::ClientCertificate,
+        Some(_) => CloseReason::HandshakeFailed,
+        None => CloseReason::HandshakeAborted,
+    }
+}
