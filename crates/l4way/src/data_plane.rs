@@ -36,14 +36,13 @@ impl DataPlane {
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
     pub(crate) fn start(
-        sessions: l4way_proxy::Settings,
+        mut sessions: l4way_proxy::Settings,
         http: l4way_http::Settings,
     ) -> io::Result<Self> {
-        Ok(Self {
-            sessions: Proxy::start(sessions)?,
-            http: HttpProxy::start(http)?,
-            applied: ApplyReport::default(),
-        })
+        let http = HttpProxy::start(http)?;
+        sessions.https = Some(http.https());
+        let sessions = Proxy::start(sessions)?;
+        Ok(Self { sessions, http, applied: ApplyReport::default() })
     }
 
     /// Carries `config` from now on, with these endpoints. Only what differs from before is

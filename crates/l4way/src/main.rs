@@ -1,8 +1,9 @@
-//! l4way: the Kubernetes Gateway API for TCP and UDP, with or without a cluster.
+//! l4way: the Kubernetes Gateway API for TCP, UDP and TLS, with or without a cluster.
 #![forbid(unsafe_code)]
 
 mod access_log;
 mod admin;
+mod certificates;
 mod check;
 mod cli;
 mod controller;

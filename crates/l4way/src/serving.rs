@@ -11,6 +11,7 @@ use std::{
 
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport};
 use l4way_proxy::{SessionRecord, Settings};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime,
     sync::watch,
@@ -20,6 +21,7 @@ use tokio::{
 use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
+    certificates::{self, Certificate, Warnings},
     cli::{LogArgs, SessionArgs},
     data_plane::DataPlane,
     logging,
@@ -43,6 +45,9 @@ pub(crate) fn control_side(
     work: impl Future<Output = Result<(), String>>,
 ) -> Result<ExitCode, String> {
     logging::start(log)?;
+    // The memory holds private keys: none of it is to end up in a file (prctl(2), PR_SET_DUMPABLE).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| format!("can't keep private keys out of core dumps: {error}"))?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -58,6 +63,8 @@ pub(crate) struct Serving {
     data_plane: DataPlane,
     applied: ApplyReport,
     access_log: Option<AccessLog>,
+    certificates: Vec<Certificate>,
+    expiry: Warnings,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
 }
@@ -85,8 +92,15 @@ impl Serving {
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
-        let serving =
-            Self { data_plane, applied: ApplyReport::default(), access_log, metrics, report };
+        let serving = Self {
+            data_plane,
+            applied: ApplyReport::default(),
+            access_log,
+            certificates: Vec::new(),
+            expiry: Warnings::default(),
+            metrics,
+            report,
+        };
         serving
             .admin()
             .start(admin_address)
@@ -108,9 +122,15 @@ impl Serving {
 
     /// Carries this configuration from now on, and says in the log which listeners it concerns.
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
+        self.certificates = certificates::of(&config);
         let applied = self.data_plane.apply(config, endpoints);
         self.applied(applied);
-        self.metrics.send_modify(|metrics| metrics.reloads += 1);
+        let certificates = self.certificates.clone();
+        self.metrics.send_modify(|metrics| {
+            metrics.reloads += 1;
+            metrics.certificates = certificates;
+        });
+        self.expiry.look_at(&self.certificates);
     }
 
     /// Sends new sessions to these endpoints from now on.
@@ -118,8 +138,10 @@ impl Serving {
         self.data_plane.update_endpoints(endpoints);
     }
 
-    /// Tries again to bind the ports that could not be bound. Whether something is different.
-    pub(crate) fn retry_failed(&mut self) -> bool {
+    /// Does what is to be done now and then: tries again to bind the ports that could not be bound,
+    /// and warns of certificates that expire. Whether something is different.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.expiry.look_at(&self.certificates);
         match self.data_plane.retry_failed() {
             Some(applied) => {
                 self.applied(applied);

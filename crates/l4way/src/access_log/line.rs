@@ -2,7 +2,7 @@ use std::{fmt::Display, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use l4way_model::Transport;
-use l4way_proxy::SessionRecord;
+use l4way_proxy::{SessionRecord, TlsRecord};
 use serde::{Serialize, Serializer};
 
 use crate::metrics::listener_name;
@@ -48,6 +48,45 @@ struct Line<'a> {
     reason: &'static str,
     /// What kind of end that is: `normal`, `error` or `refused`.
     class: &'static str,
+    /// What the client's TLS session was like; null if there was none.
+    tls: Option<Tls<'a>>,
+}
+
+/// A client's TLS session as the log has it.
+#[derive(Serialize)]
+struct Tls<'a> {
+    /// The name that the client asked for.
+    server_name: Option<&'a str>,
+    /// `1.2` or `1.3`; null if the session went through to the endpoint, or never came about.
+    version: Option<&'static str>,
+    /// The cipher suite's IANA name.
+    cipher_suite: Option<&'a str>,
+    /// The application protocol that was agreed on.
+    application_protocol: Option<&'a str>,
+    /// Whether the client resumed an earlier session.
+    resumed: bool,
+    /// The subject of the client's certificate; null if it showed none.
+    client_subject: Option<&'a str>,
+    /// Its alternative names: `DNS:…`, `URI:…`, `IP:…`, `email:…`.
+    client_alternative_names: Option<&'a [String]>,
+    /// Whether an authority that the listener trusts has signed it.
+    client_verified: Option<bool>,
+}
+
+impl<'a> Tls<'a> {
+    fn of(record: &'a TlsRecord) -> Self {
+        let client = record.client.as_ref();
+        Self {
+            server_name: record.server_name.as_deref(),
+            version: record.version,
+            cipher_suite: record.cipher_suite.as_deref(),
+            application_protocol: record.application_protocol.as_deref(),
+            resumed: record.resumed,
+            client_subject: client.map(|client| &*client.subject),
+            client_alternative_names: client.map(|client| &*client.alternative_names),
+            client_verified: client.map(|client| client.verified),
+        }
+    }
 }
 
 /// Appends the record's line.
@@ -85,6 +124,7 @@ impl<'a> Line<'a> {
             first_reply_seconds,
             reason: record.reason.as_str(),
             class: record.reason.class().as_str(),
+            tls: record.tls.as_deref().map(Tls::of),
         }
     }
 }

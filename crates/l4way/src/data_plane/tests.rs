@@ -5,7 +5,7 @@ use std::{
 };
 
 use l4way_model::{
-    GatewayId, HttpListener, HttpPort, Listener, ListenerId, ListenerReport, Transport,
+    GatewayId, HttpListener, HttpPort, Listener, ListenerId, ListenerReport, Parts, Transport,
 };
 
 use super::*;
@@ -34,15 +34,11 @@ fn config(tcp: SocketAddr, http: SocketAddr) -> Arc<Config> {
         port: tcp.port(),
         route: None,
     };
-    let listener =
-        HttpListener { id: id("http"), hostname: None, certificates: vec![], rules: vec![] };
-    let http = HttpPort {
-        addresses: vec![http.ip()],
-        port: http.port(),
-        tls: false,
-        listeners: vec![listener],
-    };
-    Arc::new(Config::with_http([tcp], [http]).unwrap())
+    let listener = HttpListener { id: id("http"), hostname: None, rules: vec![] };
+    let http =
+        HttpPort { addresses: vec![http.ip()], port: http.port(), listeners: vec![listener] };
+    let parts = Parts { listeners: vec![tcp], http: vec![http], ..Parts::default() };
+    Arc::new(parts.try_into().unwrap())
 }
 
 /// What HTTP says there; nothing from a TCP listener without a route.

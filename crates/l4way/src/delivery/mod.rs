@@ -20,6 +20,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use l4way_model::{BackendId, BackendSource, Config};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 pub(crate) use self::{
     acknowledgement::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
@@ -75,7 +76,9 @@ pub(crate) struct Packed {
 /// # Errors
 /// [`TooLarge`] if it doesn't fit into [`PARTS`] Secrets.
 pub(crate) fn pack(delivery: &Delivery) -> Result<Packed, TooLarge> {
+    // It has keys.
     let json = serde_json::to_vec(delivery).expect("a configuration can be written as JSON");
+    let json = Zeroizing::new(json);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let packed =
         encoder.write_all(&json).and_then(|()| encoder.finish()).expect("memory can be written to");
@@ -95,7 +98,7 @@ pub(crate) fn unpack(packed: &[u8], expected: &str) -> Result<Delivery, UnpackEr
     if actual != expected {
         return Err(UnpackError::Hash { expected: expected.to_owned(), actual });
     }
-    let mut json = Vec::new();
+    let mut json = Zeroizing::new(Vec::new());
     GzDecoder::new(packed)
         .take(UNPACKED_BYTES)
         .read_to_end(&mut json)

@@ -58,14 +58,6 @@ fn connections(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Re
         None,
         counters.active_connections,
     )?;
-    encoder.counters(
-        "http_handshakes_failed",
-        "Connections to HTTPS listeners that ended before there was a TLS session, by reason.",
-        None,
-        counters
-            .handshake_failures()
-            .map(|(failure, count)| ([("reason", failure.as_str())], count)),
-    )?;
     encoder.counter(
         "http_accept_pauses",
         "Times that accepting HTTP connections stopped for a while for lack of descriptors or \

@@ -2,6 +2,7 @@
 //! which Prometheus reads. `docs/metrics.md` lists every metric.
 
 mod http;
+mod tls;
 
 use std::{
     fmt,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use l4way_model::{ListenerId, Transport};
-use l4way_proxy::{HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
+use l4way_proxy::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},
@@ -17,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::data_plane::CounterSnapshot;
+use crate::{certificates::Certificate, data_plane::CounterSnapshot};
 
 /// What is known outside of the proxy: how the configuration is, and the access log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,14 +40,18 @@ pub(crate) struct ControlMetrics {
     pub(crate) session_descriptors: u64,
     /// Records that the access log could not write.
     pub(crate) unwritten_records: u64,
+    /// The certificates that listeners show.
+    pub(crate) certificates: Vec<Certificate>,
 }
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
 pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> String {
     let CounterSnapshot { sessions, http } = counters;
+    let handshakes = sessions.handshakes.clone();
     let rows = sessions.rows.iter().map(|row| (session_labels(&row.labels), row.clone()));
     let scrape = Scrape {
         rows: rows.collect(),
+        handshakes,
         workers: sessions.workers.clone(),
         http: http.clone(),
         control: control.clone(),
@@ -83,6 +88,7 @@ pub(crate) fn listener_name(listener: &ListenerId) -> String {
 #[derive(Debug)]
 struct Scrape {
     rows: Vec<(Vec<SessionLabel>, RowSnapshot)>,
+    handshakes: Vec<HandshakeSnapshot>,
     workers: Vec<WorkerSnapshot>,
     http: l4way_http::CounterSnapshot,
     control: ControlMetrics,
@@ -94,6 +100,8 @@ impl Collector for Scrape {
         self.sessions(&mut encoder)?;
         self.traffic(&mut encoder)?;
         self.times(&mut encoder)?;
+        tls::handshakes(&self.handshakes, &mut encoder)?;
+        tls::certificates(&self.control.certificates, &mut encoder)?;
         http::encode(&self.http, &mut encoder)?;
         self.workers(&mut encoder)?;
         self.access_log(&mut encoder)?;
@@ -133,7 +141,7 @@ impl Scrape {
         )?;
         encoder.counters(
             "sessions_refused",
-            "Sessions refused because of the configuration, by reason.",
+            "Sessions refused because of the configuration or the TLS handshake, by reason.",
             None,
             self.rows().flat_map(|(labels, row)| {
                 row.refused()
@@ -315,6 +323,20 @@ impl Encoder<'_> {
         samples: impl Iterator<Item = (L, u64)>,
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn gauges_of<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: &Unit,
+        samples: impl Iterator<Item = (L, i64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?;
         for (labels, value) in samples {
             metric.encode_family(&labels)?.encode_gauge(&value)?;
         }

@@ -5,22 +5,21 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use l4way_model::Config;
+use l4way_model::{Config, Parts};
 
 /// The same configuration, with the wildcard addresses of the pod's own families in place of a
 /// wildcard address. A listener on `0.0.0.0` listens on `::` too in a pod with both.
 pub(super) fn in_pod(config: &Config, pod_ips: &[IpAddr]) -> Config {
     let wildcards = wildcards(pod_ips);
-    let listeners = config.listeners().cloned().map(|mut listener| {
-        listener.addresses = rewritten(&listener.addresses, &wildcards);
-        listener
-    });
-    let http = config.http_ports().iter().cloned().map(|mut port| {
-        port.addresses = rewritten(&port.addresses, &wildcards);
-        port
-    });
+    let mut parts = Parts::from(config.clone());
+    let listeners = parts.listeners.iter_mut().map(|listener| &mut listener.addresses);
+    let tls = parts.tls.iter_mut().map(|port| &mut port.addresses);
+    let http = parts.http.iter_mut().map(|port| &mut port.addresses);
+    for addresses in listeners.chain(tls).chain(http) {
+        *addresses = rewritten(addresses, &wildcards);
+    }
     // Only a configuration that tells the families apart could now want one socket twice.
-    Config::with_http(listeners, http).unwrap_or_else(|_| config.clone())
+    parts.try_into().unwrap_or_else(|_| config.clone())
 }
 
 /// The address at which a pod is asked: of both families, where `address` is a wildcard and the pod
@@ -56,7 +55,12 @@ fn wildcard(ip: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use l4way_model::{GatewayId, HttpListener, HttpPort, Listener, ListenerId, Transport};
+    use std::time::Duration;
+
+    use l4way_model::{
+        GatewayId, HttpListener, HttpPort, Listener, ListenerId, TlsListener, TlsMode, TlsPort,
+        Transport,
+    };
 
     use super::*;
 
@@ -83,15 +87,19 @@ mod tests {
         let http = HttpPort {
             addresses: ips(addresses),
             port: 80,
-            tls: false,
-            listeners: vec![HttpListener {
-                id: id("http"),
+            listeners: vec![HttpListener { id: id("http"), hostname: None, rules: Vec::new() }],
+        };
+        let tls = TlsPort {
+            addresses: ips(addresses),
+            port: 8443,
+            listeners: vec![TlsListener {
+                id: id("tls"),
                 hostname: None,
-                certificates: Vec::new(),
-                rules: Vec::new(),
+                handshake_timeout: Duration::from_secs(10),
+                mode: TlsMode::Refused,
             }],
         };
-        Config::with_http([listener], [http]).unwrap()
+        Parts { listeners: vec![listener], tls: vec![tls], http: vec![http] }.try_into().unwrap()
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Pod {
     /// Does what is to be done now and then: tries ports again that could not be bound, and brings
     /// `/status` up to date.
     pub(super) fn tick(&mut self) {
-        if self.serving.retry_failed() {
+        if self.serving.tick() {
             self.answer();
             self.unpublished = true;
         }

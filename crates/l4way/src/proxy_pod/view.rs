@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use l4way_model::{
     ApplyReport, BackendId, Config, EndpointTable, HttpListener, HttpPort, Listener, ListenerId,
-    ListenerReport,
+    ListenerReport, TlsListener, TlsMode, TlsPort,
 };
 use l4way_resources::status::{Condition, ConditionStatus};
 
@@ -18,10 +18,13 @@ pub(super) fn overview(
 ) -> Overview {
     let http = config.http_ports().iter();
     let http = http.flat_map(|port| port.listeners.iter().map(move |listener| (port, listener)));
+    let tls = config.tls_ports().iter();
+    let tls = tls.flat_map(|port| port.listeners.iter().map(move |listener| (port, listener)));
     Overview {
         listeners: config
             .listeners()
             .map(|listener| row(listener, applied))
+            .chain(tls.map(|(port, listener)| tls_row(port, listener, applied)))
             .chain(http.map(|(port, listener)| http_row(port, listener, applied)))
             .collect(),
         backends: endpoints
@@ -40,7 +43,7 @@ pub(super) fn notes(
     refused: &BTreeMap<BackendId, String>,
 ) -> Vec<String> {
     let mut notes = vec![format!("configuration {hash}")];
-    if config.listeners().len() == 0 && config.http_ports().is_empty() {
+    if config.listener_ids().next().is_none() {
         notes.push("it has no listener: nothing is carried".to_owned());
     }
     notes.extend(refused.iter().map(|(backend, sentence)| format!("{backend}: {sentence}")));
@@ -61,7 +64,21 @@ fn http_row(port: &HttpPort, listener: &HttpListener, applied: &ApplyReport) -> 
     let routes: BTreeSet<_> = listener.rules.iter().map(|rule| &rule.route.id).collect();
     ListenerRow {
         name: listener.id.to_string(),
-        protocol: if port.tls { "HTTPS" } else { "HTTP" }.to_owned(),
+        protocol: "HTTP".to_owned(),
+        port: port.port,
+        attached_routes: routes.len() as u32,
+        conditions: conditions(&listener.id, applied),
+    }
+}
+
+fn tls_row(port: &TlsPort, listener: &TlsListener, applied: &ApplyReport) -> ListenerRow {
+    let sessions = listener.mode.routes().iter().map(|route| &route.route.id);
+    let requests = listener.mode.rules().iter().map(|rule| &rule.route.id);
+    let routes: BTreeSet<_> = sessions.chain(requests).collect();
+    let protocol = if matches!(listener.mode, TlsMode::Https { .. }) { "HTTPS" } else { "TLS" };
+    ListenerRow {
+        name: listener.id.to_string(),
+        protocol: protocol.to_owned(),
         port: port.port,
         attached_routes: routes.len() as u32,
         conditions: conditions(&listener.id, applied),

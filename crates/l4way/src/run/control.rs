@@ -163,7 +163,7 @@ impl Control {
 
     /// Tries again to bind the ports that could not be bound.
     pub(super) fn retry_failed(&mut self) {
-        if self.serving.retry_failed() {
+        if self.serving.tick() {
             self.publish();
         }
     }

@@ -70,7 +70,13 @@ impl Session {
                 Ok(step) => step,
                 Err(reason) => self.try_another(ctx, io, reason),
             },
-            Err(error) => self.try_another(ctx, io, connect_reason(error)),
+            Err(error) => {
+                let reason = match self.opening {
+                    Opening::Connection => connect_reason(error),
+                    Opening::Postgres | Opening::Handshake => upstream_reason(error),
+                };
+                self.try_another(ctx, io, reason)
+            }
         }
     }
 

@@ -132,6 +132,9 @@ impl Tls {
         sending: &mut Sending,
         size: usize,
     ) -> Result<Read<'a>, Failure> {
+        if self.error.is_some() {
+            return Err(Failure::Tls);
+        }
         if self.peer_closed {
             return Ok(Read::End);
         }
@@ -205,6 +208,9 @@ impl Tls {
         sending: &mut Sending,
         bytes: &[u8],
     ) -> Result<usize, Failure> {
+        if self.error.is_some() {
+            return Err(Failure::Tls);
+        }
         if bytes.is_empty() || !self.flush(side, sending)? {
             return Ok(0);
         }
@@ -253,6 +259,9 @@ impl Tls {
         side: &mut Side,
         sending: &mut Sending,
     ) -> Result<bool, Failure> {
+        if self.error.is_some() {
+            return Err(Failure::Tls);
+        }
         if !self.told {
             self.told = true;
             let mut alert = [0; OVERHEAD];
@@ -284,6 +293,9 @@ trait Unbuffered {
     type Data;
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Whether something waits to be encoded.
+    fn has_answers(&self) -> bool;
 }
 
 impl Unbuffered for UnbufferedServerConnection {
@@ -292,6 +304,10 @@ impl Unbuffered for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
     }
+
+    fn has_answers(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Unbuffered for UnbufferedClientConnection {
@@ -299,6 +315,10 @@ impl Unbuffered for UnbufferedClientConnection {
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
+    }
+
+    fn has_answers(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -317,7 +337,6 @@ fn process<C: Unbuffered>(
     outgoing: &mut Vec<u8>,
 ) -> Result<Taken, Error> {
     let mut taken = Taken { bytes: 0, peer_closed: false };
-    let mut failure = None;
     loop {
         let UnbufferedStatus { discard, state } = connection.process(&mut bytes[taken.bytes..]);
         let go_on = match state {
@@ -340,12 +359,27 @@ fn process<C: Unbuffered>(
                 true
             }
             Ok(_) => false,
-            // Once more: the alert waits to be encoded.
-            Err(error) => failure.replace(error).is_none(),
+            Err(error) => {
+                taken.bytes += discard;
+                encode_alert(connection, &mut bytes[taken.bytes..], outgoing);
+                return Err(error);
+            }
         };
         taken.bytes += discard;
         if !go_on {
-            return failure.map_or(Ok(taken), Err);
+            return Ok(taken);
+        }
+    }
+}
+
+/// Encodes what waits to be sent of a connection that has failed. It takes in nothing any more.
+fn encode_alert<C: Unbuffered>(connection: &mut C, bytes: &mut [u8], outgoing: &mut Vec<u8>) {
+    while connection.has_answers() {
+        let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(bytes).state else {
+            return;
+        };
+        if encode(data, outgoing).is_err() {
+            return;
         }
     }
 }

@@ -1,0 +1,96 @@
+//! The certificates that listeners show, and when they expire.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use chrono::{DateTime, Utc};
+use l4way_model::{Config, ListenerId};
+use l4way_tls::inspect_key_pair;
+
+/// How long before a certificate expires it is warned of, in seconds: 14 days.
+const AHEAD: i64 = 14 * 24 * 60 * 60;
+
+/// A certificate that a listener shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    pub(crate) listener: ListenerId,
+    /// The Secret's `namespace/name`.
+    pub(crate) name: Arc<str>,
+    /// Until when it is valid, in seconds of Unix time.
+    pub(crate) not_after: i64,
+}
+
+/// The certificates that a configuration's listeners show.
+pub(crate) fn of(config: &Config) -> Vec<Certificate> {
+    let listeners = config.tls_ports().iter().flat_map(|port| &port.listeners);
+    let shown = listeners.filter_map(|listener| Some((&listener.id, listener.mode.tls()?)));
+    let pairs = shown.flat_map(|(id, tls)| tls.certificates.iter().map(move |pair| (id, pair)));
+    let read = pairs.filter_map(|(id, pair)| {
+        let not_after = inspect_key_pair(pair).ok()?.not_after;
+        Some(Certificate { listener: id.clone(), name: pair.name.clone(), not_after })
+    });
+    read.collect()
+}
+
+/// Warns of each certificate once when it is about to expire, and once when it has.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings(BTreeSet<(Arc<str>, i64, bool)>);
+
+impl Warnings {
+    /// Looks at the certificates in force.
+    pub(crate) fn look_at(&mut self, certificates: &[Certificate]) {
+        for warning in self.due(certificates, now()) {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    fn due(&mut self, certificates: &[Certificate], now: i64) -> Vec<String> {
+        let mut due = Vec::new();
+        for Certificate { name, not_after, .. } in certificates {
+            let expired = *not_after < now;
+            if now + AHEAD < *not_after || !self.0.insert((name.clone(), *not_after, expired)) {
+                continue;
+            }
+            let date = DateTime::<Utc>::from_timestamp(*not_after, 0).unwrap_or_default();
+            let date = date.format("%Y-%m-%d %H:%M UTC");
+            due.push(match expired {
+                true => format!("the certificate of Secret {name} expired on {date}: renew it"),
+                false => format!("the certificate of Secret {name} expires on {date}: renew it"),
+            });
+        }
+        due
+    }
+}
+
+/// The time, in seconds of Unix time.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use l4way_model::GatewayId;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_once_before_it_expires_and_once_after() {
+        let listener = ListenerId {
+            gateway: GatewayId::new("ns", "gw"),
+            listener_set: None,
+            name: "tls".into(),
+        };
+        let certificates = [Certificate { listener, name: "ns/cert".into(), not_after: AHEAD }];
+        let mut warnings = Warnings::default();
+        assert!(warnings.due(&certificates, -1).is_empty());
+        let before = warnings.due(&certificates, 0);
+        assert!(before[0].contains("ns/cert expires on 1970-01-15"), "{before:?}");
+        assert!(warnings.due(&certificates, AHEAD).is_empty());
+        assert!(warnings.due(&certificates, AHEAD + 1)[0].contains("expired on"));
+        assert!(warnings.due(&certificates, AHEAD + 2).is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! Clients that stall, dribble and flood.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use l4way_model::TlsListener;
+use l4way_proxy::{CloseReason, Proxy, Settings};
+
+use crate::{
+    common::{connect, echo, eventually, free_address, read_all, settings},
+    support::*,
+};
+
+fn impatient(listener: TlsListener) -> TlsListener {
+    TlsListener { handshake_timeout: Duration::from_millis(300), ..listener }
+}
+
+#[test]
+fn a_client_that_waits_for_the_server_is_told_of_mysql() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let listener = impatient(terminate("a.test", server_tls(&[&own]), "e"));
+    let (proxy, address) = proxy(vec![listener], [("e", echo())]);
+    let mut client = connect(address);
+    let mut packet = Vec::new();
+    client.read_to_end(&mut packet).unwrap();
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+    assert_eq!((length, packet[4]), (packet.len() - 4, 0xff));
+    assert!(String::from_utf8_lossy(&packet).contains("MySQL"));
+    expect_refusal(&proxy, CloseReason::SilentAsMysql);
+}
+
+#[test]
+fn a_handshake_that_stalls_or_dribbles_ends_in_time() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let listener = impatient(terminate("a.test", server_tls(&[&own]), "e"));
+    let (proxy, address) = proxy(vec![listener], [("e", echo())]);
+    let name = rustls_pki_types::ServerName::try_from("a.test").unwrap();
+    let mut hello = Vec::new();
+    let mut client = rustls::ClientConnection::new(any_client(&authority), name).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    // Half a hello; a hello, and nothing to the answer.
+    for part in [&hello[..hello.len() / 2], &hello] {
+        let mut client = connect(address);
+        client.write_all(part).unwrap();
+        let _ = client.read_to_end(&mut Vec::new());
+    }
+    // A byte at a time, which never comes to an end.
+    let mut client = connect(address);
+    client.set_nodelay(true).unwrap();
+    while client.write_all(&[22, 3, 1, 0, 1, 1]).is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eventually("all are ended", || {
+        failed(&proxy, CloseReason::HandshakeTimeout) + failed(&proxy, CloseReason::HandshakeFailed)
+            == 3
+    });
+    assert!(failed(&proxy, CloseReason::HandshakeTimeout) >= 2);
+}
+
+#[test]
+fn a_flood_of_handshakes_keeps_nobody_out() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let mut proxy = Proxy::start(Settings {
+        workers: NonZeroUsize::MIN,
+        session_descriptors: NonZeroUsize::new(512),
+        ..settings()
+    })
+    .unwrap();
+    let address = free_address();
+    let config = tls_config(address, vec![terminate("a.test", server_tls(&[&own]), "e")]);
+    proxy.apply(config, &endpoint_table([("e", echo())]));
+    // More than may shake hands at a time, and fewer than there may be sessions.
+    let stalled: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut client = connect(address);
+            client.write_all(&[22, 3, 1]).unwrap();
+            client
+        })
+        .collect();
+    eventually("the first are ended", || failed(&proxy, CloseReason::HandshakeEvicted) >= 100);
+    ping(&mut open(address, "a.test", &any_client(&authority)), "hello").unwrap();
+    assert!(read_all(&stalled[0]).is_err(), "it was the first");
+    drop(stalled);
+    eventually("the others leave", || failed(&proxy, CloseReason::HandshakeAborted) > 0);
+}
+
+#[test]
+fn a_hello_that_is_too_large_is_not_read_to_its_end() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let (proxy, address) =
+        proxy(vec![terminate("a.test", server_tls(&[&own]), "e")], [("e", echo())]);
+    let mut client = connect(address);
+    // A handshake message of 16 MiB.
+    client.write_all(&[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff]).unwrap();
+    let _ = client.write_all(&[0; 64 << 10]);
+    let _ = client.read_to_end(&mut Vec::new());
+    expect_refusal(&proxy, CloseReason::HandshakeFailed);
+}
