@@ -263,11 +263,6 @@ pub(crate) mod listener {
         outcome(PROGRAMMED, False, "Pending", message)
     }
 
-    /// Its protocol has no data path in this version.
-    pub(crate) fn not_carried(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, False, "Pending", message)
-    }
-
     /// The proxy has not reported yet.
     pub(crate) fn programming() -> Outcome {
         outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report the listener.")

@@ -26,6 +26,7 @@ mod protocol;
 mod route;
 mod stray;
 mod tls;
+mod tls_options;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -37,16 +38,17 @@ use crate::{Addresses, Settings};
 pub use endpoint::service_endpoints;
 
 pub(crate) use backend::{BackendNode, Backends};
-pub(crate) use certificate::{Certificates, Referrer};
+pub(crate) use certificate::{Certificate, Certificates, Referrer};
 pub(crate) use class::ClassNode;
 pub(crate) use gateway::GatewayNode;
 pub(crate) use grant::{CrossReference, Grants};
-pub(crate) use hostname::intersection;
+pub(crate) use hostname::common as common_hostnames;
 pub(crate) use http_rule::{HttpMatch, HttpRuleNode};
-pub(crate) use listener::{ListenerNode, not_carried};
+pub(crate) use listener::ListenerNode;
 pub(crate) use listener_set::ListenerSetNode;
 pub(crate) use namespace::Namespaces;
 pub(crate) use parent::Parent;
+pub(crate) use precedence::Share;
 pub(crate) use protocol::{Protocol, transport_name};
 pub(crate) use route::{RouteKey, RouteNode, TargetNode};
 pub(crate) use stray::Stray;
@@ -57,6 +59,8 @@ pub struct Graph {
     pub(crate) controller_name: Arc<str>,
     pub(crate) in_cluster: bool,
     pub(crate) classless: bool,
+    /// In seconds of Unix time, if it is known.
+    now: Option<i64>,
     pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
     pub(crate) gateways: BTreeMap<ObjectKey, GatewayNode>,
     pub(crate) listener_sets: BTreeMap<ObjectKey, ListenerSetNode>,
@@ -77,6 +81,19 @@ impl Graph {
             .values()
             .filter_map(|gateway| Some((gateway.id(), *gateway.addresses.first()?)))
             .collect()
+    }
+
+    /// When something will be else about a certificate though no object changes, in seconds of Unix
+    /// time: it becomes valid, expires, or begins to do so soon. `None` without such a time, or if the
+    /// settings didn't say what time it was.
+    pub fn next_time(&self) -> Option<i64> {
+        let now = self.now?;
+        let sets = self.listener_sets.values().flat_map(|set| &set.listeners);
+        let listeners = self.gateways.values().flat_map(|gateway| &gateway.listeners).chain(sets);
+        let shown = listeners.flat_map(|listener| &listener.tls.certificates);
+        let to_backends = self.gateways.values().filter_map(|gateway| gateway.certificate());
+        let turns = shown.chain(to_backends).flat_map(Certificate::turns);
+        turns.filter(|time| *time > now).min()
     }
 
     /// The listener at a place of a parent.
@@ -103,7 +120,7 @@ impl Graph {
 pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let namespaces = Namespaces::new(&snapshot.namespaces);
     let grants = Grants::new(&snapshot.reference_grants);
-    let certificates = Certificates { snapshot, grants: &grants };
+    let certificates = Certificates::new(snapshot, &grants, settings.now);
 
     let classes = class::build(snapshot, settings);
     let mut gateways = gateway::build(snapshot, settings, &classes, &certificates);
@@ -130,6 +147,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
+        now: certificates.now,
         classless: snapshot.gateway_classes.is_empty() && !settings.in_cluster,
         classes,
         gateways,
