@@ -8,14 +8,15 @@ use std::{
 };
 
 use l4way_model::{
-    BackendId, BackendSource, Config, Hostname, HttpListener, HttpPort, HttpRule, Listener, Parts,
-    RefusedReason, Route, RouteId, Target, TlsListener, TlsMode, TlsPort, TlsRoute, WeightedTarget,
+    BackendId, BackendSource, BackendTls, Config, Hostname, HttpListener, HttpPort, HttpRule,
+    Listener, Parts, RefusedReason, Route, RouteId, Target, TlsListener, TlsMode, TlsPort,
+    TlsRoute, WeightedTarget,
 };
 use l4way_resources::api;
 
 use crate::graph::{
-    GatewayNode, Graph, HttpMatch, HttpRuleNode, ListenerNode, Protocol, RouteNode, Share,
-    TargetNode, common_hostnames,
+    ClientCertificate, GatewayNode, Graph, HttpMatch, HttpRuleNode, ListenerNode, PolicyNode,
+    Protocol, RouteNode, Share, TargetNode, common_hostnames,
 };
 
 /// What a proxy runs, and where its backends' endpoints are.
@@ -185,7 +186,28 @@ impl<'a> Compiler<'a> {
     }
 
     fn target(&self, target: &TargetNode) -> Target {
-        self.backend(target).map_or(REFUSED, Target::Backend)
+        let Some(backend) = self.backend(target) else { return REFUSED };
+        let policy = target.policies.in_force.as_ref();
+        match policy.and_then(|policy| self.graph.policies.get(policy)) {
+            None => Target::Backend(backend),
+            Some(policy) => match self.backend_tls(policy) {
+                Some(tls) => Target::TlsBackend(backend, tls),
+                None => REFUSED,
+            },
+        }
+    }
+
+    /// How TLS is spoken to backends that have this policy, if it can be as the policy wants.
+    fn backend_tls(&self, policy: &PolicyNode) -> Option<Arc<BackendTls>> {
+        let tls = policy.tls.as_ref()?;
+        match &self.gateway.client_certificate {
+            ClientCertificate::None => Some(tls.clone()),
+            ClientCertificate::This(certificate) => {
+                let client_certificate = Some(certificate.pair.clone());
+                Some(Arc::new(BackendTls { client_certificate, ..(**tls).clone() }))
+            }
+            ClientCertificate::Unusable => None,
+        }
     }
 
     /// The backend of a target, if the Gateway's routes may use it.

@@ -52,6 +52,9 @@ pub fn problems(graph: &Graph) -> Vec<Problem> {
         }
         problems.no_traffic(graph, route);
     }
+    for policy in graph.policies.values().filter(|policy| !policy.gateways.is_empty()) {
+        problems.findings("BackendTLSPolicy", &policy.object.metadata, &policy.findings);
+    }
     for stray in &graph.strays {
         problems.add(stray.object.clone(), &stray.note);
     }

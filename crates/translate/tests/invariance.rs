@@ -210,7 +210,7 @@ fn programmed_listeners(status: &[StatusUpdate]) -> usize {
     let listeners = status.iter().flat_map(|update| match &update.status {
         Status::Gateway(status) => &status.listeners[..],
         Status::ListenerSet(status) => &status.listeners[..],
-        Status::Route(_) | Status::GatewayClass(_) => &[],
+        Status::Route(_) | Status::GatewayClass(_) | Status::BackendTlsPolicy(_) => &[],
     });
     listeners.filter(|listener| is_programmed(listener)).count()
 }

@@ -21,6 +21,7 @@ mod namespace;
 mod overlap;
 mod parameters;
 mod parent;
+mod policy;
 mod precedence;
 mod protocol;
 mod route;
@@ -40,7 +41,7 @@ pub use endpoint::service_endpoints;
 pub(crate) use backend::{BackendNode, Backends};
 pub(crate) use certificate::{Certificate, Certificates, Referrer};
 pub(crate) use class::ClassNode;
-pub(crate) use gateway::GatewayNode;
+pub(crate) use gateway::{ClientCertificate, GatewayNode};
 pub(crate) use grant::{CrossReference, Grants};
 pub(crate) use hostname::common as common_hostnames;
 pub(crate) use http_rule::{HttpMatch, HttpRuleNode};
@@ -48,6 +49,7 @@ pub(crate) use listener::ListenerNode;
 pub(crate) use listener_set::ListenerSetNode;
 pub(crate) use namespace::Namespaces;
 pub(crate) use parent::Parent;
+pub(crate) use policy::{Policies, PolicyNode};
 pub(crate) use precedence::Share;
 pub(crate) use protocol::{Protocol, transport_name};
 pub(crate) use route::{RouteKey, RouteNode, TargetNode};
@@ -66,6 +68,7 @@ pub struct Graph {
     pub(crate) listener_sets: BTreeMap<ObjectKey, ListenerSetNode>,
     pub(crate) routes: BTreeMap<RouteKey, RouteNode>,
     pub(crate) backends: BTreeMap<BackendId, BackendNode>,
+    pub(crate) policies: BTreeMap<ObjectKey, PolicyNode>,
     pub(crate) strays: Vec<Stray>,
 }
 
@@ -128,7 +131,8 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
         listener_set::build(snapshot, &mut gateways, &namespaces, &certificates);
     settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
 
-    let mut backends = Backends::new(snapshot, &grants, settings);
+    let policies = Policies::new(snapshot, &certificates);
+    let mut backends = Backends::new(snapshot, &grants, &policies, settings);
     let mut routes = BTreeMap::new();
     for ((kind, key), route) in &snapshot.routes {
         routes.insert((*kind, key.clone()), RouteNode::new(*kind, route, &mut backends));
@@ -143,7 +147,10 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     }
     precedence::settle(&mut routes, &mut gateways, &mut listener_sets);
 
-    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets);
+    let backends = backends.into_nodes();
+    let policies = policies.relate(&mut routes, &gateways, &listener_sets);
+
+    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets, &policies);
     Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
@@ -153,7 +160,8 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
         gateways,
         listener_sets,
         routes,
-        backends: backends.into_nodes(),
+        backends,
+        policies,
         strays,
     }
 }

@@ -249,6 +249,10 @@ fn write_status(out: &mut String, status: &Status) -> std::fmt::Result {
             writeln!(out, "      parent {}:", parent_name(&parent.parent_ref))?;
             write_conditions(out, 8, &parent.conditions)
         }),
+        Status::BackendTlsPolicy(status) => status.ancestors.iter().try_for_each(|ancestor| {
+            writeln!(out, "      ancestor {}:", parent_name(&ancestor.ancestor_ref))?;
+            write_conditions(out, 8, &ancestor.conditions)
+        }),
     }
 }
 
@@ -297,6 +301,9 @@ pub(crate) fn check_observed_generations(snapshot: &Snapshot, status: &[StatusUp
             Status::Gateway(status) => status.conditions.iter().collect(),
             Status::ListenerSet(status) => status.conditions.iter().collect(),
             Status::Route(status) => status.parents.iter().flat_map(|p| &p.conditions).collect(),
+            Status::BackendTlsPolicy(status) => {
+                status.ancestors.iter().flat_map(|ancestor| &ancestor.conditions).collect()
+            }
         };
         let all = own.into_iter().chain(listeners.iter().flat_map(|l| &l.conditions));
         for condition in all {
@@ -311,6 +318,9 @@ fn generation(snapshot: &Snapshot, object: &ObjectRef) -> i64 {
         "GatewayClass" => snapshot.gateway_classes.get(key).cloned().map(AnyObject::GatewayClass),
         "Gateway" => snapshot.gateways.get(key).cloned().map(AnyObject::Gateway),
         "ListenerSet" => snapshot.listener_sets.get(key).cloned().map(AnyObject::ListenerSet),
+        "BackendTLSPolicy" => {
+            snapshot.backend_tls_policies.get(key).cloned().map(AnyObject::BackendTlsPolicy)
+        }
         kind => snapshot
             .routes
             .iter()
