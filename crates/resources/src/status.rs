@@ -68,6 +68,8 @@ pub enum Status {
     Route(RouteStatus),
     /// Of a GatewayClass.
     GatewayClass(GatewayClassStatus),
+    /// Of a BackendTLSPolicy.
+    BackendTlsPolicy(PolicyStatus),
 }
 
 /// The status of a GatewayClass.
@@ -153,5 +155,25 @@ pub struct RouteParentStatus {
     /// The controller that wrote the entry.
     pub controller_name: Arc<str>,
     /// `Accepted`, `ResolvedRefs`, and others.
+    pub conditions: Vec<Condition>,
+}
+
+/// The status of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyStatus {
+    /// One entry for each Gateway of ours that the policy is about, 16 at most.
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
+/// How a policy stands with one Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: ParentRef,
+    /// The controller that wrote the entry.
+    pub controller_name: Arc<str>,
+    /// `Accepted` and `ResolvedRefs`.
     pub conditions: Vec<Condition>,
 }

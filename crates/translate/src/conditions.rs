@@ -51,7 +51,7 @@ fn unfit(reason: &'static str, message: impl Into<Message>) -> [Outcome; 2] {
     ]
 }
 
-/// Every reference leads somewhere: of a Gateway, a listener or a route.
+/// Every reference leads somewhere: of a Gateway, a listener, a route or a policy.
 pub(crate) fn resolved_refs() -> Outcome {
     outcome(RESOLVED_REFS, True, "ResolvedRefs", "All references are resolved.")
 }
@@ -263,11 +263,6 @@ pub(crate) mod listener {
         outcome(PROGRAMMED, False, "Pending", message)
     }
 
-    /// Its protocol has no data path in this version.
-    pub(crate) fn not_carried(message: impl Into<Message>) -> Outcome {
-        outcome(PROGRAMMED, False, "Pending", message)
-    }
-
     /// The proxy has not reported yet.
     pub(crate) fn programming() -> Outcome {
         outcome(PROGRAMMED, Unknown, "Pending", "Waiting for the proxy to report the listener.")
@@ -322,5 +317,43 @@ pub(crate) mod route {
 
     pub(crate) fn unsupported_value(message: impl Into<Message>) -> Outcome {
         outcome(RESOLVED_REFS, False, "UnsupportedValue", message)
+    }
+}
+
+/// Outcomes for BackendTLSPolicies.
+pub(crate) mod policy {
+    use super::*;
+
+    /// The reason of [`target_not_found`].
+    pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
+
+    pub(crate) fn accepted() -> Outcome {
+        outcome(ACCEPTED, True, "Accepted", "Policy is accepted.")
+    }
+
+    /// Another policy has precedence for what it is for.
+    pub(crate) fn conflicted(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, False, "Conflicted", message)
+    }
+
+    /// It asks for what can't be had.
+    pub(crate) fn invalid(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, False, "Invalid", message)
+    }
+
+    pub(crate) fn target_not_found(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, False, TARGET_NOT_FOUND, message)
+    }
+
+    pub(crate) fn no_valid_ca_certificate(message: impl Into<Message>) -> Outcome {
+        outcome(ACCEPTED, False, "NoValidCACertificate", message)
+    }
+
+    pub(crate) fn invalid_ca_certificate_ref(message: impl Into<Message>) -> Outcome {
+        outcome(RESOLVED_REFS, False, "InvalidCACertificateRef", message)
+    }
+
+    pub(crate) fn invalid_kind(message: impl Into<Message>) -> Outcome {
+        outcome(RESOLVED_REFS, False, "InvalidKind", message)
     }
 }

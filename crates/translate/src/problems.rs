@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     Graph,
     finding::{Findings, Note},
-    graph::{self, ListenerNode, RouteNode},
+    graph::{ListenerNode, RouteNode},
 };
 
 /// Something that is wrong with an object, or keeps traffic from it.
@@ -52,6 +52,9 @@ pub fn problems(graph: &Graph) -> Vec<Problem> {
         }
         problems.no_traffic(graph, route);
     }
+    for policy in graph.policies.values().filter(|policy| !policy.gateways.is_empty()) {
+        problems.findings("BackendTLSPolicy", &policy.object.metadata, &policy.findings);
+    }
     for stray in &graph.strays {
         problems.add(stray.object.clone(), &stray.note);
     }
@@ -71,11 +74,6 @@ impl Problems {
     fn listeners(&mut self, kind: &str, metadata: &ObjectMeta, listeners: &[ListenerNode]) {
         for listener in listeners {
             self.findings(kind, metadata, &listener.findings);
-            if let Some(message) = not_carried(listener) {
-                let (severity, pointer) = (Severity::Warning, listener.pointer("protocol"));
-                let object = ObjectRef::new(kind, metadata.key());
-                self.0.push(Problem { object, pointer, severity, message });
-            }
         }
     }
 
@@ -94,8 +92,8 @@ impl Problems {
         for parent in &route.parents {
             for index in &parent.listeners {
                 let listener = graph.listener(&parent.parent, *index);
-                if let Some((severity, why)) = listener.and_then(|l| why_closed(graph, l)) {
-                    self.of_route(route, severity, &parent.pointer("name"), why);
+                if let Some(why) = listener.and_then(|listener| why_closed(graph, listener)) {
+                    self.of_route(route, Severity::Error, &parent.pointer("name"), why);
                 }
             }
         }
@@ -115,7 +113,7 @@ impl Problems {
 }
 
 /// Why a listener takes no sessions for any route, if it doesn't.
-fn why_closed(graph: &Graph, listener: &ListenerNode) -> Option<(Severity, String)> {
+fn why_closed(graph: &Graph, listener: &ListenerNode) -> Option<String> {
     let id = &listener.id;
     let key = ObjectKey::new(id.gateway.namespace.clone(), id.gateway.name.clone());
     let gateway = graph.gateways.get(&key)?;
@@ -125,17 +123,8 @@ fn why_closed(graph: &Graph, listener: &ListenerNode) -> Option<(Severity, Strin
         format!("Gateway {key} is not accepted")
     } else if gateway.addresses.is_empty() {
         format!("Gateway {key} has no address")
-    } else if listener.carried_on().is_none() {
-        let message = format!("no traffic through listener {id}: {}", not_carried(listener)?);
-        return Some((Severity::Warning, message));
     } else {
         return None;
     };
-    Some((Severity::Error, format!("no traffic through listener {id}: {why}")))
-}
-
-/// What to say of a valid listener that this version doesn't carry.
-fn not_carried(listener: &ListenerNode) -> Option<String> {
-    let protocol = listener.protocol.filter(|_| listener.is_valid())?;
-    protocol.carried_on().is_none().then(|| graph::not_carried(protocol))
+    Some(format!("no traffic through listener {id}: {why}"))
 }

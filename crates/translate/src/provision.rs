@@ -55,7 +55,7 @@ fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
     let compiled = compile_gateways(graph, [gateway]);
     let followed = compiled.backends.iter();
     let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
-    let port = |listener: &ListenerNode| Some((listener.port, listener.carried_on()?));
+    let port = |listener: &ListenerNode| Some((listener.port, listener.runs_on()?));
     Provision {
         gateway: metadata.key(),
         uid: metadata.uid.clone(),

@@ -26,6 +26,8 @@ pub struct Settings {
     /// Whether the proxies run in a cluster, each Gateway's in pods of their own: they follow
     /// EndpointSlices themselves, and GatewayParameters say what routes may name.
     pub in_cluster: bool,
+    /// The time in seconds of Unix time, to tell of certificates that expire; 0 if it isn't known.
+    pub now: i64,
     /// Whether the snapshot has the EndpointSlices, so that a Service without any is worth telling.
     pub knows_slices: bool,
 }
@@ -52,6 +54,7 @@ impl Default for Settings {
             zone: None,
             local_endpoints: true,
             in_cluster: false,
+            now: 0,
             knows_slices: true,
         }
     }

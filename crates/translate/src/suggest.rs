@@ -20,13 +20,21 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// What a sentence lists; a few of them if there are many, as a condition's message is bounded.
 pub(crate) fn join(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    join_with(", ", items)
+}
+
+/// The same with something else than commas between them.
+pub(crate) fn join_with(
+    between: &str,
+    items: impl IntoIterator<Item = impl fmt::Display>,
+) -> String {
     const SHOWN: usize = 8;
     let mut items = items.into_iter();
     let shown: Vec<_> = items.by_ref().take(SHOWN).map(|item| item.to_string()).collect();
     match (shown.is_empty(), items.count()) {
         (true, _) => "none".into(),
-        (false, 0) => shown.join(", "),
-        (false, rest) => format!("{} and {rest} more", shown.join(", ")),
+        (false, 0) => shown.join(between),
+        (false, rest) => format!("{} and {rest} more", shown.join(between)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Whatever the objects are, valid or not: nothing panics, the result is the same in whichever
 //! order they were read, and the status and the configuration agree.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
-use l4way_model::{ApplyReport, ListenerReport};
+use l4way_model::{ApplyReport, ListenerReport, TlsMode};
 use l4way_resources::{
     AnyObject, Snapshot,
     status::{ConditionStatus, ListenerStatus, Status, StatusUpdate},
@@ -12,19 +14,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
 /// For `*.example.com`.
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
-MIIBTzCCAQGgAwIBAgIURe+nXQFnMxQOnSqLOo1Cf4sg/98wBQYDK2VwMBIxEDAO
-BgNVBAMMB2V4YW1wbGUwIBcNMjYxMTIzMDU1NzI1WhgPMjEyNjEwMzAwNTU3MjVa
-MBIxEDAOBgNVBAMMB2V4YW1wbGUwKjAFBgMrZXADIQCKTFZGj+hF47EFaDcMCe+i
-PWOiEgf1f80Xxk1Y6Lee2qNnMGUwHQYDVR0OBBYEFIGNdiP8sCtwTY8WSoFlJWza
-d39ZMB8GA1UdIwQYMBaAFIGNdiP8sCtwTY8WSoFlJWzad39ZMBgGA1UdEQQRMA+C
-DSouZXhhbXBsZS5jb20wCQYDVR0TBAIwADAFBgMrZXADQQA5F+mP0ep8ZZrvOl4O
-Zx/zRJdJFwoz9JsXh2/zT5G+5j6w6I48cW4KnUxa1U1S/aN9aG1Q/WraDeV/MFgg
-BKMO
------END CERTIFICATE-----
-";
-
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+const CERTIFICATE: &str = include_str!("support/certificates/wildcard.crt");
+const KEY: &str = include_str!("support/certificates/wildcard.key");
 
 /// Few names, so that objects meet.
 fn name() -> impl Strategy<Value = &'static str> {
@@ -173,8 +164,9 @@ fn other() -> impl Strategy<Value = (&'static str, Value)> {
         json!({"tls.crt": "nonsense", "tls.key": ""}),
         json!({"tls.crt": BASE64_STANDARD.encode(CERTIFICATE), "tls.key": BASE64_STANDARD.encode(KEY)}),
     ]);
-    let secret = (metadata(), data)
-        .prop_map(|(metadata, data)| ("Secret", json!({"metadata": metadata, "data": data})));
+    let secret = (metadata(), data).prop_map(|(metadata, data)| {
+        ("Secret", json!({"metadata": metadata, "type": "kubernetes.io/tls", "data": data}))
+    });
     prop_oneof![1 => class, 20 => grant, 5 => secret]
 }
 
@@ -183,7 +175,7 @@ fn objects() -> impl Strategy<Value = (Vec<AnyObject>, Vec<AnyObject>)> {
     let object = prop_oneof![3 => gateway(), 2 => listener_set(), 6 => route(), 5 => backend(), 2 => other()];
     vec(object, 0..48)
         .prop_map(|objects| {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             objects
                 .into_iter()
                 .map(|(kind, value)| {
@@ -218,7 +210,7 @@ fn programmed_listeners(status: &[StatusUpdate]) -> usize {
     let listeners = status.iter().flat_map(|update| match &update.status {
         Status::Gateway(status) => &status.listeners[..],
         Status::ListenerSet(status) => &status.listeners[..],
-        Status::Route(_) | Status::GatewayClass(_) => &[],
+        Status::Route(_) | Status::GatewayClass(_) | Status::BackendTlsPolicy(_) => &[],
     });
     listeners.filter(|listener| is_programmed(listener)).count()
 }
@@ -240,7 +232,11 @@ proptest! {
         let snapshot: Snapshot = objects.into_iter().collect();
         let graph = graph(&snapshot, &settings);
         let compiled = compile(&graph);
-        let ids: Vec<_> = compiled.config.listener_ids().collect();
+        let ports = compiled.config.tls_ports().iter();
+        let refused = ports.flat_map(|port| &port.listeners).filter(|l| l.mode == TlsMode::Refused);
+        let refused: BTreeSet<_> = refused.map(|listener| &listener.id).collect();
+        let ids = compiled.config.listener_ids().filter(|id| !refused.contains(id));
+        let ids: Vec<_> = ids.collect();
         let bound = ids.iter().map(|id| ((*id).clone(), ListenerReport::Bound));
         let report = ApplyReport { listeners: bound.collect(), ..ApplyReport::default() };
         let all_bound = status(&graph, &report, &Observed::default());

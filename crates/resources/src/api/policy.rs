@@ -43,7 +43,7 @@ pub struct BackendTlsValidation {
     #[serde(default)]
     pub ca_certificate_refs: Vec<LocalObjectRef>,
     /// `System` for the host's own authorities.
-    #[serde(default)]
+    #[serde(default, rename = "wellKnownCACertificates")]
     pub well_known_ca_certificates: Option<Arc<str>>,
     /// The server name to ask for, and to find in the certificate.
     pub hostname: Arc<str>,

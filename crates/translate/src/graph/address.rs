@@ -169,7 +169,7 @@ pub(crate) fn refuse_held(
 }
 
 fn claim(listener: &mut ListenerNode, addresses: &[IpAddr], holders: &mut Holders) {
-    let Some(transport) = listener.carried_on() else { return };
+    let Some(transport) = listener.runs_on() else { return };
     let port = listener.port;
     let taken = addresses.iter().find_map(|address| {
         let (held, holder) = holders.in_the_way(transport, port, *address)?;

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -7,15 +7,13 @@ use std::{
 use l4way_model::{BackendId, BackendSource, Endpoint, EndpointSource, ServicePort, Transport};
 use l4way_resources::{
     GATEWAY_GROUP, L4WAY_GROUP, Snapshot, Store,
-    api::{
-        self, BackendEndpoint, BackendRef, BackendTlsPolicy, ExternalBackend, ObjectKey, RouteKind,
-        Service,
-    },
+    api::{self, BackendEndpoint, BackendRef, ExternalBackend, ObjectKey, RouteKind, Service},
 };
 
 use super::{
-    CrossReference, Grants,
+    CrossReference, Grants, Policies,
     endpoint::{self, Slices},
+    policy::OfBackend,
     transport_name,
 };
 use crate::{
@@ -41,7 +39,7 @@ pub(crate) struct Backends<'a> {
     snapshot: &'a Snapshot,
     grants: &'a Grants<'a>,
     slices: Slices<'a>,
-    tls_policies: HashMap<ObjectKey, Vec<&'a BackendTlsPolicy>>,
+    policies: &'a Policies<'a>,
     zone: Option<Arc<str>>,
     local_endpoints: bool,
     in_cluster: bool,
@@ -50,19 +48,17 @@ pub(crate) struct Backends<'a> {
 }
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, settings: &Settings) -> Self {
-        let mut tls_policies: HashMap<_, Vec<_>> = HashMap::new();
-        for policy in snapshot.backend_tls_policies.values() {
-            for target in &policy.spec.target_refs {
-                let key = ObjectKey::new(policy.metadata.namespace.clone(), target.name.clone());
-                tls_policies.entry(key).or_default().push(&**policy);
-            }
-        }
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        grants: &'a Grants<'a>,
+        policies: &'a Policies<'a>,
+        settings: &Settings,
+    ) -> Self {
         Self {
             snapshot,
             grants,
             slices: Slices::new(&snapshot.endpoint_slices),
-            tls_policies,
+            policies,
             zone: settings.zone.clone(),
             local_endpoints: settings.local_endpoints,
             in_cluster: settings.in_cluster,
@@ -137,9 +133,6 @@ impl<'a> Backends<'a> {
             // An ExternalName Service's ports are only hints.
             port => port.ok(),
         };
-        if let Some(policy) = self.tls_policy(kind, key, "Service", port) {
-            return Err(tls_unsupported("Service", key, policy));
-        }
         let id = id("Service", key, Some(number), transport);
         if !self.nodes.contains_key(&id) {
             let node = match port.filter(|_| !is_external(service)) {
@@ -223,9 +216,6 @@ impl<'a> Backends<'a> {
                  fqdn endpoints, or refer to it from a TCPRoute"
             )));
         }
-        if let Some(policy) = self.tls_policy(kind, key, "Backend", None) {
-            return Err(tls_unsupported("Backend", key, policy));
-        }
         let id = id("Backend", key, None, transport);
         if !self.nodes.contains_key(&id) {
             let endpoints = endpoint::of_backend(backend);
@@ -238,28 +228,28 @@ impl<'a> Backends<'a> {
         Ok(id)
     }
 
-    /// The policy that wants TLS spoken to this backend, if there is one. Only where the Gateway
-    /// would have to begin the TLS session: not for UDP, nor where clients bring their own.
-    fn tls_policy(
+    /// The policies that are about what a backendRef of a route in `namespace` refers to, whether or
+    /// not it is there.
+    pub(crate) fn policies(
         &self,
         kind: RouteKind,
-        key: &ObjectKey,
-        target: &str,
-        port: Option<&api::ServicePort>,
-    ) -> Option<&'a BackendTlsPolicy> {
-        if !matches!(kind, RouteKind::Tcp | RouteKind::Http) {
-            return None;
+        namespace: &Arc<str>,
+        reference: &BackendRef,
+    ) -> OfBackend {
+        let namespace = reference.namespace.as_ref().unwrap_or(namespace);
+        let key = ObjectKey::new(namespace.clone(), reference.name.clone());
+        match (&*reference.group, &*reference.kind) {
+            _ if kind == RouteKind::Udp => OfBackend::default(),
+            ("", "Service") => {
+                let service = self.snapshot.services.get(&key);
+                let port = service.zip(reference.port).and_then(|(service, number)| {
+                    service_port(service, number, transport(kind)).ok()
+                });
+                self.policies.of("Service", &key, port.map(|port| &*port.name))
+            }
+            (L4WAY_GROUP, "Backend") => self.policies.of("Backend", &key, None),
+            _ => OfBackend::default(),
         }
-        let group = if target == "Service" { "" } else { L4WAY_GROUP };
-        let covers = |policy: &&&BackendTlsPolicy| {
-            policy.spec.target_refs.iter().any(|reference| {
-                let section = reference.section_name.as_deref();
-                (&*reference.group, &*reference.kind) == (group, target)
-                    && reference.name == key.name
-                    && section.is_none_or(|name| port.is_some_and(|port| &*port.name == name))
-            })
-        };
-        self.tls_policies.get(key)?.iter().find(covers).copied()
     }
 }
 
@@ -320,15 +310,6 @@ fn find<'s, T>(kind: &str, store: &'s Store<T>, key: &ObjectKey) -> Result<&'s A
             suggest::did_you_mean(&key.name, beside)
         ))
     })
-}
-
-/// Sent in the clear, the traffic would lack what the policy promises, so nothing is sent.
-fn tls_unsupported(kind: &str, key: &ObjectKey, policy: &BackendTlsPolicy) -> Outcome {
-    conditions::unsupported_protocol(format!(
-        "BackendTLSPolicy {} asks for TLS to {kind} {key}, which this version of l4way doesn't \
-         speak: its share of the sessions is refused; remove the policy to send plain text",
-        policy.metadata.key()
-    ))
 }
 
 /// The Service's port of this number and transport.

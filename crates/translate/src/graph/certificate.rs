@@ -1,18 +1,25 @@
 //! References to certificates and keys: of listeners, of a Gateway towards backends, and of the
-//! authorities that clients' certificates are checked against.
+//! authorities that certificates are checked against.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::DateTime;
 use l4way_model::KeyPair;
 use l4way_resources::{
     GATEWAY_GROUP, Snapshot,
     api::{LocalObjectRef, ObjectKey, Secret, SecretRef},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+use l4way_tls::{inspect_authorities, inspect_key_pair};
+use zeroize::Zeroizing;
 
 use super::{CrossReference, Grants};
+
+/// The type of Secrets that hold a certificate and its key.
+const TLS_SECRET: &str = "kubernetes.io/tls";
+
+/// How long before its end a certificate is complained of, in seconds.
+const ENDS_SOON: i64 = 14 * 24 * 60 * 60;
 
 /// Why a reference can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +32,7 @@ pub(crate) enum Defect {
     Invalid(String),
 }
 
-/// The object that refers: a Gateway or a ListenerSet.
+/// The object that refers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Referrer<'a> {
     pub(crate) kind: &'a str,
@@ -35,18 +42,76 @@ pub(crate) struct Referrer<'a> {
 /// A certificate with its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
-    /// The DNS names that it is for.
-    pub(crate) names: Vec<Arc<str>>,
     pub(crate) pair: Arc<KeyPair>,
+    /// What there is to know of it.
+    pub(crate) details: Arc<l4way_tls::Certificate>,
+}
+
+/// How a certificate stands to the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    Good,
+    /// It is valid, but not for long.
+    EndsSoon(String),
+    /// It isn't valid yet, or any more.
+    Invalid(String),
+}
+
+impl Certificate {
+    /// How it stands to this time; good if the time isn't known.
+    pub(crate) fn validity(&self, now: Option<i64>) -> Validity {
+        let Some(now) = now else { return Validity::Good };
+        let l4way_tls::Certificate { not_before, not_after, .. } = *self.details;
+        let name = &self.pair.name;
+        if now < not_before {
+            let from = time(not_before);
+            Validity::Invalid(format!("Secret {name} has a certificate that is valid from {from}"))
+        } else if now > not_after {
+            let since = time(not_after);
+            Validity::Invalid(format!(
+                "Secret {name} has a certificate that expired at {since}; renew it"
+            ))
+        } else if now >= not_after - ENDS_SOON {
+            let date = time(not_after);
+            let date = date.split('T').next().unwrap_or_default();
+            Validity::EndsSoon(format!(
+                "Secret {name} has a certificate that expires on {date}; renew it"
+            ))
+        } else {
+            Validity::Good
+        }
+    }
+
+    /// When there will be something else to say of it.
+    pub(crate) fn turns(&self) -> [i64; 3] {
+        let l4way_tls::Certificate { not_before, not_after, .. } = *self.details;
+        [not_before, not_after - ENDS_SOON, not_after + 1]
+    }
+}
+
+/// A time as RFC 3339 has it.
+fn time(seconds: i64) -> String {
+    let time = DateTime::from_timestamp(seconds, 0);
+    time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Looks up what certificate references refer to.
 pub(crate) struct Certificates<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) grants: &'a Grants<'a>,
+    grants: &'a Grants<'a>,
+    /// In seconds of Unix time, if it is known.
+    pub(crate) now: Option<i64>,
+    /// The Secrets that have been looked into: many listeners may have the same.
+    read: RefCell<HashMap<ObjectKey, Result<Certificate, String>>>,
 }
 
-impl Certificates<'_> {
+impl<'a> Certificates<'a> {
+    /// Looks among the objects of `snapshot`. The time is that of the settings.
+    pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, now: i64) -> Self {
+        let now = Some(now).filter(|now| *now != 0);
+        Self { snapshot, grants, now, read: RefCell::default() }
+    }
+
     /// The certificate and key that the reference leads to.
     pub(crate) fn key_pair(
         &self,
@@ -55,60 +120,63 @@ impl Certificates<'_> {
     ) -> Result<Certificate, Defect> {
         if (&*reference.group, &*reference.kind) != ("", "Secret") {
             return Err(Defect::Kind(format!(
-                "{} of group {:?} can't hold a certificate; refer to a Secret of type \
-                 kubernetes.io/tls",
+                "{} of group {:?} can't hold a certificate; refer to a Secret of type {TLS_SECRET}",
                 reference.kind, reference.group
             )));
         }
         let namespace = reference.namespace.as_deref().unwrap_or(referrer.namespace);
-        self.permit(referrer, ("", "Secret"), namespace, &reference.name)?;
+        self.permit(referrer, "Secret", namespace, &reference.name)?;
         let key = ObjectKey::new(namespace, &*reference.name);
-        let secret = self
-            .snapshot
-            .secrets
-            .get(&key)
-            .ok_or_else(|| Defect::Invalid(format!("Secret {key} doesn't exist")))?;
-        read_key_pair(secret).map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
+        let mut read = self.read.borrow_mut();
+        let certificate = read.entry(key.clone()).or_insert_with(|| {
+            let secret = self.snapshot.secrets.get(&key).ok_or("doesn't exist")?;
+            read_key_pair(&key, secret)
+        });
+        certificate.clone().map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
     }
 
-    /// Whether the reference leads to certificates of authorities.
+    /// The certificates of authorities that the reference leads to, in PEM.
     pub(crate) fn authorities(
         &self,
         referrer: Referrer<'_>,
         reference: &LocalObjectRef,
-    ) -> Result<(), Defect> {
-        if (&*reference.group, &*reference.kind) != ("", "ConfigMap") {
-            return Err(Defect::Kind(format!(
-                "{} of group {:?} can't hold certificates of authorities; refer to a ConfigMap \
-                 with the key ca.crt",
-                reference.kind, reference.group
-            )));
-        }
+    ) -> Result<String, Defect> {
+        let kind = match (&*reference.group, &*reference.kind) {
+            ("", kind @ ("ConfigMap" | "Secret")) => kind,
+            (group, kind) => {
+                return Err(Defect::Kind(format!(
+                    "{kind} of group {group:?} can't hold certificates of authorities; refer to a \
+                     ConfigMap or Secret with the key ca.crt"
+                )));
+            }
+        };
         let namespace = reference.namespace.as_deref().unwrap_or(referrer.namespace);
-        self.permit(referrer, ("", "ConfigMap"), namespace, &reference.name)?;
+        self.permit(referrer, kind, namespace, &reference.name)?;
         let key = ObjectKey::new(namespace, &*reference.name);
-        let config_map = self
-            .snapshot
-            .config_maps
-            .get(&key)
-            .ok_or_else(|| Defect::Invalid(format!("ConfigMap {key} doesn't exist")))?;
-        let pem = config_map.data.get("ca.crt").ok_or_else(|| "lacks the key ca.crt".to_owned());
-        pem.and_then(|pem| names(pem.as_bytes(), "ca.crt"))
-            .map(drop)
-            .map_err(|why| Defect::Invalid(format!("ConfigMap {key} {why}")))
+        let pem = if kind == "Secret" {
+            let secret = self.snapshot.secrets.get(&key).ok_or_else(|| "doesn't exist".to_owned());
+            secret.and_then(|secret| text(secret, "ca.crt"))
+        } else {
+            let config_map = self.snapshot.config_maps.get(&key).ok_or("doesn't exist");
+            let pem =
+                config_map.and_then(|map| map.data.get("ca.crt").ok_or("lacks the key ca.crt"));
+            pem.cloned().map_err(str::to_owned)
+        };
+        pem.and_then(|pem| inspect_authorities(&pem).map(|()| pem))
+            .map_err(|why| Defect::Invalid(format!("{kind} {key} {why}")))
     }
 
     fn permit(
         &self,
         referrer: Referrer<'_>,
-        to: (&str, &str),
+        to_kind: &str,
         to_namespace: &str,
         to_name: &str,
     ) -> Result<(), Defect> {
         let reference = CrossReference {
             from: (GATEWAY_GROUP, referrer.kind),
             from_namespace: referrer.namespace,
-            to,
+            to: ("", to_kind),
             to_namespace,
             to_name,
         };
@@ -116,41 +184,35 @@ impl Certificates<'_> {
     }
 }
 
-fn read_key_pair(secret: &Secret) -> Result<Certificate, String> {
-    let certificate = value(secret, "tls.crt")?;
-    let names = names(&certificate, "tls.crt")?;
-    let key = value(secret, "tls.key")?;
-    PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|_| "has no PEM private key in tls.key".to_owned())?;
-    // PEM is ASCII; what else may stand around it means nothing.
-    let text = |pem: &[u8]| Arc::from(String::from_utf8_lossy(pem));
-    let pair = KeyPair { certificate_chain: text(&certificate), private_key: text(&key) };
-    Ok(Certificate { names, pair: Arc::new(pair) })
+fn read_key_pair(key: &ObjectKey, secret: &Secret) -> Result<Certificate, String> {
+    if secret.kind.as_deref() != Some(TLS_SECRET) {
+        let kind = secret.kind.as_deref().unwrap_or("Opaque");
+        return Err(format!("is of type {kind}, not {TLS_SECRET}"));
+    }
+    let pair = KeyPair {
+        name: key.to_string().into(),
+        certificate_chain: text(secret, "tls.crt")?.into(),
+        private_key: Zeroizing::new(text(secret, "tls.key")?),
+    };
+    let details = inspect_key_pair(&pair)?;
+    Ok(Certificate { pair: Arc::new(pair), details: Arc::new(details) })
 }
 
-/// The DNS names that the first certificate of a PEM text is for. Its common name is not one
-/// (RFC 9525, section 2).
-fn names(pem: &[u8], key: &str) -> Result<Vec<Arc<str>>, String> {
-    let der = CertificateDer::from_pem_slice(pem)
-        .map_err(|_| format!("has no PEM certificate in {key}"))?;
-    let malformed = |error| format!("has a malformed certificate in {key}: {error}");
-    let (_, certificate) = parse_x509_certificate(&der).map_err(|error| malformed(error.into()))?;
-    let alternatives = certificate.subject_alternative_name().map_err(malformed)?;
-    let names = alternatives.iter().flat_map(|alternatives| &alternatives.value.general_names);
-    let dns_names = names.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
-        _ => None,
-    });
-    Ok(dns_names.collect())
-}
-
-/// The decoded value of one of a Secret's keys.
-fn value(secret: &Secret, key: &str) -> Result<Vec<u8>, String> {
+/// The decoded value of one of a Secret's keys. It is to be PEM, which is ASCII; what else may stand
+/// around it means nothing.
+fn text(secret: &Secret, key: &str) -> Result<String, String> {
     if let Some(text) = secret.string_data.get(key) {
-        return Ok(text.as_bytes().to_vec());
+        return Ok(text.clone());
     }
     let encoded = secret.data.get(key).ok_or_else(|| format!("lacks the key {key}"))?;
     // As in YAML block scalars, which the API server accepts.
-    let encoded: String = encoded.split_ascii_whitespace().collect();
-    BASE64_STANDARD.decode(encoded).map_err(|error| format!("has bad base64 in {key}: {error}"))
+    let encoded: Zeroizing<String> = encoded.split_ascii_whitespace().collect::<String>().into();
+    let decoded = BASE64_STANDARD
+        .decode(&*encoded)
+        .map_err(|error| format!("has bad base64 in {key}: {error}"))?;
+    // What isn't UTF-8 is copied, and the original wiped.
+    String::from_utf8(decoded).or_else(|error| {
+        let bytes = Zeroizing::new(error.into_bytes());
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }

@@ -57,9 +57,8 @@ impl Claim {
     /// Nothing is known of what a listener of an unknown protocol takes.
     fn of(listener: &ListenerNode) -> Option<Self> {
         let protocol = listener.protocol?;
-        let transport = if protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
         Some(Self {
-            port: (transport, listener.port),
+            port: (protocol.transport(), listener.port),
             distinction: protocol.into(),
             hostname: listener.hostname.clone(),
             name: listener.describe(),

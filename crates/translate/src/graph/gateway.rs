@@ -3,12 +3,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use l4way_model::{GatewayId, ListenerId};
 use l4way_resources::{
     Severity, Snapshot,
-    api::{ExternalBackend, Gateway, GatewayParametersSpec, ObjectKey, TlsMode, TlsPeerConfig},
+    api::{ExternalBackend, Gateway, GatewayParametersSpec, ObjectKey, TlsPeerConfig},
 };
 
 use super::{
-    Certificates, ClassNode, ListenerNode, Protocol, Referrer, certificate::Defect, namespace,
-    parameters, tls,
+    Certificate, Certificates, ClassNode, ListenerNode, Protocol, Referrer,
+    certificate::{Defect, Validity},
+    namespace, parameters, tls,
 };
 use crate::{
     Settings,
@@ -32,7 +33,19 @@ pub(crate) struct GatewayNode {
     pub(crate) listeners: Vec<ListenerNode>,
     /// The ListenerSets that may attach, the one with precedence first.
     pub(crate) listener_sets: Vec<ObjectKey>,
+    /// What it shows to backends.
+    pub(crate) client_certificate: ClientCertificate,
     pub(crate) findings: Findings,
+}
+
+/// What a Gateway shows to backends that it speaks TLS with.
+#[derive(Clone, Debug)]
+pub(crate) enum ClientCertificate {
+    /// It doesn't ask for one.
+    None,
+    This(Certificate),
+    /// What it refers to can't be used, so no such session is begun.
+    Unusable,
 }
 
 impl GatewayNode {
@@ -51,6 +64,7 @@ impl GatewayNode {
             addresses: Vec::new(),
             listeners: Vec::new(),
             listener_sets: Vec::new(),
+            client_certificate: ClientCertificate::None,
             findings: Findings::default(),
         };
         node.check_class(class);
@@ -76,6 +90,14 @@ impl GatewayNode {
     /// Whether its routes may send sessions to a backend that leads out of the cluster.
     pub(crate) fn allows(&self, external: ExternalBackend) -> bool {
         !self.in_cluster || self.parameters.allows(external)
+    }
+
+    /// What it shows to backends, if it asks for that and has it.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        match &self.client_certificate {
+            ClientCertificate::This(certificate) => Some(certificate),
+            ClientCertificate::None | ClientCertificate::Unusable => None,
+        }
     }
 
     fn referrer(&self) -> Referrer<'_> {
@@ -136,21 +158,28 @@ impl GatewayNode {
             return;
         };
         let pointer = "/spec/tls/backend/clientCertificateRef";
-        match certificates.key_pair(self.referrer(), reference) {
-            Ok(_) => self.findings.note(
-                Severity::Warning,
-                pointer,
-                "This version of l4way speaks no TLS to backends: the certificate is not used.",
-            ),
-            Err(Defect::NotPermitted(message)) => {
-                let outcome = conditions::ref_not_permitted(message);
-                self.findings.error(pointer, [outcome]);
+        self.client_certificate = ClientCertificate::Unusable;
+        let outcome = match certificates.key_pair(self.referrer(), reference) {
+            Ok(certificate) => {
+                let validity = certificate.validity(certificates.now);
+                self.client_certificate = ClientCertificate::This(certificate);
+                match validity {
+                    Validity::Good => return,
+                    Validity::EndsSoon(message) => {
+                        self.findings.note(Severity::Warning, pointer, message);
+                        return;
+                    }
+                    Validity::Invalid(message) => {
+                        conditions::gateway::invalid_client_certificate_ref(message)
+                    }
+                }
             }
+            Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
-                let outcome = conditions::gateway::invalid_client_certificate_ref(message);
-                self.findings.error(pointer, [outcome]);
+                conditions::gateway::invalid_client_certificate_ref(message)
             }
-        }
+        };
+        self.findings.error(pointer, [outcome]);
     }
 
     fn read_listeners(&mut self, certificates: &Certificates<'_>) {
@@ -200,7 +229,8 @@ impl GatewayNode {
         }
     }
 
-    /// Checks what clients of a listener have to show, be it the Gateway's own or a ListenerSet's.
+    /// Checks what clients of a listener have to show, be it the Gateway's own or a ListenerSet's. The
+    /// API has it for HTTPS; l4way for TLS, too, where it ends the sessions.
     pub(crate) fn check_frontend_of(
         &self,
         listener: &mut ListenerNode,
@@ -209,17 +239,8 @@ impl GatewayNode {
         let Some((pointer, config)) = self.frontend(listener.port) else { return };
         let Some(validation) = &config.validation else { return };
         let referrer = self.referrer();
-        match listener.protocol {
-            Some(Protocol::Https) => {
-                tls::check_validation(listener, &pointer, validation, referrer, certificates);
-            }
-            Some(Protocol::Tls(TlsMode::Terminate)) => listener.findings.note(
-                Severity::Warning,
-                listener.pointer("protocol"),
-                "The Gateway's tls.frontend is for HTTPS listeners: clients of this one are not \
-                 asked for certificates.",
-            ),
-            _ => {}
+        if listener.protocol.is_some_and(Protocol::terminates_tls) {
+            tls::check_validation(listener, &pointer, config, validation, referrer, certificates);
         }
     }
 }

@@ -1,6 +1,22 @@
 //! Hostnames, exact (`a.example.com`) or with a wildcard in front (`*.example.com`), which stands
 //! for one or more labels.
 
+use std::sync::Arc;
+
+use l4way_model::Hostname;
+
+/// The hostnames of a route as far as they are the listener's, too. `None` is any of the listener's.
+pub(crate) fn common(of_listener: Option<&str>, of_route: &[Arc<str>]) -> Vec<Option<Hostname>> {
+    if of_route.is_empty() {
+        return vec![None];
+    }
+    let common = of_route.iter().filter_map(|of_route| match of_listener {
+        Some(of_listener) => intersection(of_route, of_listener),
+        None => Some(&**of_route),
+    });
+    common.map(|hostname| Some(Hostname::new(hostname))).collect()
+}
+
 /// Whether some name matches both.
 pub(crate) fn intersect(left: &str, right: &str) -> bool {
     match (left.strip_prefix('*'), right.strip_prefix('*')) {
@@ -12,7 +28,7 @@ pub(crate) fn intersect(left: &str, right: &str) -> bool {
 }
 
 /// The hostname of all names that match both, if there are any: the more specific of the two.
-pub(crate) fn intersection<'a>(left: &'a str, right: &'a str) -> Option<&'a str> {
+fn intersection<'a>(left: &'a str, right: &'a str) -> Option<&'a str> {
     let narrower = match (left.starts_with('*'), right.starts_with('*')) {
         (true, false) => right,
         (false, true) => left,

@@ -1,14 +1,14 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use l4way_model::{KeyPair, ListenerId, Transport};
+use l4way_model::{ListenerId, Transport};
 use l4way_resources::{
     GATEWAY_GROUP, Severity,
     api::{Listener, RouteGroupKind, RouteKind, RouteNamespaces, TlsMode},
 };
 
-use super::{Protocol, RouteKey, namespace};
+use super::{Protocol, RouteKey, Share, namespace, tls::TlsNode, tls_options};
 use crate::{
-    conditions::{self, PROGRAMMED},
+    conditions::{self, CONFLICTED, PROGRAMMED},
     finding::Findings,
     suggest,
 };
@@ -23,10 +23,7 @@ pub(crate) struct ListenerNode {
     /// `None` if the API doesn't know it.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) hostname: Option<Arc<str>>,
-    /// The names that its certificates are for, if it ends TLS sessions.
-    pub(crate) certificate_names: Vec<Arc<str>>,
-    /// What it shows to clients, if it ends TLS sessions.
-    pub(crate) certificates: Vec<Arc<KeyPair>>,
+    pub(crate) tls: TlsNode,
     /// The kinds of route that may attach.
     pub(crate) kinds: Vec<RouteKind>,
     /// The namespaces from which they may.
@@ -36,6 +33,8 @@ pub(crate) struct ListenerNode {
     pub(crate) findings: Findings,
     /// The routes that are attached, the one with precedence first.
     pub(crate) routes: Vec<RouteKey>,
+    /// The route that each share of its sessions takes.
+    pub(crate) shares: BTreeMap<Share, RouteKey>,
 }
 
 impl ListenerNode {
@@ -49,13 +48,13 @@ impl ListenerNode {
             port: listener.port,
             protocol,
             hostname: listener.hostname.clone().filter(|hostname| !hostname.is_empty()),
-            certificate_names: Vec::new(),
-            certificates: Vec::new(),
+            tls: TlsNode::default(),
             kinds: Vec::new(),
             namespaces: listener.allowed_routes.namespaces.clone(),
             home,
             findings: Findings::default(),
             routes: Vec::new(),
+            shares: BTreeMap::new(),
         };
         match protocol {
             None => node.refuse_protocol(&listener.protocol),
@@ -89,9 +88,14 @@ impl ListenerNode {
         self.findings.outcome(PROGRAMMED).is_none()
     }
 
-    /// What this version carries it on, if it is valid and this version does.
-    pub(crate) fn carried_on(&self) -> Option<Transport> {
-        self.protocol.and_then(Protocol::carried_on).filter(|_| self.is_valid())
+    /// What it is carried on, if it is valid.
+    pub(crate) fn runs_on(&self) -> Option<Transport> {
+        self.protocol.map(Protocol::transport).filter(|_| self.is_valid())
+    }
+
+    /// Whether others leave no room for it.
+    pub(crate) fn is_conflicted(&self) -> bool {
+        self.findings.outcome(CONFLICTED).is_some()
     }
 
     fn refuse_protocol(&mut self, protocol: &str) {
@@ -151,11 +155,12 @@ impl ListenerNode {
             let message = format!("Protocol {protocol} has no hostnames: this one is ignored.");
             self.findings.note(Severity::Warning, self.pointer("hostname"), message);
         }
-        if let Some(option) = listener.tls.iter().flat_map(|tls| tls.options.keys()).next() {
-            self.refuse(
-                "tls/options",
-                format!("TLS option {option:?} is not supported; remove it"),
-            );
+        if let Some(tls) = listener.tls.as_ref().filter(|_| protocol.begins_with_tls()) {
+            for (option, message) in tls_options::read(&mut self.tls, protocol, &tls.options) {
+                let key =
+                    option.map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1")));
+                self.refuse(&format!("tls/options{}", key.unwrap_or_default()), message);
+            }
         }
         match (protocol, listener.tls.as_ref().map(|tls| tls.mode)) {
             (Protocol::Tcp | Protocol::Udp | Protocol::Http, Some(_)) => {
@@ -173,13 +178,8 @@ impl ListenerNode {
     }
 
     /// A field's value is none that l4way supports.
-    fn refuse(&mut self, field: &str, message: String) {
+    pub(crate) fn refuse(&mut self, field: &str, message: String) {
         let outcomes = conditions::listener::unsupported_value(message);
         self.findings.error(self.pointer(field), outcomes);
     }
-}
-
-/// Why a listener of this protocol takes no sessions, though it is valid.
-pub(crate) fn not_carried(protocol: Protocol) -> String {
-    format!("This version of l4way doesn't carry {protocol} yet: the port stays closed.")
 }

@@ -21,11 +21,13 @@ mod namespace;
 mod overlap;
 mod parameters;
 mod parent;
+mod policy;
 mod precedence;
 mod protocol;
 mod route;
 mod stray;
 mod tls;
+mod tls_options;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -37,16 +39,18 @@ use crate::{Addresses, Settings};
 pub use endpoint::service_endpoints;
 
 pub(crate) use backend::{BackendNode, Backends};
-pub(crate) use certificate::{Certificates, Referrer};
+pub(crate) use certificate::{Certificate, Certificates, Referrer};
 pub(crate) use class::ClassNode;
-pub(crate) use gateway::GatewayNode;
+pub(crate) use gateway::{ClientCertificate, GatewayNode};
 pub(crate) use grant::{CrossReference, Grants};
-pub(crate) use hostname::intersection;
+pub(crate) use hostname::common as common_hostnames;
 pub(crate) use http_rule::{HttpMatch, HttpRuleNode};
-pub(crate) use listener::{ListenerNode, not_carried};
+pub(crate) use listener::ListenerNode;
 pub(crate) use listener_set::ListenerSetNode;
 pub(crate) use namespace::Namespaces;
 pub(crate) use parent::Parent;
+pub(crate) use policy::{Policies, PolicyNode};
+pub(crate) use precedence::Share;
 pub(crate) use protocol::{Protocol, transport_name};
 pub(crate) use route::{RouteKey, RouteNode, TargetNode};
 pub(crate) use stray::Stray;
@@ -57,11 +61,14 @@ pub struct Graph {
     pub(crate) controller_name: Arc<str>,
     pub(crate) in_cluster: bool,
     pub(crate) classless: bool,
+    /// In seconds of Unix time, if it is known.
+    now: Option<i64>,
     pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
     pub(crate) gateways: BTreeMap<ObjectKey, GatewayNode>,
     pub(crate) listener_sets: BTreeMap<ObjectKey, ListenerSetNode>,
     pub(crate) routes: BTreeMap<RouteKey, RouteNode>,
     pub(crate) backends: BTreeMap<BackendId, BackendNode>,
+    pub(crate) policies: BTreeMap<ObjectKey, PolicyNode>,
     pub(crate) strays: Vec<Stray>,
 }
 
@@ -77,6 +84,19 @@ impl Graph {
             .values()
             .filter_map(|gateway| Some((gateway.id(), *gateway.addresses.first()?)))
             .collect()
+    }
+
+    /// When something will be else about a certificate though no object changes, in seconds of Unix
+    /// time: it becomes valid, expires, or begins to do so soon. `None` without such a time, or if the
+    /// settings didn't say what time it was.
+    pub fn next_time(&self) -> Option<i64> {
+        let now = self.now?;
+        let sets = self.listener_sets.values().flat_map(|set| &set.listeners);
+        let listeners = self.gateways.values().flat_map(|gateway| &gateway.listeners).chain(sets);
+        let shown = listeners.flat_map(|listener| &listener.tls.certificates);
+        let to_backends = self.gateways.values().filter_map(|gateway| gateway.certificate());
+        let turns = shown.chain(to_backends).flat_map(Certificate::turns);
+        turns.filter(|time| *time > now).min()
     }
 
     /// The listener at a place of a parent.
@@ -103,7 +123,7 @@ impl Graph {
 pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let namespaces = Namespaces::new(&snapshot.namespaces);
     let grants = Grants::new(&snapshot.reference_grants);
-    let certificates = Certificates { snapshot, grants: &grants };
+    let certificates = Certificates::new(snapshot, &grants, settings.now);
 
     let classes = class::build(snapshot, settings);
     let mut gateways = gateway::build(snapshot, settings, &classes, &certificates);
@@ -111,7 +131,8 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
         listener_set::build(snapshot, &mut gateways, &namespaces, &certificates);
     settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
 
-    let mut backends = Backends::new(snapshot, &grants, settings);
+    let policies = Policies::new(snapshot, &certificates);
+    let mut backends = Backends::new(snapshot, &grants, &policies, settings);
     let mut routes = BTreeMap::new();
     for ((kind, key), route) in &snapshot.routes {
         routes.insert((*kind, key.clone()), RouteNode::new(*kind, route, &mut backends));
@@ -126,16 +147,21 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     }
     precedence::settle(&mut routes, &mut gateways, &mut listener_sets);
 
-    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets);
+    let backends = backends.into_nodes();
+    let policies = policies.relate(&mut routes, &gateways, &listener_sets);
+
+    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets, &policies);
     Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
+        now: certificates.now,
         classless: snapshot.gateway_classes.is_empty() && !settings.in_cluster,
         classes,
         gateways,
         listener_sets,
         routes,
-        backends: backends.into_nodes(),
+        backends,
+        policies,
         strays,
     }
 }

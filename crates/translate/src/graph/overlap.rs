@@ -6,10 +6,7 @@ use std::{collections::HashMap, iter};
 use l4way_resources::Severity;
 
 use super::{ListenerNode, Protocol};
-use crate::{
-    conditions::{CONFLICTED, listener as conditions},
-    finding::Outcome,
-};
+use crate::{conditions::listener as conditions, finding::Outcome};
 
 /// The hostname of a listener that has none: a wildcard for every name.
 const ANY: &str = "*.";
@@ -18,8 +15,8 @@ const ANY: &str = "*.";
 pub(crate) fn mark<'a>(listeners: impl IntoIterator<Item = &'a mut ListenerNode>) {
     let mut by_port: HashMap<u16, Vec<&mut ListenerNode>> = HashMap::new();
     for listener in listeners {
-        let conflicted = listener.findings.outcome(CONFLICTED).is_some();
-        if listener.protocol.is_some_and(Protocol::begins_with_tls) && !conflicted {
+        let begins_with_tls = listener.protocol.is_some_and(Protocol::begins_with_tls);
+        if begins_with_tls && !listener.is_conflicted() {
             by_port.entry(listener.port).or_default().push(listener);
         }
     }
@@ -38,11 +35,11 @@ fn find(listeners: &[&mut ListenerNode]) -> Vec<Option<(&'static str, Outcome)>>
     let mut certificates = Names::new(1);
     let mut hostnames = Names::new(usize::MAX);
     for (owner, listener) in listeners.iter().enumerate() {
-        listener.certificate_names.iter().for_each(|name| certificates.add(name, owner));
+        listener.tls.names().for_each(|name| certificates.add(name, owner));
         hostnames.add(hostname(listener), owner);
     }
     let overlap = |(owner, listener): (usize, &&mut ListenerNode)| {
-        let mut names = listener.certificate_names.iter();
+        let mut names = listener.tls.names();
         if let Some(other) = names.find_map(|name| certificates.other_owner(name, owner)) {
             let message = format!(
                 "its certificate is for a name that the certificate of {} is for, too: a client \

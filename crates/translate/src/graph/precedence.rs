@@ -1,17 +1,59 @@
-//! Which of the routes that are attached to a listener carries its sessions.
+//! Which of the routes that are attached to a listener carries which of its sessions.
 //!
 //! A TCP or UDP listener has nothing by which to tell its routes apart, so the one with precedence
 //! has it to itself: the oldest, and among those the first by namespace and name (Gateway API,
-//! "API conventions: conflicts"). The others stay attached and accepted.
+//! "API conventions: conflicts"). A TLS listener tells its TLSRoutes apart by the server name, each of
+//! which is one route's; what they leave is a TCPRoute's. The others stay attached and accepted.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use l4way_resources::{Severity, api::ObjectKey};
+use l4way_model::Hostname;
+use l4way_resources::{
+    Severity,
+    api::{ObjectKey, RouteKind},
+};
 
 use super::{
-    GatewayNode, ListenerNode, ListenerSetNode, Protocol, RouteKey, RouteNode, parent::Parent,
+    GatewayNode, ListenerNode, ListenerSetNode, RouteKey, RouteNode, hostname, parent::Parent,
 };
-use crate::conditions;
+use crate::{conditions, suggest};
+
+/// What of a listener's sessions is one route's alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Share {
+    /// Those whose clients ask for such a name; any and none if missing.
+    Name(Option<Hostname>),
+    /// All that no TLSRoute takes.
+    Rest,
+}
+
+/// What a route wants of the sessions of a listener that it is attached to. HTTP requests are told
+/// apart otherwise.
+fn shares(listener: &ListenerNode, route: &RouteNode) -> Vec<Share> {
+    match route.kind {
+        RouteKind::Tcp | RouteKind::Udp => vec![Share::Rest],
+        RouteKind::Http => Vec::new(),
+        RouteKind::Tls => {
+            let own = listener.hostname.as_deref();
+            let names = hostname::common(own, &route.object.spec.hostnames);
+            let names = names.into_iter().map(|name| name.or_else(|| own.map(Hostname::new)));
+            let mut shares: Vec<_> = names.map(Share::Name).collect();
+            shares.sort();
+            shares.dedup();
+            shares
+        }
+    }
+}
+
+/// The route that takes a share of a listener's sessions.
+fn taker<'a>(listener: &'a ListenerNode, share: &Share) -> Option<&'a RouteKey> {
+    let everything = || Share::Name(listener.hostname.as_deref().map(Hostname::new));
+    match share {
+        Share::Rest => listener.shares.get(&everything()),
+        Share::Name(_) => None,
+    }
+    .or_else(|| listener.shares.get(share))
+}
 
 /// Tells each listener its routes, and each route that another one keeps from a listener.
 pub(crate) fn settle(
@@ -29,6 +71,9 @@ pub(crate) fn settle(
                 // Two references of one route may lead to the same listener.
                 if listener.routes.last() != Some(&route.key()) {
                     listener.routes.push(route.key());
+                    for share in shares(listener, route) {
+                        listener.shares.entry(share).or_insert_with(|| route.key());
+                    }
                 }
             }
         }
@@ -48,17 +93,12 @@ fn order(left: &RouteNode, right: &RouteNode) -> Ordering {
     a.age_order().cmp(&b.age_order()).then(left.kind.cmp(&right.kind))
 }
 
-/// Whether routes can't share a listener of this protocol.
-pub(crate) fn is_exclusive(protocol: Option<Protocol>) -> bool {
-    matches!(protocol, Some(Protocol::Tcp | Protocol::Udp))
-}
-
-/// A route that is kept from listeners of one of its parents.
+/// A route that is kept from listeners of one of its parents, or from a part of their sessions.
 struct Superseded {
     route: RouteKey,
     /// The parent's place in the route.
     parent: usize,
-    /// Whether the route has no other listener, of any parent.
+    /// Whether nothing is left to the route, at any parent.
     entirely: bool,
     message: String,
 }
@@ -70,46 +110,56 @@ fn find_superseded(
     let mut superseded = Vec::new();
     for (key, route) in routes {
         let of_route = superseded.len();
-        let mut lost_listeners = 0;
+        let mut has_some = false;
         for (place, parent) in route.parents.iter().enumerate() {
-            let lost = parent.listeners.iter().filter_map(|index| {
-                let listener = listeners.get_mut(&parent.parent, *index)?;
-                let winner = listener.routes.first().filter(|winner| *winner != key)?;
-                is_exclusive(listener.protocol)
-                    .then(|| describe(route, routes.get(winner)?, listener))?
-            });
-            let lost: Vec<_> = lost.collect();
-            lost_listeners += lost.len();
+            let mut lost = Vec::new();
+            for index in &parent.listeners {
+                let Some(listener) = listeners.get_mut(&parent.parent, *index) else { continue };
+                let wanted = shares(listener, route);
+                let others: Vec<_> = wanted
+                    .iter()
+                    .filter_map(|share| Some((share, taker(listener, share)?)))
+                    .filter(|(_, taker)| *taker != key)
+                    .collect();
+                has_some |= wanted.is_empty() || others.len() < wanted.len();
+                lost.extend(others.into_iter().filter_map(|(share, taker)| {
+                    Some(describe(route, routes.get(taker)?, listener, share))
+                }));
+            }
             if !lost.is_empty() {
                 superseded.push(Superseded {
                     route: key.clone(),
                     parent: place,
                     entirely: false,
-                    message: lost.join("; "),
+                    message: suggest::join_with("; ", lost),
                 });
             }
         }
-        let attached: usize = route.parents.iter().map(|parent| parent.listeners.len()).sum();
-        if lost_listeners == attached {
-            superseded[of_route..].iter_mut().for_each(|superseded| superseded.entirely = true);
-        }
+        superseded[of_route..].iter_mut().for_each(|superseded| superseded.entirely = !has_some);
     }
     superseded
 }
 
-fn describe(loser: &RouteNode, winner: &RouteNode, listener: &ListenerNode) -> Option<String> {
+fn describe(
+    loser: &RouteNode,
+    winner: &RouteNode,
+    listener: &ListenerNode,
+    share: &Share,
+) -> String {
     let (lost, won) = (&loser.object.metadata, &winner.object.metadata);
-    let why = if lost.creation_timestamp == won.creation_timestamp {
+    let why = if *share == Share::Rest && winner.kind == RouteKind::Tls {
+        "is for all names that the listener is for"
+    } else if lost.creation_timestamp == won.creation_timestamp {
         "comes first by namespace and name"
     } else {
         "is older"
     };
-    Some(format!(
-        "listener {} carries {} {} instead, which {why}",
-        listener.id,
-        winner.kind,
-        won.key()
-    ))
+    let what = match share {
+        Share::Name(Some(name)) => format!("to {name}, "),
+        Share::Name(None) | Share::Rest => String::new(),
+    };
+    let (id, kind, key) = (&listener.id, winner.kind, won.key());
+    format!("{what}listener {id} carries {kind} {key} instead, which {why}")
 }
 
 /// Every listener that a route can be attached to.

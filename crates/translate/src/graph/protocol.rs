@@ -40,18 +40,12 @@ impl Protocol {
         }
     }
 
-    /// What this version carries the protocol on, if it does.
-    pub(crate) fn carried_on(self) -> Option<Transport> {
+    /// What it is carried on.
+    pub(crate) fn transport(self) -> Transport {
         match self {
-            Self::Tcp | Self::Http | Self::Https => Some(Transport::Tcp),
-            Self::Udp => Some(Transport::Udp),
-            Self::Tls(_) => None,
+            Self::Tcp | Self::Tls(_) | Self::Http | Self::Https => Transport::Tcp,
+            Self::Udp => Transport::Udp,
         }
-    }
-
-    /// Whether it is read as HTTP requests, each of which is a route's.
-    pub(crate) fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Https)
     }
 
     /// Whether clients begin with a TLS handshake, which tells listeners on a port apart.

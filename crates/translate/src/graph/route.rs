@@ -10,6 +10,7 @@ use super::{
     Backends,
     http_rule::{self, HttpRuleNode, Unsupported},
     parent::ParentNode,
+    policy::OfBackend,
 };
 use crate::{
     conditions,
@@ -46,6 +47,8 @@ pub(crate) struct TargetNode {
     pub(crate) backend: Option<BackendId>,
     /// What the backend is, if it may lead out of the cluster.
     pub(crate) external: Option<ExternalBackend>,
+    /// The BackendTLSPolicies that are about it.
+    pub(crate) policies: OfBackend,
 }
 
 impl RouteNode {
@@ -96,7 +99,8 @@ impl RouteNode {
                 let backend = resolved.ok();
                 let external = backend.as_ref().and_then(|id| backends.external(id));
                 let weight = reference.weight;
-                self.targets.push(TargetNode { pointer, weight, backend, external });
+                let policies = backends.policies(self.kind, namespace, reference);
+                self.targets.push(TargetNode { pointer, weight, backend, external, policies });
             }
             if self.kind == RouteKind::Http {
                 let targets = first_target..self.targets.len();

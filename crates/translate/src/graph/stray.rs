@@ -9,7 +9,7 @@ use l4way_resources::{
 };
 
 use super::{
-    ClassNode, GatewayNode, ListenerSetNode, listener_set,
+    ClassNode, GatewayNode, ListenerSetNode, PolicyNode, listener_set,
     parent::{self, Parent},
 };
 use crate::{finding::Note, suggest};
@@ -40,9 +40,11 @@ pub(crate) fn find(
     classes: &BTreeMap<Arc<str>, ClassNode>,
     gateways: &BTreeMap<ObjectKey, GatewayNode>,
     listener_sets: &BTreeMap<ObjectKey, ListenerSetNode>,
+    policies: &BTreeMap<ObjectKey, PolicyNode>,
 ) -> Vec<Stray> {
     let mut strays: Vec<_> = stray_gateways(snapshot, classes, gateways).collect();
     strays.extend(stray_listener_sets(snapshot, listener_sets));
+    strays.extend(stray_policies(policies));
     for ((kind, key), route) in &snapshot.routes {
         let references = route.spec.parent_refs.iter().enumerate();
         strays.extend(references.filter_map(|(index, reference)| {
@@ -126,6 +128,20 @@ fn stray_listener_sets<'a>(
             ),
         };
         Stray::new("ListenerSet", key.clone(), severity, "/spec/parentRef/name", message)
+    })
+}
+
+/// Policies that change nothing of what we do. Their targets may be another controller's.
+fn stray_policies(policies: &BTreeMap<ObjectKey, PolicyNode>) -> impl Iterator<Item = Stray> + '_ {
+    let strays = policies.iter().filter(|(_, policy)| policy.gateways.is_empty());
+    strays.map(|(key, policy)| {
+        let why = match policy.missing_target() {
+            Some(missing) => missing.to_owned(),
+            None => "no route of l4way's sends anything to its targets".to_owned(),
+        };
+        let message = format!("The policy has no effect: {why}.");
+        let pointer = "/spec/targetRefs";
+        Stray::new("BackendTLSPolicy", key.clone(), Severity::Warning, pointer, message)
     })
 }
 

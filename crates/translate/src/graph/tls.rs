@@ -1,11 +1,64 @@
-//! What a listener's TLS settings refer to.
+//! What a listener's TLS settings say and refer to.
 
-use l4way_resources::api::{Listener, TlsPeerConfig, TlsValidation};
+use std::{sync::Arc, time::Duration};
 
-use super::{Certificates, ListenerNode, Protocol, Referrer, certificate::Defect};
+use l4way_model::{ClientValidation, ServerTls, TlsOptions};
+use l4way_resources::{
+    Severity,
+    api::{Listener, TlsPeerConfig, TlsValidation},
+};
+use l4way_tls::has_for;
+
+use super::{
+    Certificates, ListenerNode, Protocol, Referrer,
+    certificate::{Certificate, Defect, Validity},
+};
 use crate::conditions;
 
-/// Checks the certificates of a listener that ends TLS sessions. It is valid if it has one.
+/// How long a client has for its handshake, where the listener doesn't say.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a listener handles TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsNode {
+    /// What it shows to clients, if it ends TLS sessions.
+    pub(crate) certificates: Vec<Certificate>,
+    /// What it asks of clients' certificates.
+    pub(crate) client_validation: Option<ClientValidation>,
+    /// What it negotiates.
+    pub(crate) options: TlsOptions,
+    pub(crate) handshake_timeout: Duration,
+}
+
+impl Default for TlsNode {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            client_validation: None,
+            options: TlsOptions::default(),
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+impl TlsNode {
+    /// How sessions are ended.
+    pub(crate) fn server(&self) -> ServerTls {
+        ServerTls {
+            certificates: self.certificates.iter().map(|own| own.pair.clone()).collect(),
+            client_validation: self.client_validation.clone(),
+            options: self.options.clone(),
+        }
+    }
+
+    /// The names that its certificates are for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.certificates.iter().flat_map(|certificate| &certificate.details.names)
+    }
+}
+
+/// Checks the certificates of a listener that ends TLS sessions. It is valid if it has one. One that
+/// has expired is told and shown all the same: whether that will do is the clients' decision.
 pub(crate) fn check_certificates(
     node: &mut ListenerNode,
     listener: &Listener,
@@ -16,26 +69,38 @@ pub(crate) fn check_certificates(
     if !node.protocol.is_some_and(Protocol::terminates_tls) {
         return;
     }
-    let mut usable = 0;
     for (index, reference) in tls.certificate_refs.iter().enumerate() {
+        let pointer = node.pointer(&format!("tls/certificateRefs/{index}"));
         let outcome = match certificates.key_pair(referrer, reference) {
             Ok(certificate) => {
-                usable += 1;
-                node.certificate_names.extend(certificate.names);
-                node.certificates.push(certificate.pair);
-                continue;
+                let validity = certificate.validity(certificates.now);
+                node.tls.certificates.push(certificate);
+                match validity {
+                    Validity::Good => continue,
+                    Validity::EndsSoon(message) => {
+                        node.findings.note(Severity::Warning, pointer, message);
+                        continue;
+                    }
+                    Validity::Invalid(message) => {
+                        conditions::listener::invalid_certificate_ref(message)
+                    }
+                }
             }
             Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
                 conditions::listener::invalid_certificate_ref(message)
             }
         };
-        node.findings.error(node.pointer(&format!("tls/certificateRefs/{index}")), [outcome]);
+        node.findings.error(pointer, [outcome]);
     }
-    if usable == 0 {
+    if node.tls.certificates.is_empty() {
         let message = "The listener has no certificate to end TLS sessions with.";
         let outcome = conditions::listener::invalid(message);
         node.findings.error(node.pointer("tls/certificateRefs"), [outcome]);
+    } else if !node.tls.certificates.iter().any(|own| has_for(&node.tls.options, own.details.key)) {
+        let message = "none of the cipher suites fits the key of a certificate of the listener; add \
+                       one that does: those of TLS 1.2 name the kind of key, RSA or ECDSA";
+        node.refuse("tls/options", message.to_owned());
     }
 }
 
@@ -44,6 +109,7 @@ pub(crate) fn check_certificates(
 pub(crate) fn check_validation(
     node: &mut ListenerNode,
     settings: &str,
+    config: &TlsPeerConfig,
     validation: &TlsValidation,
     referrer: Referrer<'_>,
     certificates: &Certificates<'_>,
@@ -51,11 +117,11 @@ pub(crate) fn check_validation(
     let (of_set, protocol) = (node.id.listener_set.is_some(), node.pointer("protocol"));
     let pointer =
         |field: &str| if of_set { protocol.clone() } else { format!("{settings}/{field}") };
-    let mut usable = 0;
+    let mut usable = Vec::new();
     for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
         let outcome = match certificates.authorities(referrer, reference) {
-            Ok(()) => {
-                usable += 1;
+            Ok(pem) => {
+                usable.push(pem);
                 continue;
             }
             Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
@@ -68,12 +134,17 @@ pub(crate) fn check_validation(
         };
         node.findings.error(pointer(&format!("caCertificateRefs/{index}")), [outcome]);
     }
-    if usable == 0 {
+    if usable.is_empty() {
         let outcomes = conditions::listener::no_valid_ca_certificate(
             "There is no certificate to check those of clients against.",
         );
         node.findings.error(pointer("caCertificateRefs"), outcomes);
+        return;
     }
+    node.tls.client_validation = Some(ClientValidation {
+        authorities: usable.join("\n").into(),
+        optional: lets_anybody_in(config),
+    });
 }
 
 /// Whether clients get in without a valid certificate, though they are asked for one.

@@ -8,7 +8,7 @@ use crate::{
         listeners,
     },
     finding::Outcome,
-    graph::{GatewayNode, ListenerNode, Protocol, not_carried},
+    graph::{GatewayNode, ListenerNode},
     suggest,
 };
 
@@ -19,8 +19,6 @@ pub(super) enum State<'a> {
     Invalid,
     /// Something about its Gateway is wrong.
     GatewayInvalid(&'static str),
-    /// It is valid, but this version doesn't carry its protocol.
-    NotCarried(Protocol),
     /// The proxy hasn't reported it.
     Waiting,
     /// The Gateway's proxies in the cluster can't take its sessions yet.
@@ -36,14 +34,11 @@ pub(super) enum State<'a> {
 impl<'a> State<'a> {
     /// How far `listener`, which `gateway` would run, has come.
     pub(super) fn of(seen: Seen<'a>, gateway: &GatewayNode, listener: &ListenerNode) -> Self {
-        let Some(protocol) = listener.protocol.filter(|_| listener.is_valid()) else {
+        if !listener.is_valid() {
             return Self::Invalid;
-        };
+        }
         if !gateway.may_run() {
             return Self::GatewayInvalid("The Gateway is not accepted.");
-        }
-        if protocol.carried_on().is_none() {
-            return Self::NotCarried(protocol);
         }
         if gateway.addresses.is_empty() {
             return Self::GatewayInvalid("The Gateway has no address.");
@@ -72,7 +67,6 @@ impl<'a> State<'a> {
         match self {
             Self::Invalid => listener::invalid("The listener is not valid."),
             Self::GatewayInvalid(why) => listener::invalid(why),
-            Self::NotCarried(protocol) => listener::not_carried(not_carried(protocol)),
             Self::Waiting => listener::programming(),
             Self::ProxiesWaiting(why) => listener::proxies_not_ready(why.to_owned()),
             Self::PortUnavailable(failure) => {

@@ -7,6 +7,7 @@
 mod gateway;
 mod listener;
 mod listener_set;
+mod policy;
 mod route;
 
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -60,14 +61,22 @@ impl Default for Proxies {
 
 /// The Gateway API's features that are supported in a cluster, sorted, as the API has it
 /// (`GatewayClassStatus.supportedFeatures`). HTTPRoute isn't among them until all its core is.
-const SUPPORTED_FEATURES: [&str; 8] = [
+const SUPPORTED_FEATURES: [&str; 16] = [
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayInfrastructurePropagation",
     "GatewayStaticAddresses",
     "ListenerSet",
     "ReferenceGrant",
     "TCPRoute",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
     "UDPRoute",
 ];
 
@@ -88,7 +97,12 @@ pub fn status(graph: &Graph, report: &ApplyReport, observed: &Observed) -> Vec<S
         let status = Status::Route(route::status(graph, route, report));
         update(route.kind.as_str(), &route.object.metadata, status)
     });
-    classes.chain(gateways).chain(listener_sets).chain(routes).collect()
+    let policies = graph.policies.values().filter(|policy| !policy.gateways.is_empty());
+    let policies = policies.map(|policy| {
+        let status = Status::BackendTlsPolicy(policy::status(graph, policy));
+        update("BackendTLSPolicy", &policy.object.metadata, status)
+    });
+    classes.chain(gateways).chain(listener_sets).chain(routes).chain(policies).collect()
 }
 
 fn update(kind: &str, metadata: &l4way_resources::api::ObjectMeta, status: Status) -> StatusUpdate {

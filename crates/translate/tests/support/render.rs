@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use l4way_model::{
-    BackendSource, Config, HttpListener, HttpPort, Listener, PathMatch, Route, Target,
+    AlternativeName, Authorities, BackendSource, BackendTls, Config, Hostname, HttpPort, HttpRule,
+    Listener, PathMatch, Route, ServerTls, Target, TlsListener, TlsMode, TlsOptions, TlsPort,
+    TlsRoute,
 };
 use l4way_resources::{
     AnyObject, Snapshot,
@@ -30,14 +32,15 @@ fn write_all(
     problems: &[Problem],
 ) -> std::fmt::Result {
     let configs = || compiled.iter().map(|compiled| &compiled.config);
-    let is_filled = |config: &Config| config.listeners().len() + config.http_ports().len() > 0;
+    let is_filled = |config: &Config| config.listener_ids().next().is_some();
     section(out, "config", configs().any(is_filled))?;
     for config in configs() {
         config.listeners().try_for_each(|listener| write_listener(out, listener))?;
-        for port in config.http_ports() {
+        for port in config.tls_ports() {
             let mut listeners = port.listeners.iter();
-            listeners.try_for_each(|listener| write_http_listener(out, port, listener))?;
+            listeners.try_for_each(|listener| write_tls_listener(out, port, listener))?;
         }
+        config.http_ports().iter().try_for_each(|port| write_http_port(out, port))?;
     }
     section(out, "backends", compiled.iter().any(|compiled| !compiled.backends.is_empty()))?;
     for (id, endpoints) in compiled.iter().flat_map(|compiled| &compiled.backends) {
@@ -88,29 +91,120 @@ fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {
 fn targets(route: &Route) -> String {
     let targets = route.targets.iter().map(|target| match &target.target {
         Target::Backend(id) => format!("{} {id}", target.weight),
+        Target::TlsBackend(id, tls) => format!("{} {id} {}", target.weight, backend_tls(tls)),
         Target::Refused(reason) => format!("{} refused {reason}", target.weight),
     });
     targets.collect::<Vec<_>>().join(", ")
 }
 
-fn write_http_listener(
+fn backend_tls(tls: &BackendTls) -> String {
+    let names: Vec<_> = tls
+        .alternative_names
+        .iter()
+        .map(|name| match name {
+            AlternativeName::Dns(name) => format!("DNS:{name}"),
+            AlternativeName::Uri(uri) => format!("URI:{uri}"),
+        })
+        .collect();
+    let names =
+        if names.is_empty() { String::new() } else { format!(" as {}", names.join(" or ")) };
+    let trusted = match &tls.authorities {
+        Authorities::System => "the system's authorities".to_owned(),
+        Authorities::These(pem) => authorities(pem),
+    };
+    let shown = tls.client_certificate.as_ref().map(|pair| format!(", shows {}", pair.name));
+    let shown = shown.unwrap_or_default();
+    format!("(TLS to {}{names}, trusts {trusted}{shown})", tls.server_name)
+}
+
+fn authorities(pem: &str) -> String {
+    format!("{} authorities", pem.matches("BEGIN CERTIFICATE").count())
+}
+
+fn write_tls_listener(
     out: &mut String,
-    port: &HttpPort,
-    listener: &HttpListener,
+    port: &TlsPort,
+    listener: &TlsListener,
 ) -> std::fmt::Result {
     let binds: Vec<_> = port.binds().map(|bind| bind.to_string()).collect();
-    let protocol = if port.tls { "HTTPS" } else { "HTTP" };
+    let mode = match &listener.mode {
+        TlsMode::Passthrough { .. } => "TLS passthrough",
+        TlsMode::Terminate { .. } => "TLS terminate",
+        TlsMode::Https { .. } => "HTTPS",
+        TlsMode::Refused => "TLS refused",
+    };
     writeln!(out, "    {}:", listener.id)?;
-    writeln!(out, "      bind: {protocol} {}", binds.join(" "))?;
-    if let Some(hostname) = &listener.hostname {
-        writeln!(out, "      hostname: '{hostname}'")?;
+    writeln!(out, "      bind: {mode} {}", binds.join(" "))?;
+    write_hostname(out, listener.hostname.as_ref())?;
+    let timeout = listener.handshake_timeout;
+    if timeout.as_secs() != 10 {
+        writeln!(out, "      handshakeTimeout: {timeout:?}")?;
     }
-    if port.tls {
-        writeln!(out, "      certificates: {}", listener.certificates.len())?;
+    if let Some(tls) = listener.mode.tls() {
+        write_server(out, tls)?;
     }
-    section_of(out, "rules", !listener.rules.is_empty())?;
-    for rule in &listener.rules {
-        let host = rule.hostname.as_ref().map_or("any host", |hostname| hostname.as_str());
+    match &listener.mode {
+        TlsMode::Passthrough { routes } | TlsMode::Terminate { routes, .. } => {
+            write_tls_routes(out, routes)
+        }
+        TlsMode::Https { rules, .. } => write_rules(out, rules),
+        TlsMode::Refused => Ok(()),
+    }
+}
+
+fn write_hostname(out: &mut String, hostname: Option<&Hostname>) -> std::fmt::Result {
+    match hostname {
+        Some(hostname) => writeln!(out, "      hostname: '{hostname}'"),
+        None => Ok(()),
+    }
+}
+
+fn write_server(out: &mut String, tls: &ServerTls) -> std::fmt::Result {
+    let names: Vec<_> = tls.certificates.iter().map(|pair| &*pair.name).collect();
+    writeln!(out, "      certificates: [{}]", names.join(", "))?;
+    if let Some(validation) = &tls.client_validation {
+        let optional = if validation.optional { ", or lets anybody in" } else { "" };
+        writeln!(out, "      clients: trusts {}{optional}", authorities(&validation.authorities))?;
+    }
+    let TlsOptions { min_version, max_version, cipher_suites, alpn, resumption } = &tls.options;
+    if tls.options != TlsOptions::default() {
+        let suites: Vec<_> = cipher_suites.iter().map(|suite| suite.as_str()).collect();
+        writeln!(
+            out,
+            "      options: {min_version} to {max_version}, suites [{}], alpn [{}], resumption \
+             {resumption}",
+            suites.join(", "),
+            alpn.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+fn write_tls_routes(out: &mut String, routes: &[TlsRoute]) -> std::fmt::Result {
+    section_of(out, "routes", !routes.is_empty())?;
+    for TlsRoute { hostname, route } in routes {
+        let name = hostname.as_ref().map_or("any name or none", Hostname::as_str);
+        writeln!(out, "      - '{name}': {}", route.id)?;
+        writeln!(out, "        targets: [{}]", targets(route))?;
+    }
+    Ok(())
+}
+
+fn write_http_port(out: &mut String, port: &HttpPort) -> std::fmt::Result {
+    let binds: Vec<_> = port.binds().map(|bind| bind.to_string()).collect();
+    for listener in &port.listeners {
+        writeln!(out, "    {}:", listener.id)?;
+        writeln!(out, "      bind: HTTP {}", binds.join(" "))?;
+        write_hostname(out, listener.hostname.as_ref())?;
+        write_rules(out, &listener.rules)?;
+    }
+    Ok(())
+}
+
+fn write_rules(out: &mut String, rules: &[HttpRule]) -> std::fmt::Result {
+    section_of(out, "rules", !rules.is_empty())?;
+    for rule in rules {
+        let host = rule.hostname.as_ref().map_or("any host", Hostname::as_str);
         let path = match &rule.path {
             PathMatch::Exact(path) => format!("exactly {path}"),
             PathMatch::Prefix(path) => path.to_string(),
@@ -154,6 +248,10 @@ fn write_status(out: &mut String, status: &Status) -> std::fmt::Result {
         Status::Route(status) => status.parents.iter().try_for_each(|parent| {
             writeln!(out, "      parent {}:", parent_name(&parent.parent_ref))?;
             write_conditions(out, 8, &parent.conditions)
+        }),
+        Status::BackendTlsPolicy(status) => status.ancestors.iter().try_for_each(|ancestor| {
+            writeln!(out, "      ancestor {}:", parent_name(&ancestor.ancestor_ref))?;
+            write_conditions(out, 8, &ancestor.conditions)
         }),
     }
 }
@@ -203,6 +301,9 @@ pub(crate) fn check_observed_generations(snapshot: &Snapshot, status: &[StatusUp
             Status::Gateway(status) => status.conditions.iter().collect(),
             Status::ListenerSet(status) => status.conditions.iter().collect(),
             Status::Route(status) => status.parents.iter().flat_map(|p| &p.conditions).collect(),
+            Status::BackendTlsPolicy(status) => {
+                status.ancestors.iter().flat_map(|ancestor| &ancestor.conditions).collect()
+            }
         };
         let all = own.into_iter().chain(listeners.iter().flat_map(|l| &l.conditions));
         for condition in all {
@@ -217,6 +318,9 @@ fn generation(snapshot: &Snapshot, object: &ObjectRef) -> i64 {
         "GatewayClass" => snapshot.gateway_classes.get(key).cloned().map(AnyObject::GatewayClass),
         "Gateway" => snapshot.gateways.get(key).cloned().map(AnyObject::Gateway),
         "ListenerSet" => snapshot.listener_sets.get(key).cloned().map(AnyObject::ListenerSet),
+        "BackendTLSPolicy" => {
+            snapshot.backend_tls_policies.get(key).cloned().map(AnyObject::BackendTlsPolicy)
+        }
         kind => snapshot
             .routes
             .iter()

@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 use super::render;
 
+/// 2027-01-01: the certificates of the scenarios are valid from 2026 to 2126.
+const NOW: i64 = 1_798_761_600;
+
 /// What stands between a scenario's input and what is expected of it.
 pub(crate) const EXPECT: &str = "---\nexpect:\n";
 
@@ -26,6 +29,8 @@ struct ScenarioSettings {
     pool: Option<String>,
     /// Who has which address of the pool, by the Gateway's `namespace/name`.
     held: BTreeMap<String, IpAddr>,
+    /// The time, in seconds of Unix time; [`NOW`] if it isn't said.
+    now: Option<i64>,
     /// The proxy's zone.
     zone: Option<String>,
     /// Whether sessions may go to the proxy's own host; they may if it isn't said.
@@ -89,6 +94,7 @@ impl Scenario {
     }
 
     fn parse(input: &str) -> Result<Self, String> {
+        let input = with_certificates(input);
         let documents = input.split("\n---\n").map(|document| format!("{document}\n"));
         let (settings, objects): (Vec<_>, Vec<_>) =
             documents.partition(|document| document.lines().any(|line| line == "settings:"));
@@ -140,6 +146,7 @@ impl Scenario {
         settings.knows_slices |= self.settings.knows_slices;
         settings.local_endpoints =
             self.settings.local_endpoints.unwrap_or(settings.local_endpoints);
+        settings.now = self.settings.now.unwrap_or(NOW);
         settings.zone = self.settings.zone.as_deref().map(Into::into);
         settings
     }
@@ -149,10 +156,13 @@ impl Scenario {
         let configs = || compiled.iter().map(|compiled| &compiled.config);
         let listeners = configs().flat_map(Config::listeners);
         let listeners = listeners.map(|listener| (&listener.id, listener.binds().next()));
+        let tls = configs().flat_map(Config::tls_ports).flat_map(|port| {
+            port.listeners.iter().map(|listener| (&listener.id, port.binds().next()))
+        });
         let http = configs().flat_map(Config::http_ports).flat_map(|port| {
             port.listeners.iter().map(|listener| (&listener.id, port.binds().next()))
         });
-        let reports = listeners.chain(http).filter_map(|(id, bind)| {
+        let reports = listeners.chain(tls).chain(http).filter_map(|(id, bind)| {
             let name = id.to_string();
             if self.settings.unreported.contains(&name) {
                 return None;
@@ -193,6 +203,22 @@ impl Scenario {
         });
         Observed { gateways: gateways.collect() }
     }
+}
+
+/// The input with the certificates and keys that `"@any.crt"` and its like stand for.
+fn with_certificates(input: &str) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/certificates");
+    let mut text = input.to_owned();
+    for name in ["any", "wildcard", "foo", "bar"] {
+        for file in [format!("{name}.crt"), format!("{name}.key")] {
+            let mark = format!("@{file}");
+            if text.contains(&mark) {
+                let pem = fs::read_to_string(directory.join(&file)).expect("it is there");
+                text = text.replace(&mark, &pem.replace('\n', "\\n"));
+            }
+        }
+    }
+    text
 }
 
 /// The objects, as `l4way` reads them from files.
