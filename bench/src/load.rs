@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    process::id,
     thread::{self, Builder, Scope},
     time::{Duration, Instant},
 };
@@ -70,21 +71,21 @@ impl Stage<'_> {
             Mode::TlsBulk | Mode::TlsBulkUp => BULK_SESSIONS,
             _ => SESSIONS_AT_A_TIME,
         };
-        let change = thread::scope(|scope| {
+        let readings = thread::scope(|scope| {
             for _ in 0..clients {
                 self.spawn(scope, &tally, || work(mode, &tally))?;
             }
-            let change = self.watch(mode, &tally, duration);
+            let readings = self.watch(mode, &tally, duration);
             tally.stop();
-            change
+            readings
         });
         let (durations, errors) = tally.into_parts();
-        let change = change?;
-        if change.done == 0 {
+        let [before, after] = readings?;
+        if after.done == before.done {
             let why = errors.into_keys().next().unwrap_or_default();
             return Err(format!("nothing was done in {} s: {why}", duration.as_secs_f64()));
         }
-        let mut values = change.values(mode);
+        let mut values = after.values_since(&before, mode);
         if !durations.is_empty() {
             let milliseconds = durations.iter().map(|duration| duration.as_secs_f64() * 1e3);
             let latency = Stats::new(milliseconds.collect());
@@ -115,27 +116,22 @@ impl Stage<'_> {
         })
     }
 
-    /// What happens in that time, after the warm-up.
-    fn watch(self, mode: Mode, tally: &Tally, duration: Duration) -> Result<Reading> {
-        let read = || -> Result<Reading> {
-            Ok(Reading {
-                duration: Duration::ZERO,
-                done: if mode == Mode::TlsBulkUp { self.backend.uploaded() } else { tally.done() },
-                gateway: self.gateway.cpu()?,
-                clients: process::cpu_of_threads(CLIENT),
-                idle: process::idle(),
-            })
-        };
+    /// What counters say at the ends of that time, which begins after the warm-up.
+    fn watch(self, mode: Mode, tally: &Tally, duration: Duration) -> Result<[Reading; 2]> {
         interrupt::sleep(WARM_UP)?;
-        let (began, before) = (Instant::now(), read()?);
+        let before = self.read(mode, tally)?;
         interrupt::sleep(duration)?;
-        let after = read()?;
+        Ok([before, self.read(mode, tally)?])
+    }
+
+    fn read(self, mode: Mode, tally: &Tally) -> Result<Reading> {
         Ok(Reading {
-            duration: began.elapsed(),
-            done: after.done - before.done,
-            gateway: after.gateway.saturating_sub(before.gateway),
-            clients: after.clients.saturating_sub(before.clients),
-            idle: after.idle.saturating_sub(before.idle),
+            at: Instant::now(),
+            done: if mode == Mode::TlsBulkUp { self.backend.uploaded() } else { tally.done() },
+            gateway: self.gateway.cpu()?,
+            bench: process::cpu_of(&[id()])?,
+            clients: process::cpu_of_threads(CLIENT),
+            idle: process::idle(),
         })
     }
 
@@ -152,7 +148,10 @@ impl Stage<'_> {
             tally.fail(format!("an idle session was lost: {error}"));
         }
         let (_, errors) = tally.into_parts();
-        let each = (after as f64 - before as f64) / count as f64;
+        if sessions.is_empty() {
+            return Err("no session could be opened".to_owned());
+        }
+        let each = (after as f64 - before as f64) / sessions.len() as f64;
         Ok(Sample { values: vec![each / 1024.0], errors })
     }
 
@@ -217,13 +216,15 @@ fn counted<T>(result: io::Result<T>, tally: &Tally) -> Option<T> {
     result.map_err(|error| tally.fail(error)).ok()
 }
 
-/// What counters say, or by how much they grew.
+/// What counters say.
 struct Reading {
-    duration: Duration,
+    at: Instant,
     /// Operations or bytes.
     done: u64,
     /// CPU time of the gateway.
     gateway: Duration,
+    /// CPU time of this process, with its clients and its backend.
+    bench: Duration,
     /// CPU time of the clients.
     clients: Duration,
     /// CPU time that nobody used.
@@ -231,21 +232,27 @@ struct Reading {
 }
 
 impl Reading {
-    fn values(&self, mode: Mode) -> Vec<f64> {
-        let seconds = self.duration.as_secs_f64();
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
-        let percent = |time: Duration| 100.0 * time.as_secs_f64() / (seconds * cpus as f64);
-        // Millions of operations in µs for each, or GB and ms for each.
-        let (rate, cost) = match mode {
+    /// The values of the mode's first figures, from how much each counter grew.
+    fn values_since(&self, before: &Self, mode: Mode) -> Vec<f64> {
+        let seconds = |of: fn(&Self) -> Duration| of(self).saturating_sub(of(before)).as_secs_f64();
+        let done = (self.done - before.done) as f64;
+        let elapsed = (self.at - before.at).as_secs_f64();
+        let gateway = seconds(|reading| reading.gateway);
+        let idle = seconds(|reading| reading.idle);
+        let available = elapsed * thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        let others = available - idle - gateway - seconds(|reading| reading.bench);
+        let percent = |seconds: f64| 100.0 * seconds / available;
+        // In MB and in ms for each GB, or as operations and in µs for each.
+        let (unit, cost) = match mode {
             Mode::TlsBulk | Mode::TlsBulkUp => (1e-6, 1e3 * 1e9),
             _ => (1.0, 1e6),
         };
-        let done = self.done as f64;
         vec![
-            done * rate / seconds,
-            self.gateway.as_secs_f64() * cost / done,
-            percent(self.clients),
-            percent(self.idle),
+            done * unit / elapsed,
+            gateway * cost / done,
+            percent(seconds(|reading| reading.clients)),
+            percent(others.max(0.0)),
+            percent(idle),
         ]
     }
 }

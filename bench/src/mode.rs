@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "they are the names in arguments")]
 pub(crate) enum Mode {
     /// Sessions that begin with a full handshake
     TlsHandshakeFull,
@@ -42,6 +43,7 @@ const OPERATIONS: &[Figure] = &[
     Figure { name: "ops/s", better: Better::More },
     Figure { name: "gateway CPU µs/op", better: Better::Less },
     Figure { name: "client CPU %", better: Better::Neither },
+    Figure { name: "others CPU %", better: Better::Neither },
     Figure { name: "idle CPU %", better: Better::Neither },
     Figure { name: "p50 ms", better: Better::Less },
     Figure { name: "p99 ms", better: Better::Less },
@@ -51,6 +53,7 @@ const BULK: &[Figure] = &[
     Figure { name: "MB/s", better: Better::More },
     Figure { name: "gateway CPU ms/GB", better: Better::Less },
     Figure { name: "client CPU %", better: Better::Neither },
+    Figure { name: "others CPU %", better: Better::Neither },
     Figure { name: "idle CPU %", better: Better::Neither },
 ];
 

@@ -97,6 +97,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
         fn the_interval_holds_the_median(values in prop::collection::vec(0.1..10.0, 1..40)) {
             let stats = Stats::new(values);
