@@ -43,6 +43,11 @@ use crate::{
 /// What went wrong, for a person.
 type Result<T> = std::result::Result<T, String>;
 
+/// How long a sample takes.
+const USUAL: Duration = Duration::from_secs(1);
+/// The same with `--quick`.
+const QUICK: Duration = Duration::from_millis(600);
+
 /// Measures l4way and its peers on the same work. Needs root, for network namespaces.
 #[derive(Debug, Parser)]
 struct Args {
@@ -122,17 +127,16 @@ impl Args {
     }
 }
 
-/// How long a sample takes.
-const USUAL: Duration = Duration::from_secs(1);
-/// The same with `--quick`.
-const QUICK: Duration = Duration::from_millis(600);
-
 fn measure(args: &Args) -> Result<Report> {
     raise_descriptor_limit();
     interrupt::listen()?;
     let before = process::load();
     let certificates = Certificates::new()?;
     let lanes = Lane::of(&args.peers)?;
+    // What can't be run is told now, and not after the first mode.
+    for lane in &lanes {
+        drop(lane.start(args, &certificates)?);
+    }
     let mut modes = Vec::new();
     for mode in args.modes.iter().copied() {
         say(&format!("{mode}"));
@@ -212,4 +216,41 @@ fn measure_mode(
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(text: &str) -> Args {
+        Args::try_parse_from(text.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn everything_is_measured_unless_less_is_asked_for() {
+        let usual = args("bench");
+        assert_eq!(usual.modes, Mode::value_variants());
+        assert_eq!(usual.peers, Peer::value_variants());
+        assert_eq!((usual.rounds(Mode::TlsBulk), usual.rounds(Mode::TlsIdle)), (31, 3));
+        let quick = args("bench --quick");
+        assert_eq!((quick.rounds(Mode::TlsBulk), quick.rounds(Mode::TlsIdle)), (5, 1));
+        assert!(quick.amount().duration < usual.amount().duration);
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_before_what_is_quick() {
+        let few =
+            args("bench --quick --modes tls-idle,tls-bulk --peers nginx --rounds 2 --seconds 9");
+        assert_eq!(few.modes, [Mode::TlsIdle, Mode::TlsBulk]);
+        assert_eq!(few.peers, [Peer::Nginx]);
+        assert_eq!((few.rounds(Mode::TlsBulk), few.rounds(Mode::TlsIdle)), (2, 1));
+        assert_eq!(few.amount().duration, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn only_times_that_can_be_waited_are_taken() {
+        for bad in ["0", "-1", "NaN", "1e30", "a"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -221,3 +221,75 @@ fn number(value: f64) -> String {
     let decimals = if value.abs() < 10.0 { 2 } else { usize::from(value.abs() < 100.0) };
     format!("{value:.decimals$}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entrant(name: &str, rival: bool, rates: [f64; 3]) -> Entrant {
+        let sample = |rate: f64| {
+            let mut values = vec![1.0; Mode::TlsBulk.figures().len()];
+            (values[0], values[1]) = (rate, 1e3 / rate);
+            Sample { values, errors: Errors::new() }
+        };
+        Entrant { name: name.to_owned(), rival, samples: rates.map(sample).into() }
+    }
+
+    fn entrants() -> Vec<Entrant> {
+        vec![
+            entrant("slow", true, [50.0, 60.0, 70.0]),
+            entrant("fast", true, [100.0, 200.0, 100.0]),
+            entrant("l4way", false, [200.0, 220.0, 110.0]),
+        ]
+    }
+
+    fn report(entrants: Vec<Entrant>) -> Report {
+        let modes = vec![Measured { mode: Mode::TlsBulk, entrants: Ok(entrants) }];
+        Report { load: ["0.10".to_owned(), "1.90".to_owned()], cpus: 2, modes }
+    }
+
+    /// The medians' ratio would be 2.0.
+    #[test]
+    fn ratios_are_of_rounds_to_the_best_rival() {
+        let entrants = entrants();
+        for (index, better, ratio) in [(0, Better::More, 1.1), (1, Better::Less, 1.0 / 1.1)] {
+            let figure = Figure { name: "", better };
+            let rows = rows(&entrants, index, &figure);
+            assert_eq!(rows[1].ratio.as_ref().unwrap().interval(), (1.0, 1.0));
+            let median = rows[2].ratio.as_ref().unwrap().median();
+            assert!((median - ratio).abs() < 1e-9, "{median}");
+        }
+        let neither = Figure { name: "", better: Better::Neither };
+        assert!(rows(&entrants, 0, &neither).iter().all(|row| row.ratio.is_none()));
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_entrant() {
+        let text = report(entrants()).table();
+        let rows: Vec<String> =
+            text.lines().map(|line| Vec::from_iter(line.split_whitespace()).join(" ")).collect();
+        for row in ["MB/s slow 60.0 50.0 55.0 65.0 0.50 0.30-0.70", "fast 100 100 100 150 1.00"] {
+            assert!(rows.iter().any(|line| line == row), "{text}");
+        }
+        assert!(text.ends_with("no errors\n"), "{text}");
+    }
+
+    #[test]
+    fn what_went_wrong_is_told() {
+        let mut entrants = entrants();
+        for sample in &mut entrants[0].samples[1..] {
+            sample.errors.insert("a reset".to_owned(), 2);
+        }
+        let lossy = report(entrants);
+        assert!(!lossy.is_lossless());
+        assert!(lossy.table().ends_with("errors of slow: 4 x a reset\n"));
+        let json: Value = serde_json::from_str(&lossy.json()).unwrap();
+        assert_eq!(json["modes"][0]["errors"]["slow"]["a reset"], 4);
+
+        let mut failed = report(self::entrants());
+        assert!(failed.is_lossless());
+        failed.modes[0].entrants = Err("nothing was done".to_owned());
+        assert!(!failed.is_lossless());
+        assert!(failed.table().contains("can't be measured: nothing was done\n"));
+    }
+}
