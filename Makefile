@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench-cluster conformance chart manifests hellos fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster conformance chart manifests hellos fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,11 @@ e2e: setup-cluster image ## Run the tutorial, and what else is tested in a clust
 	scripts/setup.sh netcat-openbsd
 	scripts/manifests.sh --check
 	CHANNEL=$(CHANNEL) e2e/kubernetes/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
+
+bench: build ## Measure l4way beside its peers, the machine being idle (BENCH="--quick" for less, "--help" for more)
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(TRIPLE) -p l4way-bench
+	bench/run $(BINARY)-bench --l4way $(BINARY) $(BENCH)
 
 bench-cluster: setup-cluster image ## Measure l4way in a cluster, the machine being idle (BENCH="-o json" for JSON)
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
