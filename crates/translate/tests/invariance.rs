@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use l4way_model::{ApplyReport, ListenerReport, TlsMode};
+use l4way_model::{ApplyReport, BackendId, Config, ListenerReport, Target, TlsMode, Transport};
 use l4way_resources::{
     AnyObject, Snapshot,
     status::{ConditionStatus, ListenerStatus, Status, StatusUpdate},
@@ -146,6 +146,24 @@ fn backend() -> impl Strategy<Value = (&'static str, Value)> {
     prop_oneof![service, slice, backend]
 }
 
+fn policy() -> impl Strategy<Value = (&'static str, Value)> {
+    let target = (select(vec![("", "Service"), ("l4way.dev", "Backend"), ("a", "B")]), name());
+    let target = (target, option::weighted(0.2, name())).prop_map(|(((group, kind), name), part)| {
+        json!({"group": group, "kind": kind, "name": name, "sectionName": part})
+    });
+    let reference = (select(vec!["Secret", "ConfigMap", "Nonsense"]), name());
+    let reference = reference.prop_map(|(kind, name)| json!({"kind": kind, "name": name}));
+    let authorities = prop_oneof![
+        Just(json!({"wellKnownCACertificates": "System"})),
+        vec(reference, 0..3).prop_map(|refs| json!({"caCertificateRefs": refs})),
+    ];
+    (metadata(), vec(target, 1..3), authorities).prop_map(|(metadata, targets, mut validation)| {
+        validation["hostname"] = "a.example.com".into();
+        let spec = json!({"targetRefs": targets, "validation": validation});
+        ("BackendTLSPolicy", json!({"metadata": metadata, "spec": spec}))
+    })
+}
+
 fn other() -> impl Strategy<Value = (&'static str, Value)> {
     let controller = select(vec!["l4way.dev/gateway-controller", "example.com/other"]);
     let class = (name(), controller).prop_map(|(name, controller)| {
@@ -160,6 +178,7 @@ fn other() -> impl Strategy<Value = (&'static str, Value)> {
         ("ReferenceGrant", json!({"metadata": metadata, "spec": spec}))
     });
     let data = select(vec![
+        json!({"ca.crt": BASE64_STANDARD.encode(CERTIFICATE)}),
         json!({"tls.crt": "%%%", "tls.key": ""}),
         json!({"tls.crt": "nonsense", "tls.key": ""}),
         json!({"tls.crt": BASE64_STANDARD.encode(CERTIFICATE), "tls.key": BASE64_STANDARD.encode(KEY)}),
@@ -167,7 +186,55 @@ fn other() -> impl Strategy<Value = (&'static str, Value)> {
     let secret = (metadata(), data).prop_map(|(metadata, data)| {
         ("Secret", json!({"metadata": metadata, "type": "kubernetes.io/tls", "data": data}))
     });
-    prop_oneof![1 => class, 20 => grant, 5 => secret]
+    prop_oneof![1 => class, 20 => grant, 5 => secret, 10 => policy()]
+}
+
+fn read((kind, value): (&str, Value)) -> AnyObject {
+    let object = AnyObject::from_value(kind, value).expect("the kind is known");
+    object.expect("the object has its kind's shape")
+}
+
+/// Policies, and routes of each kind to two Services and a Backend that they may name.
+fn backends_with_policies() -> impl Strategy<Value = Vec<AnyObject>> {
+    let metadata = |name: &str| json!({"name": name, "namespace": "a"});
+    let listener = |name: &str, protocol: &str, port: u16| {
+        json!({"name": name, "protocol": protocol, "port": port,
+               "tls": (protocol == "TLS").then(|| json!({"certificateRefs": [{"name": "a"}]}))})
+    };
+    let listeners = [listener("a", "TCP", 1), listener("b", "TLS", 2), listener("c", "HTTP", 3)];
+    let gateway = json!({"gatewayClassName": "a", "listeners": listeners});
+    let backend = |group: &str, kind: &str, name: &str| json!({"group": group, "kind": kind, "name": name, "port": 1});
+    let backends = [
+        backend("", "Service", "a"),
+        backend("", "Service", "b"),
+        backend("l4way.dev", "Backend", "c"),
+    ];
+    let route = |kind, section: &str| {
+        let spec = json!({"parentRefs": [{"name": "a", "sectionName": section}],
+                          "rules": [{"backendRefs": backends}]});
+        (kind, json!({"metadata": metadata("a"), "spec": spec}))
+    };
+    let service = |name: &str| {
+        let spec = json!({"ports": [{"name": "a", "port": 1, "protocol": "TCP"}]});
+        ("Service", json!({"metadata": metadata(name), "spec": spec}))
+    };
+    let endpoints = json!([{"ip": {"address": "192.0.2.1", "port": 80}}]);
+    let data = json!({"tls.crt": CERTIFICATE, "tls.key": KEY});
+    let secret =
+        json!({"metadata": metadata("a"), "type": "kubernetes.io/tls", "stringData": data});
+    let fixed = [
+        ("Gateway", json!({"metadata": metadata("a"), "spec": gateway})),
+        route("TCPRoute", "a"),
+        route("TLSRoute", "b"),
+        route("HTTPRoute", "c"),
+        service("a"),
+        service("b"),
+        ("Backend", json!({"metadata": metadata("c"), "spec": {"endpoints": endpoints}})),
+        ("Secret", secret),
+    ];
+    let fixed: Vec<_> = fixed.into_iter().map(read).collect();
+    vec(policy().prop_map(read), 0..4)
+        .prop_map(move |policies| [&fixed[..], &policies[..]].concat())
 }
 
 /// Objects in some order. Where two are the same one, only the first counts, as when reading files.
@@ -178,10 +245,7 @@ fn objects() -> impl Strategy<Value = (Vec<AnyObject>, Vec<AnyObject>)> {
             let mut seen = BTreeSet::new();
             objects
                 .into_iter()
-                .map(|(kind, value)| {
-                    let object = AnyObject::from_value(kind, value).expect("the kind is known");
-                    object.expect("the object has its kind's shape")
-                })
+                .map(read)
                 .filter(|object| seen.insert(object.reference()))
                 .collect::<Vec<_>>()
         })
@@ -215,6 +279,23 @@ fn programmed_listeners(status: &[StatusUpdate]) -> usize {
     listeners.filter(|listener| is_programmed(listener)).count()
 }
 
+/// Where the proxy's own words go in plain text: not datagrams, nor the client's own TLS.
+fn in_plain_text(config: &Config) -> BTreeSet<BackendId> {
+    let tcp = config.listeners().filter(|listener| listener.transport == Transport::Tcp);
+    let tcp = tcp.filter_map(|listener| listener.route.as_ref());
+    let tls = config.tls_ports().iter().flat_map(|port| &port.listeners);
+    let terminated = tls.filter(|listener| matches!(listener.mode, TlsMode::Terminate { .. }));
+    let terminated =
+        terminated.flat_map(|listener| listener.mode.routes()).map(|route| &route.route);
+    let http = config.http_rules().map(|rule| &rule.route);
+    let targets = tcp.chain(terminated).chain(http).flat_map(|route| &route.targets);
+    let plain = targets.filter_map(|weighted| match &weighted.target {
+        Target::Backend(id) => Some(id.clone()),
+        Target::TlsBackend(..) | Target::Refused(_) => None,
+    });
+    plain.collect()
+}
+
 proptest! {
     #[test]
     fn the_order_of_reading_does_not_matter((one, other) in objects(), settings in settings()) {
@@ -242,5 +323,24 @@ proptest! {
         let all_bound = status(&graph, &report, &Observed::default());
         prop_assert_eq!(programmed_listeners(&all_bound), ids.len());
         prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default(), &Observed::default())), 0);
+    }
+
+    /// Whatever becomes of a policy, nothing is sent in plain text to what it names, and the rest is.
+    #[test]
+    fn what_a_policy_names_gets_no_plain_text(objects in backends_with_policies()) {
+        let snapshot: Snapshot = objects.into_iter().collect();
+        let plain = in_plain_text(&compile(&graph(&snapshot, &Settings::default())).config);
+        let policies = snapshot.backend_tls_policies.values().filter(|p| &*p.metadata.namespace == "a");
+        let targets: Vec<_> = policies.flat_map(|policy| &policy.spec.target_refs).collect();
+        for (group, kind, name) in
+            [("", "Service", "a"), ("", "Service", "b"), ("l4way.dev", "Backend", "c")]
+        {
+            let is_named = targets.iter().any(|target| {
+                (&*target.group, &*target.kind, &*target.name) == (group, kind, name)
+                    && target.section_name.as_deref().is_none_or(|part| kind == "Service" && part == "a")
+            });
+            let is_plain = plain.iter().any(|id| (&*id.kind, &*id.name) == (kind, name));
+            prop_assert_eq!(is_plain, !is_named, "{} {}", kind, name);
+        }
     }
 }

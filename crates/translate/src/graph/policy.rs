@@ -109,6 +109,8 @@ impl<'a> Policies<'a> {
             let target = (kind, object.clone(), section);
             match self.in_force.get(&target) {
                 None => drop(self.in_force.insert(target, key.clone())),
+                // It names the target twice, which older CRDs let through.
+                Some(winner) if *winner == key => {}
                 Some(winner) => {
                     let winner = &self.nodes[winner].object;
                     let message = conflict(policy, winner, kind, &object, section);

@@ -60,15 +60,11 @@ impl Default for Proxies {
 }
 
 /// The Gateway API's features that are supported in a cluster, sorted, as the API has it
-/// (`GatewayClassStatus.supportedFeatures`). HTTPRoute isn't among them until all its core is.
-const SUPPORTED_FEATURES: [&str; 16] = [
-    "BackendTLSPolicy",
-    "BackendTLSPolicySANValidation",
+/// (`GatewayClassStatus.supportedFeatures`). HTTPRoute isn't among them until all its core is, nor is
+/// what the conformance suite tests by HTTPRoutes only: clients' certificates, TLS to backends.
+const SUPPORTED_FEATURES: [&str; 11] = [
     "Gateway",
     "GatewayAddressEmpty",
-    "GatewayBackendClientCertificate",
-    "GatewayFrontendClientCertificateValidation",
-    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayInfrastructurePropagation",
     "GatewayStaticAddresses",
     "ListenerSet",
