@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod check;
 mod cli;
+mod clock;
 mod controller;
 mod data_plane;
 mod delivery;
