@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::FileSource;
+use l4way_translate::Settings;
 use serde::Serialize;
 
 use crate::{
     cli::{CheckArgs, CheckOutput},
+    clock::unix_time,
     live::Live,
     output::{self, print},
     problems,
@@ -41,7 +43,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, String> {
 fn of_files(args: &CheckArgs) -> Vec<Diagnostic> {
     let options = ReadOptions { channel: args.manifests.channel.into() };
     let load = FileSource::new(args.paths.clone(), options).load();
-    let graph = l4way_translate::graph(&load.snapshot, &args.graph.settings());
+    let settings = Settings { now: unix_time(), ..args.graph.settings() };
+    let graph = l4way_translate::graph(&load.snapshot, &settings);
     problems::all(&load, &graph)
 }
 

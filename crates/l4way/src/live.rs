@@ -7,7 +7,7 @@ use l4way_resources::{
     Diagnostic, Severity, Snapshot,
     status::{
         Condition, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
-        RouteParentStatus, RouteStatus, Status, StatusUpdate,
+        PolicyAncestorStatus, PolicyStatus, RouteParentStatus, RouteStatus, Status, StatusUpdate,
     },
 };
 use l4way_source_kube::{Source, Wants, connect, server_version};
@@ -15,7 +15,7 @@ use l4way_translate::{Graph, Observed, Settings, graph, status};
 use serde_json::{Value, json};
 use tokio::{runtime, time::timeout};
 
-use crate::{cli::ClusterArgs, problems};
+use crate::{cli::ClusterArgs, clock::unix_time, problems};
 
 /// How long the API server may take to list everything.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
              `kubectl auth can-i list gateways -A` tells"
         )
     })?;
-    let settings = Settings { knows_slices: true, ..cluster.translation() };
+    let settings = Settings { knows_slices: true, now: unix_time(), ..cluster.translation() };
     let graph = graph(&snapshot, &settings);
     let mut untold = Vec::new();
     // What would be said tells which objects are ours.
@@ -157,6 +157,19 @@ fn as_told(ours: &Status, current: &Value) -> Status {
             });
             Status::Route(RouteStatus { parents: parents.collect() })
         }
+        Status::BackendTlsPolicy(ours) => {
+            let told: Vec<PolicyAncestorStatus> = all(&current["ancestors"]);
+            let ancestors = ours.ancestors.iter().map(|ancestor| {
+                let same = |told: &&PolicyAncestorStatus| {
+                    told.controller_name == ancestor.controller_name
+                        && told.ancestor_ref == ancestor.ancestor_ref
+                };
+                let conditions =
+                    told.iter().find(same).map(|told| told.conditions.clone()).unwrap_or_default();
+                PolicyAncestorStatus { conditions, ..ancestor.clone() }
+            });
+            Status::BackendTlsPolicy(PolicyStatus { ancestors: ancestors.collect() })
+        }
     }
 }
 
@@ -192,6 +205,9 @@ fn conditions(status: &Status) -> Box<dyn Iterator<Item = &Condition> + '_> {
         Status::ListenerSet(status) => Box::new(status.conditions.iter()),
         Status::Route(status) => {
             Box::new(status.parents.iter().flat_map(|parent| &parent.conditions))
+        }
+        Status::BackendTlsPolicy(status) => {
+            Box::new(status.ancestors.iter().flat_map(|ancestor| &ancestor.conditions))
         }
     }
 }

@@ -6,6 +6,7 @@ mod admin;
 mod certificates;
 mod check;
 mod cli;
+mod clock;
 mod controller;
 mod data_plane;
 mod delivery;

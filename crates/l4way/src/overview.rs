@@ -9,13 +9,16 @@ use l4way_resources::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Every Gateway, listener and route that is ours.
+/// Every Gateway, listener and route that is ours, and every policy about one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overview {
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) listeners: Vec<ListenerRow>,
     pub(crate) routes: Vec<RouteRow>,
+    /// BackendTLSPolicies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policies: Vec<PolicyRow>,
     /// Only a proxy pod tells of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) backends: Vec<BackendRow>,
@@ -52,6 +55,17 @@ pub(crate) struct RouteRow {
     pub(crate) name: String,
     /// `namespace/name`, with `/listener` or `:port` where the route names them.
     pub(crate) parent: String,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// One BackendTLSPolicy with one of the Gateways that it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyRow {
+    /// `Kind namespace/name`.
+    pub(crate) name: String,
+    /// `namespace/name`.
+    pub(crate) gateway: String,
     pub(crate) conditions: Vec<Condition>,
 }
 
@@ -101,6 +115,15 @@ impl Overview {
                     });
                 }
             }
+            Status::BackendTlsPolicy(status) => {
+                for ancestor in &status.ancestors {
+                    self.policies.push(PolicyRow {
+                        name: update.object.to_string(),
+                        gateway: parent_name(&update.object, &ancestor.ancestor_ref),
+                        conditions: ancestor.conditions.clone(),
+                    });
+                }
+            }
             Status::GatewayClass(_) => {}
         }
     }
@@ -129,9 +152,11 @@ impl Overview {
         let gateways = self.gateways.iter().map(|row| ("Gateway", &row.name, &row.conditions));
         let listeners = self.listeners.iter().map(|row| ("listener", &row.name, &row.conditions));
         let routes = self.routes.iter().map(|row| ("", &row.name, &row.conditions));
+        let policies = self.policies.iter().map(|row| ("", &row.name, &row.conditions));
         gateways
             .chain(listeners)
             .chain(routes)
+            .chain(policies)
             .flat_map(|(what, name, conditions)| {
                 conditions.iter().filter(|condition| is_complaint(condition)).map(
                     move |condition| {
@@ -157,8 +182,8 @@ pub(crate) fn is_complaint(condition: &Condition) -> bool {
     (condition.status == ConditionStatus::True) == names_a_trouble
 }
 
-fn parent_name(route: &ObjectRef, parent: &ParentRef) -> String {
-    let namespace = parent.namespace.as_ref().unwrap_or(&route.key.namespace);
+fn parent_name(of: &ObjectRef, parent: &ParentRef) -> String {
+    let namespace = parent.namespace.as_ref().unwrap_or(&of.key.namespace);
     let mut name = format!("{namespace}/{}", parent.name);
     if let Some(section) = &parent.section_name {
         name = format!("{name}/{section}");

@@ -6,7 +6,7 @@ use l4way_resources::status::{Condition, ConditionStatus};
 
 use crate::overview::Overview;
 
-/// The tables of Gateways, listeners and routes, and below them what is wrong.
+/// The tables of Gateways, listeners, routes and policies, and below them what is wrong.
 pub(crate) fn render(overview: &Overview) -> String {
     let mut text = String::new();
     write_table(
@@ -44,6 +44,18 @@ pub(crate) fn render(overview: &Overview) -> String {
             vec![
                 row.name.clone(),
                 row.parent.clone(),
+                verdict(&row.conditions, "Accepted"),
+                verdict(&row.conditions, "ResolvedRefs"),
+            ]
+        }),
+    );
+    write_table(
+        &mut text,
+        &["POLICY", "GATEWAY", "ACCEPTED", "RESOLVEDREFS"],
+        overview.policies.iter().map(|row| {
+            vec![
+                row.name.clone(),
+                row.gateway.clone(),
                 verdict(&row.conditions, "Accepted"),
                 verdict(&row.conditions, "ResolvedRefs"),
             ]
@@ -132,8 +144,7 @@ mod tests {
                     condition("ResolvedRefs", ConditionStatus::True, "ResolvedRefs"),
                 ],
             }],
-            routes: vec![],
-            backends: vec![],
+            ..Overview::default()
         };
         let expected = "\
 GATEWAY      CLASS   ADDRESS     ACCEPTED                   PROGRAMMED

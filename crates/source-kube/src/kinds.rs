@@ -19,6 +19,9 @@ pub(crate) struct Kind {
 const SECRETS: &str =
     "type!=l4way.dev/config,type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
 
+/// The kind of policies that have a status of ours.
+pub(crate) const POLICY: &str = "BackendTLSPolicy";
+
 const fn kind(name: &'static str, group: &'static str, plural: &'static str) -> Kind {
     Kind { name, group, plural, has_status: false, fields: None }
 }
@@ -38,7 +41,7 @@ static DEFINED: [Kind; 11] = [
     with_status(kind("TLSRoute", GATEWAY_GROUP, "tlsroutes")),
     with_status(kind("HTTPRoute", GATEWAY_GROUP, "httproutes")),
     kind("ReferenceGrant", GATEWAY_GROUP, "referencegrants"),
-    kind("BackendTLSPolicy", GATEWAY_GROUP, "backendtlspolicies"),
+    with_status(kind(POLICY, GATEWAY_GROUP, "backendtlspolicies")),
     kind("Backend", L4WAY_GROUP, "backends"),
     kind("GatewayParameters", L4WAY_GROUP, "gatewayparameters"),
 ];
@@ -82,9 +85,9 @@ impl Kind {
         format!("{}.{}", self.plural, self.group)
     }
 
-    /// Whether l4way writes a status of objects that are routes.
-    pub(crate) fn is_route(&self) -> bool {
-        self.has_status && self.name.ends_with("Route")
+    /// Whether l4way writes a status that has entries of several controllers: of a route or policy.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.has_status && (self.name.ends_with("Route") || self.name == POLICY)
     }
 
     /// What the API calls the kind in this version.

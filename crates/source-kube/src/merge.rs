@@ -5,10 +5,22 @@ use serde_json::{Map, Value, json};
 
 /// Limits of the Gateway API's CRDs.
 const MAX_CONDITIONS: usize = 8;
-const MAX_PARENTS: usize = 32;
 const MAX_ADDRESSES: usize = 16;
 const MAX_LISTENERS: usize = 64;
 const MAX_MESSAGE: usize = 32_768;
+
+/// Lists that several controllers have entries in.
+const PARENTS: Shared = Shared { reference: "parentRef", limit: 32 };
+const ANCESTORS: Shared = Shared { reference: "ancestorRef", limit: 16 };
+
+/// A list that several controllers have entries in.
+#[derive(Clone, Copy)]
+struct Shared {
+    /// The field that names what an entry is about.
+    reference: &'static str,
+    /// How many entries there may be.
+    limit: usize,
+}
 
 /// Conditions that the Gateway API defines for Gateways, ListenerSets and GatewayClasses. They are
 /// the controller's own, as are those of its domain; others belong to somebody else.
@@ -26,8 +38,8 @@ const OWN_DOMAIN: &str = "l4way.dev/";
 
 /// The status that an object should have, out of the one that it has and what is to be said.
 ///
-/// Nothing of other controllers changes: entries of a route's `parents` with another
-/// `controllerName`, and conditions of other types. Where a condition's status stays, so does its
+/// Nothing of other controllers changes: entries of a route's `parents`, or a policy's `ancestors`, with
+/// another `controllerName`, and conditions of other types. Where a condition's status stays, so does its
 /// `lastTransitionTime`; otherwise it is `now`. Equal to `current` if there is nothing to write.
 pub(crate) fn merge(current: &Value, wanted: &Value, controller: &str, now: &str) -> Value {
     let mut merged = current.as_object().cloned().unwrap_or_default();
@@ -36,7 +48,8 @@ pub(crate) fn merge(current: &Value, wanted: &Value, controller: &str, now: &str
         let value = match field.as_str() {
             "conditions" => conditions(list(current), list(wanted), own_condition, now),
             "listeners" => listeners(list(current), list(wanted), now),
-            "parents" => parents(list(current), list(wanted), controller, now),
+            "parents" => entries(PARENTS, list(current), list(wanted), controller, now),
+            "ancestors" => entries(ANCESTORS, list(current), list(wanted), controller, now),
             "addresses" => first(list(wanted), MAX_ADDRESSES).into(),
             _ => wanted.clone(),
         };
@@ -48,9 +61,10 @@ pub(crate) fn merge(current: &Value, wanted: &Value, controller: &str, now: &str
     Value::Object(merged)
 }
 
-/// Whether a route's status has entries of this controller.
+/// Whether the status of a route or policy has entries of this controller.
 pub(crate) fn has_entries_of(status: &Value, controller: &str) -> bool {
-    list(&status["parents"]).iter().any(|parent| parent["controllerName"] == controller)
+    let mut entries = list(&status["parents"]).iter().chain(list(&status["ancestors"]));
+    entries.any(|entry| entry["controllerName"] == controller)
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -125,9 +139,17 @@ fn with_conditions(wanted: &Value, old: Option<&Value>, now: &str) -> Value {
     entry
 }
 
-/// Merges the entries of a route's parents, in the order that they have.
-fn parents(current: &[Value], wanted: &[Value], controller: &str, now: &str) -> Value {
-    let mut left: Vec<_> = wanted.iter().map(|wanted| (parent_ref(wanted), wanted)).collect();
+/// Merges the entries of a shared list, in the order that they have. Where it is full, those that are
+/// there stay.
+fn entries(
+    shared: Shared,
+    current: &[Value],
+    wanted: &[Value],
+    controller: &str,
+    now: &str,
+) -> Value {
+    let about = |entry| reference(shared, entry);
+    let mut left: Vec<_> = wanted.iter().map(|wanted| (about(wanted), wanted)).collect();
     let mut merged = Vec::new();
     for old in current {
         if old["controllerName"] != controller {
@@ -135,7 +157,7 @@ fn parents(current: &[Value], wanted: &[Value], controller: &str, now: &str) -> 
             continue;
         }
         // Not wanted, or there twice: it goes.
-        let reference = parent_ref(old);
+        let reference = about(old);
         if let Some(place) = left.iter().position(|(wanted, _)| *wanted == reference) {
             let (_, wanted) = left.remove(place);
             merged.push(with_conditions(wanted, Some(old), now));
@@ -144,13 +166,13 @@ fn parents(current: &[Value], wanted: &[Value], controller: &str, now: &str) -> 
     for (_, wanted) in left {
         merged.push(with_conditions(wanted, None, now));
     }
-    merged.truncate(MAX_PARENTS);
+    merged.truncate(shared.limit);
     merged.into()
 }
 
-/// An entry's reference, with the API's defaults.
-fn parent_ref(entry: &Value) -> Option<ParentRef> {
-    serde_json::from_value(entry["parentRef"].clone()).ok()
+/// What an entry is about, with the API's defaults.
+fn reference(shared: Shared, entry: &Value) -> Option<ParentRef> {
+    serde_json::from_value(entry[shared.reference].clone()).ok()
 }
 
 /// The merge patch that turns an object's status into this one, unless the object has changed
@@ -299,6 +321,29 @@ mod tests {
         let status = merged(&status, &json!({"parents": []}));
         assert_eq!(status, json!({"parents": [theirs]}));
         assert!(!has_entries_of(&status, OURS));
+    }
+
+    #[test]
+    fn a_policys_ancestors_are_merged_as_a_routes_parents_are() {
+        let ancestor = |name: &str, controller: &str, status: &str, time: &str| {
+            json!({
+                "ancestorRef": {"kind": "Gateway", "name": name},
+                "controllerName": controller,
+                "conditions": [at(wanted("Accepted", status), time)],
+            })
+        };
+        let theirs = ancestor("edge", "example.com/other", "True", BEFORE);
+        let current = json!({"ancestors": [theirs, ancestor("edge", OURS, "True", BEFORE)]});
+        assert!(has_entries_of(&current, OURS));
+        let told = json!({"ancestors": [ancestor("edge", OURS, "False", NOW)]});
+        let status = merged(&current, &told);
+        let ours = ancestor("edge", OURS, "False", NOW);
+        assert_eq!(status, json!({"ancestors": [theirs, ours]}));
+        assert_eq!(merged(&status, &json!({"ancestors": []})), json!({"ancestors": [theirs]}));
+        let full: Vec<_> =
+            (0..16).map(|n| ancestor(&n.to_string(), "other", "True", BEFORE)).collect();
+        let full = json!({ "ancestors": full });
+        assert_eq!(merged(&full, &told), full);
     }
 
     #[test]

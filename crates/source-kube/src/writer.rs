@@ -12,7 +12,7 @@ use kube::{
 };
 use l4way_resources::{
     api::ObjectRef,
-    status::{RouteStatus, Status, StatusUpdate},
+    status::{PolicyStatus, RouteStatus, Status, StatusUpdate},
 };
 use serde_json::Value;
 use tokio::{
@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use crate::{
     backoff::Backoff,
     follow::Cause,
-    kinds::Kind,
+    kinds::{Kind, POLICY},
     merge::{has_entries_of, merge, patch},
     source::Source,
     state::current_of,
@@ -105,18 +105,18 @@ impl StatusWriter {
         Self { desk, _task: Arc::new(task) }
     }
 
-    /// What the status of objects should be from now on: all of them. A route with entries of this
-    /// controller that isn't among them loses these.
+    /// What the status of objects should be from now on: all of them. A route or policy with entries
+    /// of this controller that isn't among them loses these.
     pub fn write(&self, updates: Vec<StatusUpdate>) {
         let first = self.desk.lock().wanted.is_none();
-        let stale = if first { self.desk.routes_with_entries() } else { BTreeSet::new() };
+        let stale = if first { self.desk.objects_with_entries() } else { BTreeSet::new() };
         self.desk.lock().want(updates, stale);
         self.desk.wake.notify_one();
     }
 
     /// Whether to write; only the leader should.
     pub fn set_enabled(&self, leader: bool) {
-        let stale = self.desk.routes_with_entries();
+        let stale = self.desk.objects_with_entries();
         self.desk.lock().enable(leader, stale);
         self.desk.wake.notify_one();
     }
@@ -137,7 +137,7 @@ impl Work {
             };
             wanted.insert(object, status);
         }
-        self.pending.extend(old.into_keys().filter(is_route));
+        self.pending.extend(old.into_keys().filter(has_entries));
         self.wanted = Some(wanted);
     }
 
@@ -161,19 +161,27 @@ impl Work {
     }
 
     /// What an object's status should say; nothing for an object that isn't this controller's. A
-    /// route that isn't has no entries.
+    /// route or policy that isn't has no entries.
     fn wanted(&self, object: &ObjectRef) -> Option<Arc<Status>> {
         if !self.enabled {
             return None;
         }
         let wanted = self.wanted.as_ref()?;
-        let nothing = || Arc::new(Status::Route(RouteStatus { parents: Vec::new() }));
-        wanted.get(object).cloned().or_else(|| is_route(object).then(nothing))
+        wanted.get(object).cloned().or_else(|| has_entries(object).then(|| nothing(object).into()))
     }
 }
 
-fn is_route(object: &ObjectRef) -> bool {
-    Kind::named(&object.kind).is_some_and(Kind::is_route)
+fn has_entries(object: &ObjectRef) -> bool {
+    Kind::named(&object.kind).is_some_and(Kind::has_entries)
+}
+
+/// The status of a route or policy that says nothing.
+fn nothing(object: &ObjectRef) -> Status {
+    if *object.kind == *POLICY {
+        Status::BackendTlsPolicy(PolicyStatus { ancestors: Vec::new() })
+    } else {
+        Status::Route(RouteStatus { parents: Vec::new() })
+    }
 }
 
 async fn run(desk: Arc<Desk>) {
@@ -237,9 +245,9 @@ impl Desk {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn routes_with_entries(&self) -> BTreeSet<ObjectRef> {
+    fn objects_with_entries(&self) -> BTreeSet<ObjectRef> {
         self.source.find_current(|object, current| {
-            is_route(object) && has_entries_of(&current["status"], &self.controller)
+            has_entries(object) && has_entries_of(&current["status"], &self.controller)
         })
     }
 
@@ -256,8 +264,8 @@ impl Desk {
                     let known = |work: &Work| {
                         work.wanted.as_ref().is_some_and(|wanted| wanted.contains_key(&object))
                     };
-                    let stale =
-                        is_route(&object) && has_entries_of(&current["status"], &self.controller);
+                    let stale = has_entries(&object)
+                        && has_entries_of(&current["status"], &self.controller);
                     if stale || known(&self.lock()) {
                         ours.push(object);
                     }

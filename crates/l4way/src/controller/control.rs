@@ -29,7 +29,7 @@ use super::{
     plan::{self, Settled, Steps},
     strays,
 };
-use crate::{problems, report::StatusReport};
+use crate::{clock, problems, report::StatusReport};
 
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);
@@ -71,6 +71,8 @@ struct Read {
     snapshot: Snapshot,
     graph: Graph,
     problems: Vec<Diagnostic>,
+    /// When there is something else to say of a certificate, in seconds of Unix time.
+    next_time: Option<i64>,
 }
 
 /// Requests that have ended.
@@ -139,7 +141,10 @@ impl Control {
             let pending = gateway.pending_since.map(|since| since + TELL_PENDING_AFTER);
             [gateway.deadline(now), pending.filter(|at| *at > now)]
         });
-        gateways.chain([self.strays.retry_at(), alone.filter(|at| *at > now)]).flatten().min()
+        let certificates = self.read.as_ref().and_then(|read| read.next_time);
+        let certificates = certificates.map(|time| now + clock::until(time));
+        let others = [self.strays.retry_at(), alone.filter(|at| *at > now), certificates];
+        gateways.chain(others).flatten().min()
     }
 
     /// Looks at everything, and does what there is to do.
@@ -171,11 +176,14 @@ impl Control {
         }
     }
 
-    /// Relates the objects to each other, if any has changed.
+    /// Relates the objects to each other, if any has changed or the time of a certificate has come.
     fn read(&mut self, snapshot: Snapshot, now: Instant) {
-        if self.read.as_ref().is_some_and(|read| read.snapshot.is_same(&snapshot)) {
+        let is_as_read =
+            |read: &Read| read.snapshot.is_same(&snapshot) && !clock::has_come(read.next_time);
+        if self.read.as_ref().is_some_and(is_as_read) {
             return;
         }
+        self.translation.now = clock::unix_time();
         let graph = graph(&snapshot, &self.translation);
         let problems = problems::of_graph(&graph);
         let mut before = std::mem::take(&mut self.gateways);
@@ -191,7 +199,8 @@ impl Control {
             self.gateways.insert(key, gateway);
         }
         self.ports.metrics.gateways.set(i64::try_from(self.gateways.len()).unwrap_or(i64::MAX));
-        self.read = Some(Read { snapshot, graph, problems });
+        let next_time = graph.next_time();
+        self.read = Some(Read { snapshot, graph, problems, next_time });
     }
 
     /// Whether all else has to wait: what users wait for goes first, and has the API server to itself

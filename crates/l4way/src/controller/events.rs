@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use l4way_resources::status::{Condition, ConditionStatus, Status, StatusUpdate};
+use l4way_resources::{
+    api::ParentRef,
+    status::{Condition, ConditionStatus, Status, StatusUpdate},
+};
 use serde_json::Value;
 
+use super::project::covers;
 use crate::overview::is_complaint;
 
 /// The complaints in a status that the status on the API server doesn't have: their reason, and a
@@ -42,12 +46,16 @@ pub(crate) fn news(update: &StatusUpdate, current: Option<&Value>) -> Vec<(Strin
         }
         Status::Route(status) => {
             for parent in &status.parents {
-                let reference = serde_json::to_value(&parent.parent_ref).unwrap_or_default();
-                let same = |entry: &Value| {
-                    entry["controllerName"] == *parent.controller_name
-                        && super::project::covers(&reference, &entry["parentRef"])
-                };
+                let same = is_about(&parent.controller_name, "parentRef", &parent.parent_ref);
                 add("", &parent.conditions, &find("parents", &same));
+            }
+            &[]
+        }
+        Status::BackendTlsPolicy(status) => {
+            for ancestor in &status.ancestors {
+                let same =
+                    is_about(&ancestor.controller_name, "ancestorRef", &ancestor.ancestor_ref);
+                add("", &ancestor.conditions, &find("ancestors", &same));
             }
             &[]
         }
@@ -61,6 +69,12 @@ pub(crate) fn news(update: &StatusUpdate, current: Option<&Value>) -> Vec<(Strin
     let mut said = BTreeSet::new();
     news.retain(|(_, message)| said.insert(message.clone()));
     news
+}
+
+/// Whether an entry in a status is the controller's and about this object.
+fn is_about(controller: &str, field: &str, reference: &ParentRef) -> impl Fn(&Value) -> bool {
+    let reference = serde_json::to_value(reference).unwrap_or_default();
+    move |entry| entry["controllerName"] == controller && covers(&reference, &entry[field])
 }
 
 /// Whether a person should be told: not of what is on its way, nor of a sum of what is told.

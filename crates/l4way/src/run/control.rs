@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     access_log::Output,
     cli::RunArgs,
+    clock,
     demo::Demo,
     dns::{self, Addresses as Names, EndpointSources, Resolver},
     output::print,
@@ -67,6 +68,8 @@ struct InForce {
     load: Load,
     notes: Vec<String>,
     graph: Graph,
+    /// When there is something else to say of a certificate, in seconds of Unix time.
+    next_time: Option<i64>,
     backends: EndpointSources,
 }
 
@@ -136,6 +139,7 @@ impl Control {
         if let Some(demo) = &mut self.demo {
             notes.extend(demo.apply(&mut load.snapshot).iter().map(ToString::to_string));
         }
+        self.settings.now = clock::unix_time();
         let graph = graph(&load.snapshot, &self.settings);
         if let Addresses::Pool { held, .. } = &mut self.settings.addresses {
             *held = graph.assignments();
@@ -149,7 +153,8 @@ impl Control {
         self.resolver.set_names(dns::hostnames(&backends));
         let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
         self.serving.apply(Arc::new(config), &endpoints);
-        self.in_force = Some(InForce { load, notes, graph, backends });
+        let next_time = graph.next_time();
+        self.in_force = Some(InForce { load, notes, graph, next_time, backends });
         self.publish();
     }
 
@@ -158,6 +163,13 @@ impl Control {
         if let Some(in_force) = &self.in_force {
             let endpoints = dns::endpoint_table(&in_force.backends, &self.names.borrow());
             self.serving.update_endpoints(&endpoints);
+        }
+    }
+
+    /// Looks at the manifests again if the time of a certificate has come.
+    pub(super) fn follow_time(&mut self) {
+        if clock::has_come(self.in_force.as_ref().and_then(|in_force| in_force.next_time)) {
+            self.reload();
         }
     }
 

@@ -39,7 +39,10 @@ async fn serve(args: &RunArgs) -> Result<(), String> {
                 Change::Manifests => control.follow(),
                 Change::Names => control.refresh_endpoints(),
             },
-            _ = retry.tick() => control.retry_failed(),
+            _ = retry.tick() => {
+                control.retry_failed();
+                control.follow_time();
+            }
             signal = signals.next() => match signal {
                 Signal::Drain => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

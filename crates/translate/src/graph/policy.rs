@@ -49,13 +49,16 @@ impl PolicyNode {
 /// What a policy is for: a kind that can be a backend, the object, and a part of it by name.
 type Target<'a> = (&'a str, ObjectKey, Option<&'a str>);
 
+/// A policy that names an object, and the part of it that it names.
+type Naming<'a> = (ObjectKey, Option<&'a str>);
+
 /// The policies, and what they are for.
 pub(crate) struct Policies<'a> {
     nodes: BTreeMap<ObjectKey, PolicyNode>,
     /// The policy in force for each target.
     in_force: HashMap<Target<'a>, ObjectKey>,
-    /// All that name an object or a part of it, each with that part.
-    naming: HashMap<(&'a str, ObjectKey), Vec<(ObjectKey, Option<&'a str>)>>,
+    /// All that name an object or a part of it.
+    naming: HashMap<(&'a str, ObjectKey), Vec<Naming<'a>>>,
 }
 
 /// The policies that are about one backend, or port of it.
