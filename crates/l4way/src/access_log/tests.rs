@@ -43,6 +43,7 @@ fn tcp(bytes_upstream: u64) -> SessionRecord {
         duration: Duration::from_micros(1_500_042),
         connect_time: Some(Duration::from_nanos(350_900)),
         reason: CloseReason::Closed,
+        tls: None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use l4way_http::HttpProxy;
 use l4way_model::{
     BackendId, Config, Endpoint, EndpointTable, GatewayId, HttpListener, HttpPort, HttpRule,
-    Listener, ListenerId, ListenerReport, PathMatch, Route, RouteId, Target, Transport,
+    Listener, ListenerId, ListenerReport, Parts, PathMatch, Route, RouteId, Target, Transport,
     WeightedTarget,
 };
 use l4way_proxy::{Proxy, Settings};
