@@ -96,14 +96,16 @@ struct Compiler<'a> {
     gateway: &'a GatewayNode,
 }
 
-impl<'a> Compiler<'a> {
+impl Compiler<'_> {
     fn listener(&self, listener: &ListenerNode, protocol: Protocol) -> Listener {
+        let route = listener.shares.get(&Share::Rest);
+        let route = route.and_then(|route| self.graph.routes.get(route));
         Listener {
             id: listener.id.clone(),
             transport: protocol.transport(),
             addresses: self.gateway.addresses.clone(),
             port: listener.port,
-            route: self.share(listener, &Share::Rest).map(|route| self.route(route)),
+            route: route.map(|route| self.route(route)),
         }
     }
 
@@ -134,15 +136,15 @@ impl<'a> Compiler<'a> {
         listener: &ListenerNode,
         compiled: impl Fn(&RouteNode) -> Route,
     ) -> Vec<TlsRoute> {
-        let mut routes: Vec<_> = listener
-            .shares
-            .keys()
-            .filter_map(|share| {
+        let taken = listener.shares.iter();
+        let taken = taken.filter(|(share, route)| listener.taker(share) == Some(*route));
+        let mut routes: Vec<_> = taken
+            .filter_map(|(share, route)| {
                 let hostname = match share {
                     Share::Name(name) => name.clone(),
                     Share::Rest => None,
                 };
-                let route = compiled(self.share(listener, share)?);
+                let route = compiled(self.graph.routes.get(route)?);
                 Some((*share == Share::Rest, TlsRoute { hostname, route }))
             })
             .collect();
@@ -158,11 +160,6 @@ impl<'a> Compiler<'a> {
             hostname: listener.hostname.as_deref().map(Hostname::new),
             rules: self.rules(listener),
         }
-    }
-
-    /// The route that takes a share of a listener's sessions.
-    fn share(&self, listener: &ListenerNode, share: &Share) -> Option<&'a RouteNode> {
-        self.graph.routes.get(listener.shares.get(share)?)
     }
 
     fn route(&self, route: &RouteNode) -> Route {

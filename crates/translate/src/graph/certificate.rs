@@ -135,8 +135,26 @@ impl<'a> Certificates<'a> {
         certificate.clone().map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
     }
 
-    /// The certificates of authorities that the reference leads to, in PEM.
-    pub(crate) fn authorities(
+    /// The certificates of authorities that some of the references lead to, in PEM, and why others, by
+    /// their places, can't be used. None if nothing can be.
+    pub(crate) fn all_authorities(
+        &self,
+        referrer: Referrer<'_>,
+        references: &[LocalObjectRef],
+    ) -> (Option<Arc<str>>, Vec<(usize, Defect)>) {
+        let mut usable = Vec::new();
+        let mut defects = Vec::new();
+        for (index, reference) in references.iter().enumerate() {
+            match self.authorities(referrer, reference) {
+                Ok(pem) => usable.push(pem),
+                Err(defect) => defects.push((index, defect)),
+            }
+        }
+        let all = (!usable.is_empty()).then(|| usable.join("\n").into());
+        (all, defects)
+    }
+
+    fn authorities(
         &self,
         referrer: Referrer<'_>,
         reference: &LocalObjectRef,

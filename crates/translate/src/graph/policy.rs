@@ -22,7 +22,7 @@ use super::{
     parent::{Parent, ParentNode},
 };
 use crate::{
-    conditions::{self, ACCEPTED, policy as outcomes},
+    conditions::{ACCEPTED, policy as outcomes},
     finding::Findings,
     suggest,
 };
@@ -363,26 +363,22 @@ fn authorities(
         };
     }
     let referrer = Referrer { kind: "BackendTLSPolicy", namespace: &policy.metadata.namespace };
-    let mut usable = Vec::new();
-    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
-        let outcome = match certificates.authorities(referrer, reference) {
-            Ok(pem) => {
-                usable.push(pem);
-                continue;
-            }
-            Err(Defect::Kind(message)) => outcomes::invalid_kind(message),
-            Err(Defect::NotPermitted(message) | Defect::Invalid(message)) => {
+    let references = &validation.ca_certificate_refs;
+    let (authorities, defects) = certificates.all_authorities(referrer, references);
+    for (index, defect) in defects {
+        let outcome = match defect {
+            Defect::Kind(message) => outcomes::invalid_kind(message),
+            Defect::NotPermitted(message) | Defect::Invalid(message) => {
                 outcomes::invalid_ca_certificate_ref(message)
             }
         };
         let pointer = format!("/spec/validation/caCertificateRefs/{index}");
         findings.error(pointer, [outcome]);
     }
-    if usable.is_empty() {
+    if authorities.is_none() {
         let message = "There is no certificate to check those of backends against.";
-        let outcome = conditions::policy::no_valid_ca_certificate(message);
+        let outcome = outcomes::no_valid_ca_certificate(message);
         findings.error("/spec/validation/caCertificateRefs", [outcome]);
-        return None;
     }
-    Some(Authorities::These(usable.join("\n").into()))
+    authorities.map(Authorities::These)
 }

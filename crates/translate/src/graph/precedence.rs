@@ -45,14 +45,16 @@ fn shares(listener: &ListenerNode, route: &RouteNode) -> Vec<Share> {
     }
 }
 
-/// The route that takes a share of a listener's sessions.
-fn taker<'a>(listener: &'a ListenerNode, share: &Share) -> Option<&'a RouteKey> {
-    let everything = || Share::Name(listener.hostname.as_deref().map(Hostname::new));
-    match share {
-        Share::Rest => listener.shares.get(&everything()),
-        Share::Name(_) => None,
+impl ListenerNode {
+    /// The route that takes a share of its sessions. None are the rest where one takes all names.
+    pub(crate) fn taker(&self, share: &Share) -> Option<&RouteKey> {
+        let of_all_names = || {
+            let all = self.hostname.as_deref().map(Hostname::new);
+            self.shares.get(&Share::Name(all))
+        };
+        let of_all_names = if *share == Share::Rest { of_all_names() } else { None };
+        of_all_names.or_else(|| self.shares.get(share))
     }
-    .or_else(|| listener.shares.get(share))
 }
 
 /// Tells each listener its routes, and each route that another one keeps from a listener.
@@ -118,7 +120,7 @@ fn find_superseded(
                 let wanted = shares(listener, route);
                 let others: Vec<_> = wanted
                     .iter()
-                    .filter_map(|share| Some((share, taker(listener, share)?)))
+                    .filter_map(|share| Some((share, listener.taker(share)?)))
                     .filter(|(_, taker)| *taker != key)
                     .collect();
                 has_some |= wanted.is_empty() || others.len() < wanted.len();

@@ -97,7 +97,10 @@ pub(crate) fn check_certificates(
         let message = "The listener has no certificate to end TLS sessions with.";
         let outcome = conditions::listener::invalid(message);
         node.findings.error(node.pointer("tls/certificateRefs"), [outcome]);
-    } else if !node.tls.certificates.iter().any(|own| has_for(&node.tls.options, own.details.key)) {
+        return;
+    }
+    let fits = |own: &Certificate| has_for(&node.tls.options, own.details.key);
+    if node.is_valid() && !node.tls.certificates.iter().any(fits) {
         let message = "none of the cipher suites fits the key of a certificate of the listener; add \
                        one that does: those of TLS 1.2 name the kind of key, RSA or ECDSA";
         node.refuse("tls/options", message.to_owned());
@@ -117,34 +120,25 @@ pub(crate) fn check_validation(
     let (of_set, protocol) = (node.id.listener_set.is_some(), node.pointer("protocol"));
     let pointer =
         |field: &str| if of_set { protocol.clone() } else { format!("{settings}/{field}") };
-    let mut usable = Vec::new();
-    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
-        let outcome = match certificates.authorities(referrer, reference) {
-            Ok(pem) => {
-                usable.push(pem);
-                continue;
-            }
-            Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
-            Err(Defect::Kind(message)) => {
-                conditions::listener::invalid_ca_certificate_kind(message)
-            }
-            Err(Defect::Invalid(message)) => {
-                conditions::listener::invalid_ca_certificate_ref(message)
-            }
+    let references = &validation.ca_certificate_refs;
+    let (authorities, defects) = certificates.all_authorities(referrer, references);
+    for (index, defect) in defects {
+        let outcome = match defect {
+            Defect::NotPermitted(message) => conditions::ref_not_permitted(message),
+            Defect::Kind(message) => conditions::listener::invalid_ca_certificate_kind(message),
+            Defect::Invalid(message) => conditions::listener::invalid_ca_certificate_ref(message),
         };
         node.findings.error(pointer(&format!("caCertificateRefs/{index}")), [outcome]);
     }
-    if usable.is_empty() {
+    let optional = lets_anybody_in(config);
+    node.tls.client_validation =
+        authorities.map(|authorities| ClientValidation { authorities, optional });
+    if node.tls.client_validation.is_none() {
         let outcomes = conditions::listener::no_valid_ca_certificate(
             "There is no certificate to check those of clients against.",
         );
         node.findings.error(pointer("caCertificateRefs"), outcomes);
-        return;
     }
-    node.tls.client_validation = Some(ClientValidation {
-        authorities: usable.join("\n").into(),
-        optional: lets_anybody_in(config),
-    });
 }
 
 /// Whether clients get in without a valid certificate, though they are asked for one.
