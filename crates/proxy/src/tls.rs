@@ -18,6 +18,8 @@ pub(crate) struct TlsTable {
     /// How long a client may take to tell which listener it is for: as long as the most patient of
     /// them lets it.
     pub(crate) patience: Duration,
+    /// Whether one of them ends sessions here, so that clients may take the proxy for a TLS server.
+    pub(crate) is_server: bool,
     /// What counts clients that no listener is for.
     pub(crate) stray: Counted,
 }
@@ -54,6 +56,12 @@ pub(crate) enum TlsMode {
     Refused,
 }
 
+impl TlsMode {
+    fn is_server(&self) -> bool {
+        matches!(self, Self::Terminate(..) | Self::Https(..))
+    }
+}
+
 impl TlsTable {
     pub(crate) fn new(
         listeners: impl IntoIterator<Item = (Option<Hostname>, TlsListener)>,
@@ -61,7 +69,8 @@ impl TlsTable {
     ) -> Self {
         let mut listeners = Hostnames::new(listeners);
         let patience = listeners.values_mut().map(|listener| listener.handshake_timeout).max();
-        Self { listeners, patience: patience.unwrap_or_default(), stray }
+        let is_server = listeners.values_mut().any(|listener| listener.mode.is_server());
+        Self { listeners, patience: patience.unwrap_or_default(), is_server, stray }
     }
 
     /// The listener that is for clients that ask for this name, or for none.

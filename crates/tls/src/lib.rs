@@ -24,8 +24,12 @@ pub use terminator::{Terminator, Terminators};
 /// TLS at once (`sslnegotiation=direct`).
 pub const POSTGRESQL: &[u8] = b"postgresql";
 
-/// A record with the fatal alert unrecognized_name (RFC 6066, section 3), as it is before any keys.
-pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// A record with the alert unrecognized_name (RFC 6066, section 3), as it is before any keys: fatal, or
+/// a warning.
+pub fn unrecognized_name(fatal: bool) -> [u8; 7] {
+    let level = if fatal { 2 } else { 1 };
+    [21, 3, 3, 0, 2, level, 112]
+}
 
 /// Whether a handshake failed for want of a valid certificate of the client.
 pub fn lacks_client_certificate(error: &rustls::Error) -> bool {

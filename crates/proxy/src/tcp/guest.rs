@@ -11,7 +11,7 @@ use l4way_model::ListenerId;
 use l4way_proxy_core::{
     ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
 };
-use l4way_tls::{POSTGRESQL, Terminator, UNRECOGNIZED_NAME, lacks_client_certificate};
+use l4way_tls::{POSTGRESQL, Terminator, lacks_client_certificate, unrecognized_name};
 use rustix::net::{Shutdown, shutdown};
 use rustls::ServerConfig;
 
@@ -263,10 +263,16 @@ impl Guest {
     }
 
     /// What it is told before it has to leave, in a protocol that it may speak.
-    fn last_words(&self, reason: CloseReason) -> Vec<u8> {
+    ///
+    /// The alert is fatal, as RFC 6066 (section 3) recommends, where the proxy is a TLS server. On a port
+    /// where every session goes through, it is none: there the alert is a warning, and clients see the
+    /// connection end, as the Gateway API's conformance suite has it.
+    fn last_words(&self, reason: CloseReason, is_server: bool) -> Vec<u8> {
         let Stage::Greeting { bytes, .. } = &self.stage else { return Vec::new() };
         match reason {
-            CloseReason::UnrecognizedName | CloseReason::NoRoute => UNRECOGNIZED_NAME.to_vec(),
+            CloseReason::UnrecognizedName | CloseReason::NoRoute => {
+                unrecognized_name(is_server).to_vec()
+            }
             CloseReason::SilentAsMysql => to_mysql(),
             CloseReason::NotTls if is_postgres_startup(bytes) => to_postgresql(),
             _ => Vec::new(),
@@ -485,10 +491,12 @@ impl Tcp {
     /// Tells of a client that gets no session, and has it leave.
     pub(super) fn dismiss(&mut self, ctx: &mut Context, mut guest: Guest, reason: CloseReason) {
         self.timers.cancel(guest.timer);
-        let counted = guest.counted.take().or_else(|| match self.listeners.get(&guest.port) {
-            Some(Listener::Tls(table)) => Some(table.stray.clone()),
+        let table = match self.listeners.get(&guest.port) {
+            Some(Listener::Tls(table)) => Some(table),
             _ => None,
-        });
+        };
+        let is_server = table.is_some_and(|table| table.is_server);
+        let counted = guest.counted.take().or_else(|| table.map(|table| table.stray.clone()));
         guest.side.release(&mut self.io.sending);
         if let Some(Counted { row, handshakes }) = counted {
             if let Some(handshakes) = handshakes {
@@ -496,7 +504,7 @@ impl Tcp {
             }
             refuse(ctx, &guest.side.socket, &guest.client, guest.side.tls.as_deref(), &row, reason);
         }
-        let words = guest.last_words(reason);
+        let words = guest.last_words(reason, is_server);
         let has_alert = guest.side.tls.as_ref().is_some_and(|tls| tls.error().is_some());
         if words.is_empty() && !has_alert {
             return reset_on_close(&guest.side.socket);

@@ -18,8 +18,10 @@ use crate::{
     support::*,
 };
 
-/// The alert unrecognized_name, fatal, in a record of its own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// The alert unrecognized_name in a record of its own: of level 2 it is fatal, of level 1 a warning.
+fn unrecognized_name(level: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, level, 112]
+}
 
 #[test]
 fn a_session_that_goes_through_is_unchanged_however_its_hello_is_cut() {
@@ -98,18 +100,19 @@ fn who_asks_for_nothing_that_is_there_gets_the_alert() {
         let tls = server_tls(&[&own]).into();
         tls_listener(hostname, TlsMode::Terminate { tls, routes })
     };
-    // No listener, no route, a listener that can't serve.
-    for listener in [
-        by_name("a.test", "a.test"),
-        by_name("", "a.test"),
-        tls_listener("*.test", TlsMode::Refused),
+    // No listener, no route, a listener that can't serve, and one that only lets sessions through.
+    for (listener, level) in [
+        (by_name("a.test", "a.test"), 2),
+        (by_name("", "a.test"), 2),
+        (tls_listener("*.test", TlsMode::Refused), 1),
+        (passthrough("a.test", "b"), 1),
     ] {
         let (proxy, address) = proxy(vec![listener], [("b", echo())]);
         let mut client = connect(address);
         client.write_all(&hello_for("b.test")).unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
-        assert_eq!(answer, UNRECOGNIZED_NAME);
+        assert_eq!(answer, unrecognized_name(level));
         expect_refusal(&proxy, CloseReason::UnrecognizedName);
     }
 }
