@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster conformance chart manifests hellos fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster conformance chart manifests hellos tls-table fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,9 @@ manifests: ## Render deploy/l4way.yaml from the chart
 
 hellos: ## Record anew what TLS clients begin with, for the tests of crates/proxy-core
 	scripts/hellos.sh
+
+tls-table: build ## Ask a Terminate listener for every version, cipher suite and group, and print what it accepts
+	scripts/tls-table.sh $(BINARY)
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
 	scripts/fuzz.sh $(FUZZ_SECONDS)
