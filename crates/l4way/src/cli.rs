@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use l4way_resources::Channel;
 use l4way_translate::{AddressPool, Addresses, Settings};
 
-/// Kubernetes Gateway API for TCP and UDP: one binary, with or without a cluster.
+/// Kubernetes Gateway API for TCP, UDP and TLS: one binary, with or without a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "l4way", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
