@@ -140,6 +140,26 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_told_of_by_gateway() {
+        let told = |status: &str, controller: &str| {
+            json!({
+                "ancestorRef": {"group": "g", "kind": "Gateway", "namespace": "team", "name": "gw"},
+                "controllerName": controller,
+                "conditions": [{"type": "Accepted", "status": status, "reason": "Conflicted",
+                                "message": "Another is older.", "observedGeneration": 1}],
+            })
+        };
+        let status = serde_json::from_value(json!({"ancestors": [told("False", "ours")]})).unwrap();
+        let object = ObjectRef::new("BackendTLSPolicy", ObjectKey::new("team", "tls"));
+        let update = StatusUpdate { object, status: Status::BackendTlsPolicy(status) };
+        let news_after =
+            |before: Value| news(&update, Some(&json!({"status": {"ancestors": [before]}}))).len();
+        assert_eq!(news_after(told("True", "ours")), 1);
+        assert_eq!(news_after(told("False", "theirs")), 1);
+        assert_eq!(news_after(told("False", "ours")), 0);
+    }
+
+    #[test]
     fn what_is_on_its_way_is_no_news() {
         assert_eq!(news(&update("Pending"), None), []);
     }
