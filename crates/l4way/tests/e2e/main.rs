@@ -14,6 +14,7 @@ mod limits;
 mod manifests;
 mod memory;
 mod namespaces;
+mod programs;
 mod reload;
 mod signals;
 mod tutorial;
