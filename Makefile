@@ -73,9 +73,7 @@ conformance: setup-cluster image ## Run Gateway API's conformance suite in a clu
 	CHANNEL=$(CHANNEL) REPORT=$(REPORT) e2e/conformance/run $(IMAGE_TAR) $(IMAGE)
 
 setup: ## Install what the tests need
-	scripts/setup.sh netcat-openbsd iproute2 curl gnutls-bin mariadb-client mariadb-server mosquitto \
-		mosquitto-clients openssl postgresql postgresql-client python3 python3-venv redis-server redis-tools \
-		util-linux
+	scripts/setup.sh netcat-openbsd iproute2
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
 

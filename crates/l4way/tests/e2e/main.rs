@@ -14,7 +14,6 @@ mod limits;
 mod manifests;
 mod memory;
 mod namespaces;
-mod programs;
 mod reload;
 mod signals;
 mod tutorial;
