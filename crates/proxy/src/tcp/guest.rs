@@ -39,7 +39,8 @@ const LEAST: usize = 64;
 const LEFTOVER: usize = 64 << 10;
 
 /// What a client of MySQL or MariaDB is told, which waits for the server to speak first: an `ERR_Packet`
-/// of their protocol, error 2026 (`CR_SSL_CONNECTION_ERROR`).
+/// of their protocol, error 1043 (`ER_HANDSHAKE_ERROR`): clients don't take their own numbers, those from
+/// 2000 on, from a server.
 const TO_MYSQL: &str = "l4way: this port speaks TLS, and the client has to begin. MySQL and MariaDB \
                         have the server begin: use a listener of protocol TCP";
 /// What a client of PostgreSQL is told that doesn't ask for TLS.
@@ -276,7 +277,7 @@ impl Guest {
 
 /// An `ERR_Packet`: its length, a number, 0xff, the error and a text.
 fn to_mysql() -> Vec<u8> {
-    const ERROR: u16 = 2_026;
+    const ERROR: u16 = 1_043;
     let length = 3 + TO_MYSQL.len() as u32;
     let mut packet = length.to_le_bytes()[..3].to_vec();
     packet.extend([0, 0xff]);
