@@ -30,9 +30,9 @@ impl User {
     /// A user by name (passwd(5)).
     pub(crate) fn named(name: &str) -> Self {
         let users = fs::read_to_string("/etc/passwd").expect("the machine's users");
-        let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let of = |text: &str| text.parse().expect("an id");
-        let user = fields.into_iter().find(|fields| fields[0] == name);
+        let user = fields.find(|fields| fields[0] == name);
         let user = user.unwrap_or_else(|| panic!("no user {name}: `make setup` installs it"));
         Self { uid: of(user[2]), gid: of(user[3]) }
     }
@@ -76,6 +76,11 @@ impl Daemon {
             TcpStream::connect(address).ok()
         });
         daemon
+    }
+
+    /// The address without the port.
+    pub(crate) fn ip(&self) -> String {
+        self.address.ip().to_string()
     }
 }
 

@@ -1,9 +1,15 @@
 //! PostgreSQL's server and clients.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::Command,
+};
 
 use super::{
-    super::l4way::own_address,
+    super::l4way::{own_address, wait_for},
     authority::{Authority, Pair},
     daemon::{Daemon, Said, User, client},
     setting::{Running, Setting},
@@ -33,30 +39,31 @@ fn server(name: &str, pair: Option<&Pair>) -> Daemon {
     let allowed = fs::read_to_string(&hosts).expect("who may connect");
     fs::write(&hosts, allowed + "host all all 127.0.0.0/8 trust\n").expect("more may connect");
 
-    let address = (own_address(), 5432).into();
+    let ip = own_address().to_string();
     let mut command = user.command(programs().join("postgres"));
-    command.arg("-D").arg(&data).args(["-h", "", "-k", "", "-F"]);
-    command.args(["-c", &format!("listen_addresses={}", own_ip(address))]);
+    command.arg("-D").arg(&data).args(["-h", &ip, "-k", "", "-F"]);
     command.args(["-c", &format!("cluster_name={name}")]);
     if let Some(pair) = pair {
         let (certificate, key) = pair.write(folder.path(), name);
         // The server reads its key only if nobody else can.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(&key, mode).expect("a key of one's own");
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a key of one's own");
         user.own(&key);
         command.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}")]);
         command.args(["-c", &format!("ssl_key_file={key}")]);
     }
-    Daemon::start(folder, address, &mut command)
-}
-
-fn own_ip(address: std::net::SocketAddr) -> String {
-    address.ip().to_string()
+    let address = format!("{ip}:5432").parse().expect("an address");
+    let daemon = Daemon::start(folder, address, &mut command);
+    // It takes connections before it takes sessions.
+    wait_for("PostgreSQL", || client("pg_isready", &["-h", &ip], b"").ok.then_some(()));
+    daemon
 }
 
 /// Which server it is, and whether it sees TLS.
 const WHO: &str =
     "select current_setting('cluster_name'), ssl from pg_stat_ssl where pid = pg_backend_pid()";
+
+/// What a client is told that doesn't ask for TLS.
+const HINT: &str = "l4way: this port speaks TLS only: use sslmode=require or verify-full";
 
 /// Asks by psql; the connection string is that for `to`, and `more`.
 fn psql(to: &Running, more: &str, query: &str) -> Said {
@@ -90,6 +97,8 @@ fn psql_gets_through_to_two_servers_on_one_port() {
     }
     let said = psql(&running, "host=c.test sslmode=require", WHO).bad();
     assert!(said.contains("unrecognized name"), "{said}");
+    let said = psql(&running, "host=a.test sslmode=disable", WHO).bad();
+    assert!(said.contains(HINT), "{said}");
 }
 
 #[test]
@@ -120,13 +129,13 @@ fn psql_is_ended_in_front_of_a_plain_server() {
         running.counts("l4way_tls_handshakes_total", &[&label], 2);
     }
     let said = psql(&running, "host=a.test sslmode=disable", WHO).bad();
-    assert!(said.contains("l4way: this port speaks TLS only: use sslmode=require"), "{said}");
+    assert!(said.contains(HINT), "{said}");
 
     let rows = "copy (select i, md5(i::text) from generate_series(1, 500000) i) to stdout";
     let through = psql(&running, "host=a.test sslmode=require", rows);
     let around = client(
         "psql",
-        &["--no-psqlrc", "-c", rows, "-h", &own_ip(plain.address), "-U", "postgres", "postgres"],
+        &["--no-psqlrc", "-c", rows, "-h", &plain.ip(), "-U", "postgres", "postgres"],
         b"",
     );
     assert!(around.ok && around.stdout.len() > 15_000_000, "{}", around.stderr);
