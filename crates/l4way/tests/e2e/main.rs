@@ -16,4 +16,5 @@ mod memory;
 mod namespaces;
 mod reload;
 mod signals;
+mod tls;
 mod tutorial;

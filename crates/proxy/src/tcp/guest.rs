@@ -39,7 +39,8 @@ const LEAST: usize = 64;
 const LEFTOVER: usize = 64 << 10;
 
 /// What a client of MySQL or MariaDB is told, which waits for the server to speak first: an `ERR_Packet`
-/// of their protocol, error 1043 (`ER_HANDSHAKE_ERROR`).
+/// of their protocol, error 1043 (`ER_HANDSHAKE_ERROR`): clients don't take their own numbers, those from
+/// 2000 on, from a server.
 const TO_MYSQL: &str = "l4way: this port speaks TLS, and the client has to begin. MySQL and MariaDB \
                         have the server begin: use a listener of protocol TCP";
 /// What a client of PostgreSQL is told that doesn't ask for TLS.

@@ -1,0 +1,13 @@
+//! TLS with real programs: clients and servers of Debian's packages, which `make setup` installs.
+//!
+//! Servers run on loopback addresses of the tests' own, on the ports that they are known for.
+
+mod authority;
+mod curl;
+mod daemon;
+mod mariadb;
+mod mosquitto;
+mod openssl;
+mod postgres;
+mod redis;
+mod setting;
