@@ -118,6 +118,7 @@ fn each_record_is_a_line_whose_fields_are_always_there() {
             "first_reply_seconds": null,
             "reason": "closed",
             "class": "normal",
+            "tls": null,
         }),
         json!({
             "time": "2023-11-14T22:13:20.250Z",
@@ -138,6 +139,7 @@ fn each_record_is_a_line_whose_fields_are_always_there() {
             "first_reply_seconds": null,
             "reason": "no_route",
             "class": "refused",
+            "tls": null,
         }),
     ];
     assert_eq!(lines(&path), expected);
