@@ -265,14 +265,15 @@ impl Guest {
 
     /// What it is told before it has to leave, in a protocol that it may speak.
     ///
-    /// The alert is fatal, as RFC 6066 (section 3) recommends, where the proxy is a TLS server. On a port
-    /// where every session goes through, it is none: there the alert is a warning, and clients see the
-    /// connection end, as the Gateway API's conformance suite has it.
+    /// The alert is fatal, as RFC 6066 (section 3) recommends, where the proxy is a TLS server, or was asked
+    /// for TLS as PostgreSQL's clients do, which show it. On a port where every session goes through it
+    /// is none: there the alert is a warning, and clients see the connection end, as the Gateway API's
+    /// conformance suite has it.
     fn last_words(&self, reason: CloseReason, is_server: bool) -> Vec<u8> {
         let Stage::Greeting { bytes, .. } = &self.stage else { return Vec::new() };
         match reason {
             CloseReason::UnrecognizedName | CloseReason::NoRoute => {
-                unrecognized_name(is_server).to_vec()
+                unrecognized_name(is_server || self.postgres).to_vec()
             }
             CloseReason::SilentAsMysql => to_mysql(),
             CloseReason::NotTls if is_postgres_startup(bytes) => to_postgresql(),
