@@ -172,6 +172,8 @@ pub struct Counters {
     connections: Counter,
     /// Times that accepting was paused for lack of descriptors or memory.
     pub(crate) accept_pauses: Counter,
+    /// Records that the access log had no room for.
+    pub(crate) records_dropped: Counter,
 }
 
 impl Counters {
@@ -195,6 +197,7 @@ impl Counters {
             rows: rows.values().map(|row| row.snapshot()).collect(),
             active_connections: self.active_connections(),
             accept_pauses: self.accept_pauses.get(),
+            records_dropped: self.records_dropped.get(),
         };
         // After they were read, so that a row's last counts are seen once.
         rows.retain(|_, row| Arc::strong_count(row) > 1);

@@ -50,6 +50,10 @@ impl Abort {
     pub(crate) fn set(&self) {
         self.0.store(true, Relaxed);
     }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Downstream {
@@ -85,7 +89,7 @@ impl Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
-        if self.abort.0.load(Relaxed) {
+        if self.abort.is_set() {
             // If that fails, it ends without a reset.
             let _ = self.stream.set_zero_linger();
         }

@@ -1,10 +1,16 @@
 //! Clients of HTTPS listeners: a worker has accepted them and read their ClientHello; from there on
 //! they are served here.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use arc_swap::ArcSwap;
-use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink};
+use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink, TlsRecord};
 use l4way_tls::lacks_client_certificate;
 use rustls::{HandshakeKind as Kind, ProtocolVersion};
 use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
@@ -16,6 +22,8 @@ use crate::{
     counters::ActiveConnection,
     downstream::{Downstream, Slot},
     drain::Drained,
+    metered::{Meter, Metered},
+    record::Record,
     table::View,
 };
 
@@ -66,6 +74,18 @@ async fn serve(
     drained: Drained,
 ) {
     let HttpsClient { socket, hello, terminator, begun, deadline, handshakes, .. } = client;
+    let tls = TlsRecord { server_name: client.server_name.clone(), ..TlsRecord::default() };
+    let meter = Arc::new(Meter::default());
+    let mut record = Record {
+        shared: shared.clone(),
+        labels: client.labels,
+        downstream: client.downstream,
+        local: client.bind,
+        started: SystemTime::now(),
+        begun,
+        tls,
+        meter: meter.clone(),
+    };
     let stream = match TcpStream::from_std(socket.into()) {
         Ok(stream) => stream,
         Err(error) => {
@@ -77,16 +97,24 @@ async fn serve(
     let stream = Downstream::new(stream, hello, active, Slot::Place(client.place));
     let abort = stream.abort();
     let acceptor = TlsAcceptor::from(terminator.config(false).clone());
-    let stream = match timeout_at(deadline.into(), acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return handshakes.fail(reason(&error)),
-        Err(_) => return handshakes.fail(CloseReason::HandshakeTimeout),
+    let handshake = timeout_at(deadline.into(), acceptor.accept(stream)).await;
+    let handshake = handshake.map_err(|_| CloseReason::HandshakeTimeout);
+    let stream = match handshake.and_then(|done| done.map_err(|error| reason(&error))) {
+        Ok(stream) => stream,
+        Err(reason) => {
+            handshakes.fail(reason);
+            return record.end(reason);
+        }
     };
+    record.describe(stream.get_ref().1, &terminator);
     handshakes.succeed(kind(&stream), Instant::now().duration_since(begun));
     let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };
     let client = client.downstream;
+    let stream = Metered::new(stream, meter);
+    let aborted = abort.clone();
     serve_http(stream, Connection { shared, view, client, security, drained, abort }, http2).await;
+    record.end(if aborted.is_set() { CloseReason::UpstreamReset } else { CloseReason::Closed });
 }
 
 fn kind(stream: &TlsStream<Downstream>) -> HandshakeKind {

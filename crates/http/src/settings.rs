@@ -1,6 +1,6 @@
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::mpsc::SyncSender, time::Duration};
 
-use l4way_proxy::Keepalive;
+use l4way_proxy::{Keepalive, SessionRecord};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries.
 ///
@@ -27,6 +27,9 @@ pub struct Settings {
     pub max_connections: NonZeroUsize,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
+    /// Where a record of each connection of HTTPS goes when it ends; it is dropped, and counted as such,
+    /// if the channel is full. Default: none.
+    pub records: Option<SyncSender<SessionRecord>>,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             max_connections: NonZeroUsize::MIN.saturating_add(16_383),
             pool_timeout: Duration::from_secs(30),
+            records: None,
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct CounterSnapshot {
     pub active_connections: u64,
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
     pub accept_pauses: u64,
+    /// Records of connections that the sink had no room for.
+    pub records_dropped: u64,
 }
 
 /// The counters of one listener, route and backend.

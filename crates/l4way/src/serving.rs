@@ -84,8 +84,9 @@ impl Serving {
                 }
                 None => (None, None),
             };
-        let data_plane = DataPlane::start(session_settings(args, records), http_settings(args))
-            .map_err(|error| format!("can't start the workers: {error}"))?;
+        let data_plane =
+            DataPlane::start(session_settings(args, records.clone()), http_settings(args, records))
+                .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
@@ -264,10 +265,14 @@ fn session_settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord
     }
 }
 
-fn http_settings(args: &SessionArgs) -> l4way_http::Settings {
+fn http_settings(
+    args: &SessionArgs,
+    records: Option<SyncSender<SessionRecord>>,
+) -> l4way_http::Settings {
     l4way_http::Settings {
         connect_timeout: args.connect_timeout,
         drain_deadline: args.drain_timeout,
+        records,
         ..l4way_http::Settings::default()
     }
 }

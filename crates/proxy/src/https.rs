@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Instant};
 use l4way_model::ListenerId;
 use l4way_tls::Terminator;
 
-use crate::{HandshakeRow, Place};
+use crate::{HandshakeRow, Labels, Place};
 
 /// A client that asks for the name of an HTTPS listener, before its handshake.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct HttpsClient {
     pub begun: Instant,
     /// When its handshake has to be over.
     pub deadline: Instant,
+    /// What its record is about.
+    pub labels: Arc<Labels>,
     /// What counts its handshake. It has one writer: who serves HTTPS.
     pub handshakes: Arc<HandshakeRow>,
     /// What it takes of the descriptors that sessions may use, until this is dropped.

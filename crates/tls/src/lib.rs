@@ -17,7 +17,7 @@ mod terminator;
 pub use certificate::{Certificate, inspect_authorities, inspect_key_pair};
 pub use identity::ClientIdentity;
 pub use originator::{Originator, Originators};
-pub use provider::{check_options, has_for};
+pub use provider::{check_options, has_for, suite_name};
 pub use terminator::{Terminator, Terminators};
 
 /// PostgreSQL's application protocol (RFC 7301), which its clients insist on where they begin with

@@ -26,10 +26,13 @@ pub(crate) fn provider_for(options: &TlsOptions) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { cipher_suites, ..(*all).clone() })
 }
 
-/// Whether it is the suite of this name: rustls spells those of TLS 1.3 in its own way.
 fn is(suite: &SupportedCipherSuite, wanted: CipherSuite) -> bool {
-    let name = format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
-    name == wanted.as_str()
+    suite_name(*suite) == wanted.as_str()
+}
+
+/// The IANA name of a cipher suite: rustls spells those of TLS 1.3 in its own way.
+pub fn suite_name(suite: SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }
 
 /// The versions that the options let through.

@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hyper::{Request, StatusCode};
-use l4way_http::HttpProxy;
+use l4way_http::{HttpProxy, Settings};
 use l4way_model::{
     ApplyReport, BindFailureKind, Config, EndpointTable, HttpListener, KeyPair, ListenerReport,
     Parts, ServerTls, TlsListener, TlsMode, TlsOptions, TlsPort,
@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     client::{Answer, Body, connect, http1, http2, request},
     endpoint::named,
-    support::{all_to, endpoints, free_address, listener, listener_id, start},
+    support::{all_to, endpoints, free_address, listener, listener_id},
 };
 
 fn key_pair(names: &[&str]) -> Arc<KeyPair> {
@@ -49,7 +49,11 @@ struct Sides {
 
 impl Sides {
     fn start() -> Self {
-        let http = start();
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let http = HttpProxy::start(settings).unwrap();
         let settings = l4way_proxy::Settings {
             workers: NonZeroUsize::MIN,
             https: Some(http.https()),
@@ -183,4 +187,36 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
     }
     assert!(sides.sessions.retry_failed().is_none(), "a certificate doesn't get better");
     session(address, "good.test", &[&good], "h2").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_is_told_when_it_has_ended() {
+    let pair = key_pair(&["a.test"]);
+    let (send, records) = std::sync::mpsc::sync_channel(8);
+    let mut sides = Sides::with(Settings { records: Some(send), ..Settings::default() });
+    let address = free_address();
+    let backend = named("a").await;
+    sides.apply(
+        address,
+        vec![https("a.test", "a", std::slice::from_ref(&pair))],
+        &endpoints([("a", vec![backend])]),
+    );
+    let stream = session(address, "a.test", &[&pair], "http/1.1").await.unwrap();
+    let mut client = http1(stream).await;
+    let response = client.send_request(request("a.test", "/")).await.unwrap();
+    Answer::read(response).await.unwrap();
+    drop(client);
+    let record = tokio::task::spawn_blocking(move || (records.recv().unwrap(), records));
+    let (record, records) = record.await.unwrap();
+    assert_eq!(record.labels.listener, listener_id("a.test"));
+    assert_eq!(record.reason, CloseReason::Closed);
+    assert!(record.bytes_upstream > 0 && record.bytes_downstream > 0, "{record:?}");
+    let tls = record.tls.unwrap();
+    assert_eq!(tls.server_name.as_deref(), Some("a.test"));
+    assert_eq!((tls.version, tls.application_protocol.as_deref()), (Some("1.3"), Some("http/1.1")));
+    // A client that trusts somebody else ends its handshake.
+    let stranger = key_pair(&["a.test"]);
+    session(address, "a.test", &[&stranger], "h2").await.unwrap_err();
+    let refused = tokio::task::spawn_blocking(move || records.recv().unwrap()).await.unwrap();
+    assert_eq!(refused.reason, CloseReason::HandshakeFailed);
 }

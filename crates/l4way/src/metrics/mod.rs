@@ -232,7 +232,8 @@ impl Scrape {
     }
 
     fn access_log(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
-        let no_room = self.workers.iter().map(|worker| worker.records_dropped).sum();
+        let no_room: u64 = self.workers.iter().map(|worker| worker.records_dropped).sum();
+        let no_room = no_room + self.http.records_dropped;
         encoder.counters(
             "access_log_records_dropped",
             "Sessions that the access log lacks: queue_full if they came faster than they could be \

@@ -465,8 +465,9 @@ impl Tcp {
         terminator: Terminator,
         hello: Vec<u8>,
     ) {
-        let handshakes = guest.counted.as_ref().and_then(|counted| counted.handshakes.clone());
-        let (Some(sink), Some(handshakes)) = (ctx.settings.https.clone(), handshakes) else {
+        let (Some(sink), Some(Counted { row, handshakes: Some(handshakes) })) =
+            (ctx.settings.https.clone(), guest.counted.clone())
+        else {
             return self.dismiss(ctx, guest, CloseReason::UnrecognizedName);
         };
         self.timers.cancel(guest.timer);
@@ -485,6 +486,7 @@ impl Tcp {
             bind: client.bind,
             begun,
             deadline,
+            labels: row.labels.clone(),
             handshakes,
             place: client.place,
         });

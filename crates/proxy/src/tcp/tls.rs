@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use l4way_tls::suite_name;
 use rustls::{
     ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
@@ -116,9 +117,7 @@ impl Tls {
         let state = self.state();
         let (tls13, resumed) = self.kind();
         record.version = Some(if tls13 { "1.3" } else { "1.2" });
-        record.cipher_suite = state
-            .negotiated_cipher_suite()
-            .map(|suite| format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1));
+        record.cipher_suite = state.negotiated_cipher_suite().map(suite_name);
         record.application_protocol =
             state.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
         record.resumed = resumed;
