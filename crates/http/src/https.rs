@@ -1,20 +1,12 @@
 //! Clients of HTTPS listeners: a worker has accepted them and read their ClientHello; from there on
 //! they are served here.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink, TlsRecord};
-use l4way_tls::lacks_client_certificate;
-use rustls::{HandshakeKind as Kind, ProtocolVersion};
 use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     connection::{Connection, Security, serve_http},
@@ -106,9 +98,10 @@ async fn serve(
             return record.end(reason);
         }
     };
-    record.describe(stream.get_ref().1, &terminator);
-    handshakes.succeed(kind(&stream), Instant::now().duration_since(begun));
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let (_, session) = stream.get_ref();
+    record.describe(session, &terminator);
+    handshakes.succeed(HandshakeKind::of(session), begun.elapsed());
+    let http2 = session.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };
     let client = client.downstream;
     let stream = Metered::new(stream, meter);
@@ -117,19 +110,10 @@ async fn serve(
     record.end(if aborted.is_set() { CloseReason::UpstreamReset } else { CloseReason::Closed });
 }
 
-fn kind(stream: &TlsStream<Downstream>) -> HandshakeKind {
-    let (_, session) = stream.get_ref();
-    HandshakeKind {
-        tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-        resumed: session.handshake_kind() == Some(Kind::Resumed),
-    }
-}
-
 /// Why a handshake failed.
 fn reason(error: &io::Error) -> CloseReason {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) if lacks_client_certificate(error) => CloseReason::ClientCertificate,
-        Some(_) => CloseReason::HandshakeFailed,
+        Some(error) => CloseReason::of_handshake(error),
         None => CloseReason::HandshakeAborted,
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use l4way_model::Transport;
 use l4way_proxy::{CloseReason, Labels, SessionRecord, TlsRecord};
 use l4way_tls::Terminator;
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::CommonState;
 
 use crate::{control::Shared, metered::Meter};
 
@@ -27,21 +27,10 @@ pub(crate) struct Record {
 
 impl Record {
     /// Takes down what the TLS session is like.
-    pub(crate) fn describe(&mut self, session: &ServerConnection, terminator: &Terminator) {
-        if self.shared.settings.records.is_none() {
-            return;
+    pub(crate) fn describe(&mut self, session: &CommonState, terminator: &Terminator) {
+        if self.shared.settings.records.is_some() {
+            self.tls = TlsRecord::of(self.tls.server_name.take(), session, Some(terminator));
         }
-        let tls13 = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        let suite = session.negotiated_cipher_suite();
-        let protocol = session.alpn_protocol();
-        self.tls = TlsRecord {
-            server_name: self.tls.server_name.take(),
-            version: Some(if tls13 { "1.3" } else { "1.2" }),
-            cipher_suite: suite.map(l4way_tls::suite_name),
-            application_protocol: protocol.map(|name| String::from_utf8_lossy(name).into_owned()),
-            resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-            client: session.peer_certificates().and_then(|chain| terminator.identify(chain)),
-        };
     }
 
     /// Hands it over.

@@ -2,17 +2,16 @@
 
 use std::{
     borrow::Cow,
-    cmp::Reverse,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use http::{HeaderMap, HeaderValue};
 use l4way_model::{
-    BackendId, HeaderMatch, Hostname, HttpPort, HttpRule, ListenerId, PathMatch, Route,
-    Target as ModelTarget, TlsPort,
+    BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
+    Route, Target as ModelTarget, TlsListener, TlsPort,
 };
 use l4way_proxy::random_seed;
-use l4way_proxy_core::WeightedPick;
+use l4way_proxy_core::{Hostnames, WeightedPick};
 use l4way_tls::{Originator, Originators};
 
 use crate::{
@@ -30,8 +29,7 @@ pub(crate) struct View {
 /// A port's listeners.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// The most specific hostname first.
-    listeners: Vec<Listener>,
+    listeners: Hostnames<Listener>,
     /// Counts the requests that belong to no listener.
     pub(crate) stray: Arc<Row>,
 }
@@ -46,7 +44,6 @@ pub(crate) struct Make<'a> {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
-    hostname: Option<Hostname>,
     rules: Vec<Rule>,
     /// Counts the requests that no rule matches.
     pub(crate) unmatched: Arc<Row>,
@@ -56,40 +53,37 @@ impl Table {
     /// The listeners of a port without TLS.
     pub(crate) fn of_http(port: &HttpPort, make: &Make<'_>) -> Self {
         let listeners = port.listeners.iter();
-        Self::new(listeners.map(|l| Listener::new(&l.id, &l.hostname, &l.rules, make)), make)
+        let listener =
+            |l: &HttpListener| (l.hostname.clone(), Listener::new(&l.id, &l.rules, make));
+        Self::new(listeners.map(listener), make)
     }
 
     /// The listeners of a port with TLS. Those that aren't HTTPS have no rules: their hosts are nobody
     /// else's all the same.
     pub(crate) fn of_tls(port: &TlsPort, make: &Make<'_>) -> Self {
         let listeners = port.listeners.iter();
-        Self::new(listeners.map(|l| Listener::new(&l.id, &l.hostname, l.mode.rules(), make)), make)
+        let listener =
+            |l: &TlsListener| (l.hostname.clone(), Listener::new(&l.id, l.mode.rules(), make));
+        Self::new(listeners.map(listener), make)
     }
 
-    fn new(listeners: impl Iterator<Item = Listener>, make: &Make<'_>) -> Self {
-        let mut listeners: Vec<_> = listeners.collect();
-        listeners.sort_by_key(|l| Reverse(l.hostname.as_ref().map(Hostname::specificity)));
+    fn new(listeners: impl Iterator<Item = (Option<Hostname>, Listener)>, make: &Make<'_>) -> Self {
+        let listeners = Hostnames::new(listeners);
         Self { listeners, stray: make.counters.row(Labels::default()) }
     }
 
     /// The listener that is for this host, in lower case: an exact hostname goes before a wildcard,
     /// a longer one before a shorter, and one that is for any host comes last.
     pub(crate) fn listener(&self, host: Option<&str>) -> Option<&Listener> {
-        self.listeners.iter().find(|listener| fits(listener.hostname.as_ref(), host))
+        self.listeners.get(host)
     }
 }
 
 impl Listener {
-    fn new(
-        id: &ListenerId,
-        hostname: &Option<Hostname>,
-        rules: &[HttpRule],
-        make: &Make<'_>,
-    ) -> Self {
+    fn new(id: &ListenerId, rules: &[HttpRule], make: &Make<'_>) -> Self {
         let labels = Labels { listener: Some(id.clone()), ..Labels::default() };
         Self {
             id: id.clone(),
-            hostname: hostname.clone(),
             rules: rules.iter().map(|rule| Rule::new(rule, &labels, make)).collect(),
             unmatched: make.counters.row(labels.clone()),
         }
@@ -209,7 +203,7 @@ fn has(headers: &HeaderMap, wanted: &HeaderMatch) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
-    use l4way_model::{GatewayId, HttpListener, RouteId};
+    use l4way_model::{GatewayId, RouteId};
 
     use super::*;
 

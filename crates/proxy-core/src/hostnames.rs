@@ -37,6 +37,15 @@ impl<T> Hostnames<T> {
 
     /// The value for `host`, which is in lower case and without a final dot. A client that names no
     /// host gets what is for any.
+    pub fn get(&self, host: Option<&str>) -> Option<&T> {
+        let named = host.and_then(|host| {
+            let wildcard = || parents(host).find_map(|domain| self.wildcards.get(domain));
+            self.exact.get(host).or_else(wildcard)
+        });
+        named.or(self.any.as_ref())
+    }
+
+    /// The same, to be changed.
     pub fn get_mut(&mut self, host: Option<&str>) -> Option<&mut T> {
         let Some(host) = host else { return self.any.as_mut() };
         if let Some(value) = self.exact.get_mut(host) {
@@ -60,9 +69,9 @@ impl<T> Hostnames<T> {
     }
 }
 
-/// The domains that a host is below, the nearest first.
+/// The domains that a host is below, the nearest first. An empty label is no host.
 fn parents(host: &str) -> impl Iterator<Item = &str> {
-    host.match_indices('.').map(|(dot, _)| &host[dot + 1..])
+    host.match_indices('.').filter(|(dot, _)| *dot > 0).map(|(dot, _)| &host[dot + 1..])
 }
 
 #[cfg(test)]
@@ -85,6 +94,7 @@ mod tests {
             (None, "any"),
         ] {
             assert_eq!(names.get_mut(host).copied(), Some(expected), "{host:?}");
+            assert_eq!(names.get(host).copied(), Some(expected), "{host:?}");
         }
     }
 
@@ -93,6 +103,7 @@ mod tests {
         let mut names = of(&[Some("*.example.com")]);
         assert_eq!(names.get_mut(Some("example.com")), None);
         assert_eq!(names.get_mut(Some("aexample.com")), None);
+        assert_eq!(names.get_mut(Some(".example.com")), None);
         assert_eq!(names.get_mut(None), None);
         assert!(of(&[]).is_empty());
     }

@@ -17,7 +17,9 @@ mod timers;
 
 pub use endpoint::less_loaded;
 pub use flow::{FlowId, FlowKey, FlowTable};
-pub use greeting::{ClientHello, Greeting, GreetingError, MAX_GREETING, read_greeting};
+pub use greeting::{
+    ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
+};
 pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};

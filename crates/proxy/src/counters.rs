@@ -12,6 +12,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId, Transport};
+use rustls::{CommonState, ProtocolVersion};
 
 use crate::{
     CloseReason,
@@ -179,6 +180,14 @@ impl HandshakeKind {
         Self { tls13: true, resumed: false },
         Self { tls13: true, resumed: true },
     ];
+
+    /// How the handshake of a session ended that goes on.
+    pub fn of(session: &CommonState) -> Self {
+        Self {
+            tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        }
+    }
 
     fn index(self) -> usize {
         usize::from(self.tls13) * 2 + usize::from(self.resumed)

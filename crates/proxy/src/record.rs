@@ -8,10 +8,11 @@ use std::{
 };
 
 use l4way_model::{EndpointAddress, Transport};
-use l4way_tls::ClientIdentity;
+use l4way_tls::{ClientIdentity, Terminator, suite_name};
+use rustls::CommonState;
 
 use crate::{
-    CloseReason,
+    CloseReason, HandshakeKind,
     counters::{Labels, WorkerCounters},
 };
 
@@ -65,6 +66,28 @@ pub struct TlsRecord {
     pub resumed: bool,
     /// Who the client is, if it showed a certificate.
     pub client: Option<ClientIdentity>,
+}
+
+impl TlsRecord {
+    /// A session that the proxy ended, of a client that asked for this name. Who the client is,
+    /// `terminator` tells.
+    pub fn of(
+        server_name: Option<Box<str>>,
+        session: &CommonState,
+        terminator: Option<&Terminator>,
+    ) -> Self {
+        let protocol = session.alpn_protocol();
+        Self {
+            server_name,
+            version: Some(if HandshakeKind::of(session).tls13 { "1.3" } else { "1.2" }),
+            cipher_suite: session.negotiated_cipher_suite().map(suite_name),
+            application_protocol: protocol.map(|name| String::from_utf8_lossy(name).into_owned()),
+            resumed: HandshakeKind::of(session).resumed,
+            client: terminator
+                .zip(session.peer_certificates())
+                .and_then(|(terminator, chain)| terminator.identify(chain)),
+        }
+    }
 }
 
 /// A worker's way to the record sink.

@@ -30,9 +30,3 @@ pub fn unrecognized_name(fatal: bool) -> [u8; 7] {
     let level = if fatal { 2 } else { 1 };
     [21, 3, 3, 0, 2, level, 112]
 }
-
-/// Whether a handshake failed for want of a valid certificate of the client.
-pub fn lacks_client_certificate(error: &rustls::Error) -> bool {
-    use rustls::Error;
-    matches!(error, Error::NoCertificatesPresented | Error::InvalidCertificate(_))
-}

@@ -11,9 +11,10 @@ pub use client_hello::ClientHello;
 /// with a post-quantum key share has some 2 KiB.
 pub const MAX_GREETING: usize = 32 * 1024;
 
-/// PostgreSQL's requests of eight bytes, "SSLRequest" and "GSSENCRequest" of its frontend/backend
-/// protocol: their own length, and a number that is no version of the protocol.
-const SSL_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
+/// PostgreSQL's request for TLS, "SSLRequest" of its frontend/backend protocol: its own length, and a
+/// number that is no version of the protocol.
+pub const SSL_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
+/// The same for GSSAPI, "GSSENCRequest".
 const GSS_ENC_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x30";
 
 /// What a client's first bytes on a TLS port are.

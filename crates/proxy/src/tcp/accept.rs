@@ -361,14 +361,11 @@ impl Client {
     /// What there is to tell of its TLS session in the access log.
     pub(super) fn record(&self, tls: Option<&Tls>) -> Option<Box<TlsRecord>> {
         let client = self.tls.as_ref()?;
-        let mut record =
-            TlsRecord { server_name: client.server_name.clone(), ..TlsRecord::default() };
-        if let Some(tls) = tls.filter(|tls| !tls.is_handshaking()) {
-            tls.describe(&mut record);
-            let chain = tls.state().peer_certificates();
-            let terminator = client.terminator.as_ref();
-            record.client = terminator.zip(chain).and_then(|(with, chain)| with.identify(chain));
-        }
+        let server_name = client.server_name.clone();
+        let record = match tls.filter(|tls| !tls.is_handshaking()) {
+            Some(tls) => TlsRecord::of(server_name, tls.state(), client.terminator.as_ref()),
+            None => TlsRecord { server_name, ..TlsRecord::default() },
+        };
         Some(Box::new(record))
     }
 }

@@ -1,6 +1,7 @@
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use l4way_model::EndpointAddress;
+use l4way_proxy_core::SSL_REQUEST;
 use l4way_tls::POSTGRESQL;
 use rustix::{
     io::Errno,
@@ -22,8 +23,6 @@ use crate::{
     socket::set_keepalive,
 };
 
-/// PostgreSQL's request for TLS ("SSLRequest" of its frontend/backend protocol).
-const SSL_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
 /// What is read at once during a handshake.
 const HANDSHAKE_READ: usize = 16 << 10;
 

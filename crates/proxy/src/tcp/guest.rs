@@ -3,7 +3,6 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,9 +10,8 @@ use l4way_model::ListenerId;
 use l4way_proxy_core::{
     ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
 };
-use l4way_tls::{POSTGRESQL, Terminator, lacks_client_certificate, unrecognized_name};
+use l4way_tls::{POSTGRESQL, Terminator, unrecognized_name};
 use rustix::net::{Shutdown, shutdown};
-use rustls::ServerConfig;
 
 use super::{
     Connection, Due, Listener, Tcp,
@@ -95,13 +93,6 @@ enum Turn {
     Refuse(CloseReason),
 }
 
-/// What a table has for a client.
-enum Chosen {
-    Passthrough,
-    Terminate(Terminator, Arc<ServerConfig>),
-    Https(ListenerId, Terminator),
-}
-
 impl Guest {
     /// Whether it came through this listener.
     pub(super) fn is_of(&self, listener: ListenerKey) -> bool {
@@ -177,48 +168,27 @@ impl Guest {
         hello: &ClientHello,
         bytes: Vec<u8>,
     ) -> Result<Turn, CloseReason> {
-        let server_name = hello.server_name.as_deref();
-        let postgres = self.postgres;
-        let mut tls = Box::new(ClientTls {
-            server_name: hello.server_name.clone(),
-            postgres,
-            terminator: None,
-        });
-        let chosen = match table.listener(hello) {
-            None => Err(CloseReason::UnrecognizedName),
-            Some(listener) => {
-                self.client.listener = listener.key;
-                self.deadline = self.begun + listener.handshake_timeout;
-                self.counted = Some(listener.counted.clone());
-                match &listener.mode {
-                    TlsMode::Https(id, terminator) if !postgres => {
-                        Ok(Chosen::Https(id.clone(), terminator.clone()))
-                    }
-                    TlsMode::Terminate(terminator, _) => {
-                        let config = terminator.config(hello.offers(POSTGRESQL)).clone();
-                        let chosen = Chosen::Terminate(terminator.clone(), config);
-                        listener.route(server_name).map(|_| chosen).map_err(CloseReason::from)
-                    }
-                    _ => {
-                        let route = listener.route(server_name);
-                        route.map(|_| Chosen::Passthrough).map_err(CloseReason::from)
-                    }
-                }
-            }
+        let server_name = hello.server_name.clone();
+        let tls = ClientTls { server_name, postgres: self.postgres, terminator: None };
+        let tls = self.client.tls.insert(Box::new(tls));
+        let listener = table.listener(hello).ok_or(CloseReason::UnrecognizedName)?;
+        self.client.listener = listener.key;
+        self.deadline = self.begun + listener.handshake_timeout;
+        self.counted = Some(listener.counted.clone());
+        if let TlsMode::Https(id, terminator) = &listener.mode
+            && !self.postgres
+        {
+            return Ok(Turn::Https(id.clone(), terminator.clone(), bytes));
+        }
+        listener.route(hello.server_name.as_deref())?;
+        let TlsMode::Terminate(terminator, _) = &listener.mode else {
+            return Ok(Turn::Begin(bytes));
         };
-        if let Ok(Chosen::Terminate(terminator, _)) = &chosen {
-            tls.terminator = Some(terminator.clone());
-        }
-        self.client.tls = Some(tls);
-        match chosen? {
-            Chosen::Passthrough => Ok(Turn::Begin(bytes)),
-            Chosen::Https(id, terminator) => Ok(Turn::Https(id, terminator, bytes)),
-            Chosen::Terminate(_, config) => {
-                let tls = Tls::server(config).map_err(|_| CloseReason::HandshakeFailed)?;
-                self.side.tls = Some(Box::new(tls));
-                self.begin_handshake(io, bytes)
-            }
-        }
+        tls.terminator = Some(terminator.clone());
+        let config = terminator.config(hello.offers(POSTGRESQL)).clone();
+        let end = Tls::server(config).map_err(|_| CloseReason::HandshakeFailed)?;
+        self.side.tls = Some(Box::new(end));
+        self.begin_handshake(io, bytes)
     }
 
     fn begin_handshake(&mut self, io: &mut Io, hello: Vec<u8>) -> Result<Turn, CloseReason> {
@@ -253,13 +223,10 @@ impl Guest {
 
     /// Why a handshake failed.
     fn reason(&self, failure: Failure) -> CloseReason {
-        let error = self.side.tls.as_ref().and_then(|tls| tls.error());
-        match failure {
-            Failure::Socket(_) => CloseReason::HandshakeAborted,
-            Failure::Tls if error.is_some_and(lacks_client_certificate) => {
-                CloseReason::ClientCertificate
-            }
-            Failure::Tls => CloseReason::HandshakeFailed,
+        match (failure, self.side.tls.as_ref().and_then(|tls| tls.error())) {
+            (Failure::Socket(_), _) => CloseReason::HandshakeAborted,
+            (Failure::Tls, Some(error)) => CloseReason::of_handshake(error),
+            (Failure::Tls, None) => CloseReason::HandshakeFailed,
         }
     }
 
@@ -418,8 +385,7 @@ impl Tcp {
         if let (Some(tls), Some(counted)) = (&guest.side.tls, &mut guest.counted)
             && let Some(handshakes) = counted.handshakes.take()
         {
-            let (tls13, resumed) = tls.kind();
-            handshakes.succeed(HandshakeKind { tls13, resumed }, guest.begun.elapsed());
+            handshakes.succeed(HandshakeKind::of(tls.state()), guest.begun.elapsed());
         }
         let picked = match self.listeners.get_mut(&guest.port) {
             Some(Listener::Tls(table)) => {

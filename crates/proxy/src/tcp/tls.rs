@@ -3,9 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
-use l4way_tls::suite_name;
 use rustls::{
-    ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig,
+    ClientConfig, CommonState, Error, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
@@ -13,7 +12,6 @@ use rustls::{
 use rustls_pki_types::ServerName;
 
 use super::side::{Failure, Read, Received, Sending, Side, room};
-use crate::record::TlsRecord;
 
 /// The most plain bytes of a record (RFC 8446, section 5.1).
 const RECORD: usize = 1 << 14;
@@ -97,30 +95,12 @@ impl Tls {
         self.error.as_ref()
     }
 
-    /// Whether TLS 1.3 was agreed on, and an earlier session resumed.
-    pub(super) fn kind(&self) -> (bool, bool) {
-        let state = self.state();
-        let tls13 = state.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        (tls13, state.handshake_kind() == Some(HandshakeKind::Resumed))
-    }
-
     /// What the peer has shown of itself and agreed on.
     pub(super) fn state(&self) -> &CommonState {
         match &self.end {
             End::Server(connection) => connection,
             End::Client(connection) => connection,
         }
-    }
-
-    /// What there is to tell of the session in the access log.
-    pub(super) fn describe(&self, record: &mut TlsRecord) {
-        let state = self.state();
-        let (tls13, resumed) = self.kind();
-        record.version = Some(if tls13 { "1.3" } else { "1.2" });
-        record.cipher_suite = state.negotiated_cipher_suite().map(suite_name);
-        record.application_protocol =
-            state.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
-        record.resumed = resumed;
     }
 
     /// Reads records, and gives what they hold.
