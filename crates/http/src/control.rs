@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use l4way_model::{
-    BindFailure, Config, EndpointTable, HttpListener, HttpPort, ListenerId, ListenerReport, Target,
+    BindFailure, Config, EndpointTable, HttpListener, HttpPort, ListenerId, ListenerReport,
 };
 use l4way_proxy::{HttpsSink, random_seed};
 use l4way_proxy_core::Rng;
@@ -161,11 +161,8 @@ impl HttpProxy {
 
     /// Makes what begins the TLS sessions of requests.
     fn update_originators(&mut self) {
-        let targets = self.wanted.http_rules().flat_map(|rule| &rule.route.targets);
-        self.originators.update(targets.filter_map(|weighted| match &weighted.target {
-            Target::TlsBackend(_, tls) => Some(tls),
-            Target::Backend(_) | Target::Refused(_) => None,
-        }));
+        let to_begin = self.wanted.http_rules().flat_map(|rule| rule.route.backend_tls());
+        self.originators.update(to_begin.map(|(_, tls)| tls));
     }
 
     /// Serves the clients of the wanted HTTPS listeners; has the connections of others end.

@@ -36,6 +36,16 @@ pub enum Target {
     Refused(RefusedReason),
 }
 
+impl Route {
+    /// How TLS is spoken to its backends, as far as it is.
+    pub fn backend_tls(&self) -> impl Iterator<Item = (&BackendId, &Arc<BackendTls>)> {
+        self.targets.iter().filter_map(|weighted| match &weighted.target {
+            Target::TlsBackend(backend, tls) => Some((backend, tls)),
+            Target::Backend(_) | Target::Refused(_) => None,
+        })
+    }
+}
+
 impl Target {
     /// The backend, if there is one.
     pub fn backend(&self) -> Option<&BackendId> {

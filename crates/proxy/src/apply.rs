@@ -10,7 +10,7 @@ use std::{
 
 use l4way_model::{
     ApplyReport, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
-    ListenerReport, Parts as ConfigParts, Target as ModelTarget, TlsPort, Transport,
+    ListenerReport, Parts as ConfigParts, Route, TlsPort, Transport,
 };
 use l4way_proxy_core::{Bind, plan};
 
@@ -87,17 +87,13 @@ impl Applied {
     /// Makes what ends and begins the TLS sessions of the wanted configuration.
     fn update_tls(&mut self) {
         self.parts.terminators.update(&self.wanted);
-        let targets = self.wanted.session_routes().flat_map(|route| &route.targets);
-        let to_begin = targets.filter_map(|weighted| match &weighted.target {
-            ModelTarget::TlsBackend(backend, tls) => Some((backend, tls)),
-            ModelTarget::Backend(_) | ModelTarget::Refused(_) => None,
-        });
-        let to_begin: BTreeMap<_, _> = to_begin.collect();
-        self.parts.originators.update(to_begin.values().copied());
-        for (backend, tls) in to_begin {
-            if let Err(why) = self.parts.originators.get(tls) {
-                tracing::warn!(%backend, "sessions to it are refused: {why}");
-            }
+        let to_begin = || self.wanted.session_routes().flat_map(Route::backend_tls);
+        self.parts.originators.update(to_begin().map(|(_, tls)| tls));
+        let refused: BTreeSet<_> = to_begin()
+            .filter_map(|(backend, tls)| Some((backend, self.parts.originators.get(tls).err()?)))
+            .collect();
+        for (backend, why) in refused {
+            tracing::warn!(%backend, "sessions to it are refused: {why}");
         }
     }
 

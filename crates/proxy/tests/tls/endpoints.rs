@@ -6,16 +6,11 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use l4way_model::{
-    AlternativeName, Authorities, BackendTls, Config, KeyPair, Listener, Target, Transport,
-};
+use l4way_model::{AlternativeName, Authorities, BackendTls, Config, KeyPair, Target};
 use l4way_proxy::{CloseReason, Proxy};
 
 use crate::{
-    common::{
-        self, all_bound, connect, ended, eventually, free_address, listener_id, route, serve,
-        settings,
-    },
+    common::{self, all_bound, connect, ended, eventually, free_address, route, serve, settings},
     support::*,
 };
 
@@ -33,13 +28,7 @@ fn tcp_proxy(tls: BackendTls, endpoint: SocketAddr) -> (Proxy, SocketAddr) {
     let mut proxy = Proxy::start(settings()).unwrap();
     let address = free_address();
     let target = Target::TlsBackend(common::backend("e"), Arc::new(tls));
-    let listener = Listener {
-        id: listener_id("l"),
-        transport: Transport::Tcp,
-        addresses: vec![address.ip()],
-        port: address.port(),
-        route: Some(route([(1, target)])),
-    };
+    let listener = common::listener("l", address, Some(route([(1, target)])));
     let config = Arc::new(Config::new([listener]).unwrap());
     all_bound(&proxy.apply(config, &endpoint_table([("e", endpoint)])));
     (proxy, address)
@@ -136,6 +125,36 @@ fn the_proxy_shows_its_certificate_to_endpoints_that_ask() {
     let mut client = connect(address);
     std::io::Write::write_all(&mut client, b"x").unwrap();
     assert!(common::read_all(&client).unwrap_or_default().is_empty());
+}
+
+#[test]
+fn two_gateways_may_show_one_backend_certificates_of_their_own() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["db.test"]);
+    let (send, shown) = mpsc::channel();
+    let endpoint = tls_endpoint(&own, Some(&authority), move |mut stream| {
+        if stream.read(&mut [0; 1]).is_ok() {
+            let chain = stream.conn.peer_certificates().unwrap();
+            send.send(chain[0].to_vec()).unwrap();
+        }
+    });
+    let addresses = [free_address(), free_address()];
+    let names = ["one.test", "two.test"];
+    let listeners = addresses.iter().zip(names).map(|(address, name)| {
+        let client_certificate = Some(authority.sign(&[name]));
+        let tls = BackendTls { client_certificate, ..backend_tls(&authority, "db.test") };
+        let target = Target::TlsBackend(common::backend("e"), Arc::new(tls));
+        common::listener(name, *address, Some(route([(1, target)])))
+    });
+    let mut proxy = Proxy::start(settings()).unwrap();
+    let config = Arc::new(Config::new(listeners).unwrap());
+    all_bound(&proxy.apply(config, &endpoint_table([("e", endpoint)])));
+    let certificates = addresses.map(|address| {
+        let mut client = connect(address);
+        std::io::Write::write_all(&mut client, b"x").unwrap();
+        shown.recv_timeout(common::PATIENCE).unwrap()
+    });
+    assert_ne!(certificates[0], certificates[1]);
 }
 
 #[test]
