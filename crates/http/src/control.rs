@@ -122,20 +122,14 @@ impl HttpProxy {
         self.reception.clone()
     }
 
-    /// Stops listening on the ports that `config` has no HTTP listeners on. On return they are free.
+    /// Gets ready for `config`, with these endpoints: serves the clients of its HTTPS listeners from now
+    /// on, and stops listening on the ports that it has no HTTP listeners on. On return they are free.
     /// Their connections end after the requests that there are, and have
     /// [`Settings::drain_deadline`] left.
-    pub fn release(&mut self, config: &Config) {
+    pub fn prepare(&mut self, config: &Arc<Config>, endpoints: &EndpointTable) {
         let wanted: BTreeSet<_> = config.http_ports().iter().flat_map(HttpPort::binds).collect();
         let unwanted = |bind: &SocketAddr| !wanted.contains(bind);
         self.close(unwanted, self.shared.settings.drain_deadline);
-    }
-
-    /// Carries the HTTP and HTTPS listeners of `config` from now on, with these endpoints. What
-    /// becomes of each HTTP listener is in the report; one that fails doesn't keep the others from it.
-    /// Requests that there are go on as they began.
-    pub fn apply(&mut self, config: &Arc<Config>, endpoints: &EndpointTable) -> Report {
-        self.release(config);
         self.wanted = config.clone();
         self.update_originators();
         self.set_endpoints(endpoints);
@@ -143,6 +137,12 @@ impl HttpProxy {
         let table = |port| Arc::new(Table::of_http(port, &make));
         self.tables = config.http_ports().iter().map(table).collect();
         self.update_https();
+    }
+
+    /// Carries the HTTP listeners of the configuration that it is [ready](Self::prepare) for. What
+    /// becomes of each is in the report; one that fails doesn't keep the others from it. Requests that
+    /// there are go on as they began.
+    pub fn listen(&mut self) -> Report {
         self.carry_out();
         self.report()
     }

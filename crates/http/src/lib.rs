@@ -14,8 +14,9 @@
 //! seen as a whole or not at all.
 //!
 //! # Use
-//! [`HttpProxy::start`] begins with nothing to carry. For a new configuration [`HttpProxy::release`]
-//! comes first, so that ports are free for whoever wants them next, then [`HttpProxy::apply`].
+//! [`HttpProxy::start`] begins with nothing to carry. For a new configuration [`HttpProxy::prepare`]
+//! comes first, so that ports are free for whoever wants them next, and HTTPS clients are welcome as soon
+//! as somebody accepts them; then [`HttpProxy::listen`].
 //! [`HttpProxy::update_endpoints`] and [`HttpProxy::retry_failed`] are called in between, and
 //! [`HttpProxy::drain`] ends it. [`HttpProxy::counters`] is for metrics.
 //!

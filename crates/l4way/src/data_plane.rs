@@ -50,9 +50,9 @@ impl DataPlane {
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) -> ApplyReport {
         // A port may pass from either side to the other: both let go of theirs before either takes
         // new ones.
-        self.http.release(&config);
-        self.applied = self.sessions.apply(config.clone(), endpoints);
-        self.applied.listeners.extend(self.http.apply(&config, endpoints));
+        self.http.prepare(&config, endpoints);
+        self.applied = self.sessions.apply(config, endpoints);
+        self.applied.listeners.extend(self.http.listen());
         self.applied.clone()
     }
 

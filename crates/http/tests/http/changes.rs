@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use l4way_model::{BindFailureKind, Config, ListenerReport};
+use l4way_model::{BindFailureKind, ListenerReport};
 
 use crate::{
     client::{Answer, connect, get, http1, request},
@@ -55,7 +55,7 @@ async fn a_request_ends_as_it_began_when_its_listener_goes() {
     let response = client.send_request(request("any", "/"));
     let asked = tokio::spawn(async { Answer::read(response.await.unwrap()).await.unwrap() });
     arrivals.recv().await.unwrap();
-    proxy.release(&Config::default());
+    proxy.prepare(&config([]), &endpoints([]));
     let _taken = TcpListener::bind(address).expect("the port is free on return");
     may_answer.add_permits(1);
     assert_eq!(asked.await.unwrap().name(), "patient");
@@ -72,7 +72,8 @@ async fn a_taken_port_is_told_and_tried_again() {
         port(free, vec![listener("free", all_to("b"))]),
     ];
     let mut proxy = start();
-    let report = proxy.apply(&config(ports), &endpoints([("b", vec![endpoint])]));
+    proxy.prepare(&config(ports), &endpoints([("b", vec![endpoint])]));
+    let report = proxy.listen();
     assert_eq!(report[&listener_id("free")], ListenerReport::Bound);
     let ListenerReport::Failed(failure) = &report[&listener_id("taken")] else {
         panic!("{report:?}");
@@ -94,7 +95,8 @@ async fn one_address_that_is_taken_keeps_a_port_from_all() {
     both.addresses.insert(0, other.ip());
     let _holder = TcpListener::bind(taken).unwrap();
     let mut proxy = start();
-    let report = proxy.apply(&config([both]), &endpoints([]));
+    proxy.prepare(&config([both]), &endpoints([]));
+    let report = proxy.listen();
     assert!(matches!(report[&listener_id("l")], ListenerReport::Failed(_)), "{report:?}");
     TcpListener::bind((other.ip(), taken.port())).expect("it isn't listened on");
 }

@@ -126,7 +126,8 @@ pub(crate) fn apply(
     ports: impl IntoIterator<Item = HttpPort>,
     endpoints: &EndpointTable,
 ) {
-    let report = proxy.apply(&config(ports), endpoints);
+    proxy.prepare(&config(ports), endpoints);
+    let report = proxy.listen();
     let bound = report.values().all(|report| *report == ListenerReport::Bound);
     assert!(bound, "{report:?}");
 }

@@ -72,9 +72,8 @@ impl Sides {
         let port = TlsPort { addresses: vec![address.ip()], port: address.port(), listeners };
         let parts = Parts { tls: vec![port], ..Parts::default() };
         let config: Arc<Config> = Arc::new(parts.try_into().unwrap());
-        let report = self.sessions.apply(config.clone(), endpoints);
-        self.http.apply(&config, endpoints);
-        report
+        self.http.prepare(&config, endpoints);
+        self.sessions.apply(config, endpoints)
     }
 }
 

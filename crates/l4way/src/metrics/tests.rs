@@ -244,7 +244,8 @@ fn requests_are_counted_by_gateway_listener_route_and_backend() {
     let port = HttpPort { addresses, port, listeners: vec![web] };
     let address = port.binds().next().unwrap();
     let config = Arc::new(Parts { http: vec![port], ..Parts::default() }.try_into().unwrap());
-    proxy.apply(&config, &EndpointTable::default());
+    proxy.prepare(&config, &EndpointTable::default());
+    proxy.listen();
     for path in ["/echo", "/"] {
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
