@@ -1,17 +1,12 @@
 //! The certificates that listeners show, and when they expire.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use l4way_model::{Config, ListenerId};
-use l4way_tls::inspect_key_pair;
+use l4way_tls::{ENDS_SOON, not_after};
 
-/// How long before a certificate expires it is warned of, in seconds: 14 days.
-const AHEAD: i64 = 14 * 24 * 60 * 60;
+use crate::clock::unix_time;
 
 /// A certificate that a listener shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +24,21 @@ pub(crate) fn of(config: &Config) -> Vec<Certificate> {
     let shown = listeners.filter_map(|listener| Some((&listener.id, listener.mode.tls()?)));
     let pairs = shown.flat_map(|(id, tls)| tls.certificates.iter().map(move |pair| (id, pair)));
     let read = pairs.filter_map(|(id, pair)| {
-        let not_after = inspect_key_pair(pair).ok()?.not_after;
-        Some(Certificate { listener: id.clone(), name: pair.name.clone(), not_after })
+        let (listener, name) = (id.clone(), pair.name.clone());
+        Some(Certificate { listener, name, not_after: not_after(pair)? })
     });
     read.collect()
 }
 
-/// Warns of each certificate once when it is about to expire, and once when it has.
+/// Warns of each certificate once when it is about to expire, and once when it has. Only proxy pods
+/// do: where there are manifests, what is wrong with them has it.
 #[derive(Debug, Default)]
 pub(crate) struct Warnings(BTreeSet<(Arc<str>, i64, bool)>);
 
 impl Warnings {
     /// Looks at the certificates in force.
     pub(crate) fn look_at(&mut self, certificates: &[Certificate]) {
-        for warning in self.due(certificates, now()) {
+        for warning in self.due(certificates, unix_time()) {
             tracing::warn!("{warning}");
         }
     }
@@ -51,7 +47,7 @@ impl Warnings {
         let mut due = Vec::new();
         for Certificate { name, not_after, .. } in certificates {
             let expired = *not_after < now;
-            if now + AHEAD < *not_after || !self.0.insert((name.clone(), *not_after, expired)) {
+            if now + ENDS_SOON < *not_after || !self.0.insert((name.clone(), *not_after, expired)) {
                 continue;
             }
             let date = DateTime::<Utc>::from_timestamp(*not_after, 0).unwrap_or_default();
@@ -63,12 +59,6 @@ impl Warnings {
         }
         due
     }
-}
-
-/// The time, in seconds of Unix time.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -84,13 +74,13 @@ mod tests {
             listener_set: None,
             name: "tls".into(),
         };
-        let certificates = [Certificate { listener, name: "ns/cert".into(), not_after: AHEAD }];
+        let certificates = [Certificate { listener, name: "ns/cert".into(), not_after: ENDS_SOON }];
         let mut warnings = Warnings::default();
         assert!(warnings.due(&certificates, -1).is_empty());
         let before = warnings.due(&certificates, 0);
         assert!(before[0].contains("ns/cert expires on 1970-01-15"), "{before:?}");
-        assert!(warnings.due(&certificates, AHEAD).is_empty());
-        assert!(warnings.due(&certificates, AHEAD + 1)[0].contains("expired on"));
-        assert!(warnings.due(&certificates, AHEAD + 2).is_empty());
+        assert!(warnings.due(&certificates, ENDS_SOON).is_empty());
+        assert!(warnings.due(&certificates, ENDS_SOON + 1)[0].contains("expired on"));
+        assert!(warnings.due(&certificates, ENDS_SOON + 2).is_empty());
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
-    certificates::{self, Certificate, Warnings},
+    certificates::{self, Certificate},
     cli::{LogArgs, SessionArgs},
     data_plane::DataPlane,
     logging,
@@ -63,8 +63,6 @@ pub(crate) struct Serving {
     data_plane: DataPlane,
     applied: ApplyReport,
     access_log: Option<AccessLog>,
-    certificates: Vec<Certificate>,
-    expiry: Warnings,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
 }
@@ -93,15 +91,8 @@ impl Serving {
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
-        let serving = Self {
-            data_plane,
-            applied: ApplyReport::default(),
-            access_log,
-            certificates: Vec::new(),
-            expiry: Warnings::default(),
-            metrics,
-            report,
-        };
+        let serving =
+            Self { data_plane, applied: ApplyReport::default(), access_log, metrics, report };
         serving
             .admin()
             .start(admin_address)
@@ -123,15 +114,18 @@ impl Serving {
 
     /// Carries this configuration from now on, and says in the log which listeners it concerns.
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
-        self.certificates = certificates::of(&config);
+        let certificates = certificates::of(&config);
         let applied = self.data_plane.apply(config, endpoints);
         self.applied(applied);
-        let certificates = self.certificates.clone();
         self.metrics.send_modify(|metrics| {
             metrics.reloads += 1;
             metrics.certificates = certificates;
         });
-        self.expiry.look_at(&self.certificates);
+    }
+
+    /// The certificates that listeners show.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        self.metrics.borrow().certificates.clone()
     }
 
     /// Sends new sessions to these endpoints from now on.
@@ -139,10 +133,8 @@ impl Serving {
         self.data_plane.update_endpoints(endpoints);
     }
 
-    /// Does what is to be done now and then: tries again to bind the ports that could not be bound,
-    /// and warns of certificates that expire. Whether something is different.
-    pub(crate) fn tick(&mut self) -> bool {
-        self.expiry.look_at(&self.certificates);
+    /// Tries again to bind the ports that could not be bound. Whether something is different.
+    pub(crate) fn retry_failed(&mut self) -> bool {
         match self.data_plane.retry_failed() {
             Some(applied) => {
                 self.applied(applied);

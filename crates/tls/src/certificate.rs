@@ -9,6 +9,9 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x
 
 use crate::provider::provider;
 
+/// How long before its end a certificate is complained of, in seconds: 14 days.
+pub const ENDS_SOON: i64 = 14 * 24 * 60 * 60;
+
 /// What there is to know of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -36,6 +39,13 @@ pub fn inspect_key_pair(pair: &KeyPair) -> Result<Certificate, String> {
         not_after: certificate.validity().not_after.timestamp(),
         key: certified.key.algorithm(),
     })
+}
+
+/// Until when the certificate of a key pair is valid, in seconds of Unix time; nothing of one that can't
+/// be read.
+pub fn not_after(pair: &KeyPair) -> Option<i64> {
+    let der = CertificateDer::from_pem_slice(pair.certificate_chain.as_bytes()).ok()?;
+    Some(parse(&der).ok()?.validity().not_after.timestamp())
 }
 
 /// Looks into the certificates of authorities.

@@ -14,7 +14,7 @@ mod originator;
 mod provider;
 mod terminator;
 
-pub use certificate::{Certificate, inspect_authorities, inspect_key_pair};
+pub use certificate::{Certificate, ENDS_SOON, inspect_authorities, inspect_key_pair, not_after};
 pub use identity::ClientIdentity;
 pub use originator::{Originator, Originators};
 pub use provider::{check_options, has_for, suite_name};

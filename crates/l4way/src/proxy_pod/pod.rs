@@ -16,6 +16,7 @@ use super::{
     view,
 };
 use crate::{
+    certificates::Warnings,
     cli::ProxyArgs,
     delivery::Acknowledgement,
     dns::{self, Addresses, EndpointSources, Resolver, Sources},
@@ -40,6 +41,7 @@ pub(super) struct Pod {
     /// Something that `/status` shows is different.
     unpublished: bool,
     leaving: bool,
+    expiry: Warnings,
 }
 
 /// The configuration in force.
@@ -75,6 +77,7 @@ impl Pod {
             former: BTreeMap::new(),
             unpublished: false,
             leaving: false,
+            expiry: Warnings::default(),
         }
     }
 
@@ -196,10 +199,11 @@ impl Pod {
         }
     }
 
-    /// Does what is to be done now and then: tries ports again that could not be bound, and brings
-    /// `/status` up to date.
+    /// Does what is to be done now and then: warns of certificates that expire, tries ports again that
+    /// could not be bound, and brings `/status` up to date.
     pub(super) fn tick(&mut self) {
-        if self.serving.tick() {
+        self.expiry.look_at(&self.serving.certificates());
+        if self.serving.retry_failed() {
             self.answer();
             self.unpublished = true;
         }

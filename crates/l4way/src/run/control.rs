@@ -166,17 +166,14 @@ impl Control {
         }
     }
 
-    /// Looks at the manifests again if the time of a certificate has come.
-    pub(super) fn follow_time(&mut self) {
+    /// Does what is to be done now and then: tries again to bind the ports that could not be bound, and
+    /// looks at the manifests again if the time of a certificate has come.
+    pub(super) fn tick(&mut self) {
+        if self.serving.retry_failed() {
+            self.publish();
+        }
         if clock::has_come(self.in_force.as_ref().and_then(|in_force| in_force.next_time)) {
             self.reload();
-        }
-    }
-
-    /// Tries again to bind the ports that could not be bound.
-    pub(super) fn retry_failed(&mut self) {
-        if self.serving.tick() {
-            self.publish();
         }
     }
 

@@ -39,10 +39,7 @@ async fn serve(args: &RunArgs) -> Result<(), String> {
                 Change::Manifests => control.follow(),
                 Change::Names => control.refresh_endpoints(),
             },
-            _ = retry.tick() => {
-                control.retry_failed();
-                control.follow_time();
-            }
+            _ = retry.tick() => control.tick(),
             signal = signals.next() => match signal {
                 Signal::Drain => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

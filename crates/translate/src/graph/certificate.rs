@@ -10,16 +10,13 @@ use l4way_resources::{
     GATEWAY_GROUP, Snapshot,
     api::{LocalObjectRef, ObjectKey, Secret, SecretRef},
 };
-use l4way_tls::{inspect_authorities, inspect_key_pair};
+use l4way_tls::{ENDS_SOON, inspect_authorities, inspect_key_pair};
 use zeroize::Zeroizing;
 
 use super::{CrossReference, Grants};
 
 /// The type of Secrets that hold a certificate and its key.
 const TLS_SECRET: &str = "kubernetes.io/tls";
-
-/// How long before its end a certificate is complained of, in seconds.
-const ENDS_SOON: i64 = 14 * 24 * 60 * 60;
 
 /// Why a reference can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
