@@ -137,7 +137,9 @@ fn stray_policies(policies: &BTreeMap<ObjectKey, PolicyNode>) -> impl Iterator<I
     strays.map(|(key, policy)| {
         let why = match policy.missing_target() {
             Some(missing) => missing.to_owned(),
-            None => "no route of l4way's sends anything to its targets".to_owned(),
+            None => "no route of l4way's sends anything to its targets but what clients encrypt \
+                     themselves, or datagrams"
+                .to_owned(),
         };
         let message = format!("The policy has no effect: {why}.");
         let pointer = "/spec/targetRefs";
