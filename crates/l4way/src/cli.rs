@@ -221,9 +221,39 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) udp_session_timeout: Duration,
 
+    /// Who carries TCP and UDP sessions: the proxy; or the kernel by NAT, wherever it can, with
+    /// auto if it can at all
+    #[arg(long, value_enum, default_value_t = DataPathArg::Proxy)]
+    pub(crate) data_path: DataPathArg,
+
+    /// What endpoints see of clients whose sessions the kernel carries
+    #[arg(long, value_enum, default_value_t = SourceAddressArg::Masquerade)]
+    pub(crate) kernel_source_address: SourceAddressArg,
+
     /// How long sessions may go on after SIGTERM or after their listener is gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_zero)]
     pub(crate) drain_timeout: Duration,
+}
+
+/// Who carries TCP and UDP sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataPathArg {
+    /// The kernel each listener that it can, the proxy the others, or all if the kernel path is
+    /// missing something; `l4way status` says which and why
+    Auto,
+    /// The proxy
+    Proxy,
+    /// As auto, but don't run if the kernel path is missing something
+    Kernel,
+}
+
+/// What endpoints see of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceAddressArg {
+    /// An address of this host
+    Masquerade,
+    /// The client's own: packets back have to come by this host
+    Keep,
 }
 
 #[derive(Args, Debug)]

@@ -1,17 +1,26 @@
 //! Everything that carries bytes, as one: TCP and UDP listeners, and HTTP's.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, mem, sync::Arc, time::Duration};
 
 use l4way_http::HttpProxy;
+use l4way_kernel::{SourceAddress, Totals};
 use l4way_model::{ApplyReport, Config, EndpointTable};
 use l4way_proxy::{Limits, Proxy};
+
+use crate::kernel_path::{Kernel, KernelCounters};
 
 /// The running proxies, seen from the one thread that controls them. Dropping it ends all sessions.
 #[derive(Debug)]
 pub(crate) struct DataPlane {
     sessions: Proxy,
     http: HttpProxy,
+    kernel: Kernel,
+    kernel_counters: KernelCounters,
+    /// What the kernel path was given last, for when it has to look again.
+    wanted: (Arc<Config>, EndpointTable),
     applied: ApplyReport,
+    /// Whether the report differs from the last that was given away.
+    paths_changed: bool,
 }
 
 /// What is counted. Cheap to share.
@@ -19,6 +28,7 @@ pub(crate) struct DataPlane {
 pub(crate) struct Counters {
     sessions: Arc<l4way_proxy::Counters>,
     http: Arc<l4way_http::Counters>,
+    kernel: KernelCounters,
 }
 
 /// All counters at one time.
@@ -28,6 +38,8 @@ pub(crate) struct CounterSnapshot {
     pub(crate) sessions: l4way_proxy::CounterSnapshot,
     /// Of HTTP requests.
     pub(crate) http: l4way_http::CounterSnapshot,
+    /// Of the kernel path, if there is one.
+    pub(crate) kernel: Option<Totals>,
 }
 
 impl DataPlane {
@@ -42,7 +54,32 @@ impl DataPlane {
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;
-        Ok(Self { sessions, http, applied: ApplyReport::default() })
+        Ok(Self {
+            sessions,
+            http,
+            kernel: Kernel::Off,
+            kernel_counters: KernelCounters::default(),
+            wanted: Default::default(),
+            applied: ApplyReport::default(),
+            paths_changed: false,
+        })
+    }
+
+    /// Has the kernel carry what it can from now on. What it is missing, if that is anything.
+    pub(crate) fn start_kernel_path(
+        &mut self,
+        source_address: SourceAddress,
+        sessions: &l4way_proxy::Settings,
+    ) -> Option<&str> {
+        let settings = l4way_kernel::Settings {
+            source_address,
+            udp_session_timeout: sessions.udp_session_timeout,
+            drain_deadline: sessions.drain_deadline,
+            records: sessions.records.clone(),
+            counters: self.sessions.counters(),
+        };
+        self.kernel = Kernel::start(settings, &self.kernel_counters);
+        self.kernel.missing()
     }
 
     /// Carries `config` from now on, with these endpoints. Only what differs from before is
@@ -51,41 +88,62 @@ impl DataPlane {
         // A port may pass from either side to the other: both let go of theirs before either takes
         // new ones.
         self.http.prepare(&config, endpoints);
-        self.applied = self.sessions.apply(config, endpoints);
+        let applied = self.sessions.apply(config.clone(), endpoints);
+        self.applied = ApplyReport { paths: mem::take(&mut self.applied.paths), ..applied };
         self.applied.listeners.extend(self.http.listen());
+        self.choose_paths(config, endpoints);
+        self.paths_changed = false;
         self.applied.clone()
+    }
+
+    /// Has the kernel carry what it can, if it may.
+    fn choose_paths(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
+        if matches!(self.kernel, Kernel::Off) {
+            return;
+        }
+        let proxied = |listeners: &[_]| self.sessions.udp_flows(listeners);
+        let paths = self.kernel.apply(&config, endpoints, &self.applied, &proxied);
+        self.paths_changed |= paths != self.applied.paths;
+        self.applied.paths = paths;
+        self.wanted = (config, endpoints.clone());
     }
 
     /// Sends new sessions and requests to these endpoints from now on.
     pub(crate) fn update_endpoints(&mut self, endpoints: &EndpointTable) {
         self.sessions.update_endpoints(endpoints);
         self.http.update_endpoints(endpoints);
+        self.choose_paths(self.wanted.0.clone(), endpoints);
     }
 
-    /// Tries again to bind the listeners that failed. A new report if it differs from the last.
+    /// Tries again to bind the listeners that failed, and looks whether the kernel can carry more or
+    /// less than it does. A new report if it differs from the last.
     pub(crate) fn retry_failed(&mut self) -> Option<ApplyReport> {
         let sessions = self.sessions.retry_failed();
         let http = self.http.retry_failed();
-        if sessions.is_none() && http.is_none() {
-            return None;
-        }
+        let is_different = sessions.is_some() || http.is_some();
         if let Some(report) = sessions {
             self.applied.listeners.extend(report.listeners);
         }
         self.applied.listeners.extend(http.unwrap_or_default());
-        Some(self.applied.clone())
+        if self.kernel.tick(&self.kernel_counters) || is_different {
+            let (config, endpoints) = mem::take(&mut self.wanted);
+            self.choose_paths(config, &endpoints);
+        }
+        let is_different = is_different || mem::take(&mut self.paths_changed);
+        is_different.then(|| self.applied.clone())
     }
 
     /// Takes no new sessions and connections any more. Those that are left after `within` are
     /// reset.
     pub(crate) fn drain(&mut self, within: Duration) {
+        self.kernel.drain();
         self.sessions.drain(within);
         self.http.drain(within);
     }
 
     /// Whether all have ended after [`drain`](Self::drain).
     pub(crate) fn is_drained(&self) -> bool {
-        self.sessions.wait(Duration::ZERO) && self.http.is_drained()
+        self.sessions.wait(Duration::ZERO) && self.http.is_drained() && self.kernel.active() == 0
     }
 
     /// How many sessions there are, HTTP's connections among them.
@@ -97,7 +155,11 @@ impl DataPlane {
 
     /// The counters, to be read by any thread at any time.
     pub(crate) fn counters(&self) -> Counters {
-        Counters { sessions: self.sessions.counters(), http: self.http.counters() }
+        Counters {
+            sessions: self.sessions.counters(),
+            http: self.http.counters(),
+            kernel: self.kernel_counters.clone(),
+        }
     }
 
     /// What the system allows.
@@ -109,7 +171,9 @@ impl DataPlane {
 impl Counters {
     /// All of them at one time.
     pub(crate) fn snapshot(&self) -> CounterSnapshot {
-        CounterSnapshot { sessions: self.sessions.snapshot(), http: self.http.snapshot() }
+        // It writes what is read then.
+        let kernel = self.kernel.refresh();
+        CounterSnapshot { sessions: self.sessions.snapshot(), http: self.http.snapshot(), kernel }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use l4way_model::{ListenerId, PathReport};
 use l4way_resources::{
     Snapshot,
     api::{Listener, ObjectKey, ObjectRef, ParentRef},
@@ -44,6 +45,9 @@ pub(crate) struct ListenerRow {
     pub(crate) protocol: String,
     pub(crate) port: u16,
     pub(crate) attached_routes: u32,
+    /// Who carries its sessions, where the kernel may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data_path: Option<PathReport>,
     pub(crate) conditions: Vec<Condition>,
 }
 
@@ -87,6 +91,14 @@ impl Overview {
             overview.add(snapshot, update);
         }
         overview
+    }
+
+    /// Adds who carries the sessions of listeners.
+    pub(crate) fn set_paths(&mut self, paths: &BTreeMap<ListenerId, PathReport>) {
+        let paths: BTreeMap<_, _> = paths.iter().map(|(id, path)| (id.to_string(), path)).collect();
+        for row in &mut self.listeners {
+            row.data_path = paths.get(&row.name).map(|&path| path.clone());
+        }
     }
 
     fn add(&mut self, snapshot: &Snapshot, update: &StatusUpdate) {
@@ -142,6 +154,7 @@ impl Overview {
                 protocol: spec.protocol.to_string(),
                 port: spec.port,
                 attached_routes: status.attached_routes,
+                data_path: None,
                 conditions: status.conditions.clone(),
             });
         }

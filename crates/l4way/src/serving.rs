@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport};
+use l4way_kernel::SourceAddress;
+use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
 use l4way_proxy::{SessionRecord, Settings};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
@@ -22,7 +23,7 @@ use crate::{
     access_log::{AccessLog, Output},
     admin::Admin,
     certificates::{self, Certificate},
-    cli::{LogArgs, SessionArgs},
+    cli::{DataPathArg, LogArgs, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
     logging,
     metrics::{self, ControlMetrics},
@@ -82,10 +83,11 @@ impl Serving {
                 }
                 None => (None, None),
             };
-        let data_plane =
-            DataPlane::start(session_settings(args, records.clone()), http_settings(args, records))
-                .map_err(|error| format!("can't start the workers: {error}"))?;
+        let sessions = session_settings(args, records.clone());
+        let mut data_plane = DataPlane::start(sessions.clone(), http_settings(args, records))
+            .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
+        start_kernel_path(&mut data_plane, args, &sessions)?;
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
             ..ControlMetrics::default()
@@ -148,7 +150,11 @@ impl Serving {
         log_listeners(&self.applied, &applied);
         self.applied = applied;
         let unbound = self.applied.listeners.len() - self.bound();
-        self.metrics.send_modify(|metrics| metrics.unbound_listeners = unbound as u64);
+        let paths = self.applied.paths.clone();
+        self.metrics.send_modify(|metrics| {
+            metrics.unbound_listeners = unbound as u64;
+            metrics.paths = paths;
+        });
     }
 
     /// The backends that have sessions.
@@ -257,6 +263,29 @@ fn session_settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord
     }
 }
 
+/// Has the kernel carry sessions, as far as that is asked for.
+fn start_kernel_path(
+    data_plane: &mut DataPlane,
+    args: &SessionArgs,
+    sessions: &Settings,
+) -> Result<(), String> {
+    let source_address = match args.kernel_source_address {
+        SourceAddressArg::Masquerade => SourceAddress::Masquerade,
+        SourceAddressArg::Keep => SourceAddress::Keep,
+    };
+    if args.data_path == DataPathArg::Proxy {
+        return Ok(());
+    }
+    match data_plane.start_kernel_path(source_address, sessions) {
+        None => {}
+        Some(why) if args.data_path == DataPathArg::Kernel => {
+            return Err(format!("--data-path kernel: {why}"));
+        }
+        Some(why) => tracing::warn!("the proxy carries every session, not the kernel: {why}"),
+    }
+    Ok(())
+}
+
 fn http_settings(
     args: &SessionArgs,
     records: Option<SyncSender<SessionRecord>>,
@@ -269,8 +298,17 @@ fn http_settings(
     }
 }
 
-/// Says which listeners can't be bound, or are at last.
+/// Says which listeners can't be bound, or are at last, and who carries their sessions.
 fn log_listeners(before: &ApplyReport, after: &ApplyReport) {
+    for (listener, path) in &after.paths {
+        match path {
+            _ if before.paths.get(listener) == Some(path) => {}
+            PathReport::Kernel => tracing::info!(%listener, "the kernel carries its sessions"),
+            PathReport::Proxy(why) => {
+                tracing::info!(%listener, "the proxy carries its sessions: {why}");
+            }
+        }
+    }
     for (listener, report) in &after.listeners {
         let was = before.listeners.get(listener);
         match report {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use l4way_model::PathReport;
 use l4way_resources::status::{Condition, ConditionStatus};
 
 use crate::overview::Overview;
@@ -35,6 +36,17 @@ pub(crate) fn render(overview: &Overview) -> String {
                 verdict(&row.conditions, "ResolvedRefs"),
                 verdict(&row.conditions, "Programmed"),
             ]
+        }),
+    );
+    write_table(
+        &mut text,
+        &["LISTENER", "DATAPATH", "WHY"],
+        overview.listeners.iter().filter_map(|row| {
+            let (path, why) = match row.data_path.as_ref()? {
+                PathReport::Kernel => ("kernel", ""),
+                PathReport::Proxy(why) => ("proxy", &**why),
+            };
+            Some(vec![row.name.clone(), path.to_owned(), why.to_owned()])
         }),
     );
     write_table(
@@ -139,6 +151,7 @@ mod tests {
                 protocol: "TCP".to_owned(),
                 port: 9000,
                 attached_routes: 1,
+                data_path: None,
                 conditions: vec![
                     condition("Accepted", ConditionStatus::False, "PortUnavailable"),
                     condition("ResolvedRefs", ConditionStatus::True, "ResolvedRefs"),

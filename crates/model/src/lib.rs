@@ -22,7 +22,7 @@ pub use hostname::Hostname;
 pub use http::{HeaderMatch, HttpListener, HttpPort, HttpRule, PathMatch};
 pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
 pub use listener::{Config, DuplicateBind, Listener, Parts, Transport};
-pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport};
+pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport, PathReport};
 pub use route::{RefusedReason, Route, Target, WeightedTarget};
 pub use tls::{
     AlternativeName, Authorities, BackendTls, CipherSuite, ClientValidation, KeyPair, ServerTls,

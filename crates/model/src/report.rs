@@ -12,6 +12,19 @@ pub struct ApplyReport {
     /// Backends some of whose names lead to the proxy's own host, where sessions may not go: each
     /// with a sentence for a person.
     pub refused_backends: BTreeMap<BackendId, String>,
+    /// Who carries the sessions of TCP and UDP listeners, where the kernel may: nothing is said of
+    /// them where it may not.
+    pub paths: BTreeMap<ListenerId, PathReport>,
+}
+
+/// Who carries a listener's new sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathReport {
+    /// The kernel, by NAT.
+    Kernel,
+    /// The proxy, as the kernel can't: a clause for a person says why.
+    Proxy(String),
 }
 
 /// What became of one listener.

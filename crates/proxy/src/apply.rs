@@ -20,7 +20,7 @@ use crate::{
     proxy::Workers,
     routes::{BackendKey, ListenerKey},
     tls::TlsTable,
-    worker::Command,
+    worker::{Command, UdpFlow},
 };
 
 /// What the workers have been told.
@@ -117,6 +117,16 @@ impl Applied {
         if !changed.is_empty() {
             workers.send_all(|_| Command::SetBackends(changed.clone()));
         }
+    }
+
+    /// The clients of UDP sessions that these listeners have, and whom they write to.
+    pub(crate) fn udp_flows(&self, workers: &Workers, listeners: &[ListenerId]) -> Vec<UdpFlow> {
+        let keys: Arc<[_]> =
+            listeners.iter().filter_map(|id| self.keys.get(id)).map(|(key, _)| *key).collect();
+        let (answer, answers) = mpsc::channel();
+        workers.send_all(|_| Command::UdpFlows { keys: keys.clone(), answer: answer.clone() });
+        drop(answer);
+        answers.iter().collect()
     }
 
     /// Gives a key to each backend that the configuration or the table names.

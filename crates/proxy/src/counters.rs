@@ -51,7 +51,7 @@ impl Counter {
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Toward {
+pub enum Toward {
     /// From the client to the endpoint.
     Upstream,
     /// From the endpoint to the client.
@@ -86,12 +86,13 @@ impl Histogram {
     }
 }
 
-/// One worker's counters of one listener, route and backend.
+/// One worker's counters of one listener, route and backend, or those of the sessions that the
+/// kernel carries. Only one thread at a time may write each.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     pub(crate) labels: Arc<Labels>,
     /// Sessions that were begun; refused ones aren't.
-    pub(crate) opened: Counter,
+    opened: Counter,
     ended: [Counter; CloseReason::ALL.len()],
     bytes: [Counter; 2],
     datagrams: [Counter; 2],
@@ -102,7 +103,7 @@ pub(crate) struct Row {
     /// UDP: from a session's first datagram to the first reply.
     pub(crate) first_reply: Histogram,
     /// UDP: sessions that ended without any reply.
-    pub(crate) unanswered: Counter,
+    unanswered: Counter,
 }
 
 impl Row {
@@ -120,22 +121,38 @@ impl Row {
         }
     }
 
+    /// What it counts.
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
+    }
+
+    /// A session was begun.
+    pub fn open(&self) {
+        self.opened.add(1);
+    }
+
+    /// A UDP session ended without any reply.
+    pub fn unanswered(&self) {
+        self.unanswered.add(1);
+    }
+
     /// A session ended.
-    pub(crate) fn end(&self, reason: CloseReason) {
+    pub fn end(&self, reason: CloseReason) {
         self.ended[reason as usize].add(1);
     }
 
     /// The configuration refused sessions: connections, or datagrams that would begin one.
-    pub(crate) fn refuse(&self, reason: RefusedReason, count: u64) {
+    pub fn refuse(&self, reason: RefusedReason, count: u64) {
         self.ended[CloseReason::from(reason) as usize].add(count);
     }
 
-    pub(crate) fn add_bytes(&self, toward: Toward, n: u64) {
+    /// Payload bytes of a session.
+    pub fn add_bytes(&self, toward: Toward, n: u64) {
         self.bytes[toward as usize].add(n);
     }
 
     /// Datagrams, and the bytes in all of them.
-    pub(crate) fn add_datagrams(&self, toward: Toward, datagrams: u64, bytes: u64) {
+    pub fn add_datagrams(&self, toward: Toward, datagrams: u64, bytes: u64) {
         self.datagrams[toward as usize].add(datagrams);
         self.add_bytes(toward, bytes);
     }
@@ -247,7 +264,7 @@ pub(crate) struct WorkerCounters {
 #[derive(Debug)]
 pub struct Counters {
     workers: Vec<Arc<WorkerCounters>>,
-    /// Each label's rows, by worker. The lock is taken by who reads or reconfigures, never by a
+    /// Each label's rows, by worker; the last is for sessions that the kernel carries. The lock is taken by who reads or reconfigures, never by a
     /// worker.
     rows: Mutex<BTreeMap<Arc<Labels>, Vec<Arc<Row>>>>,
     /// Each listener's handshakes, by worker; the last is for those of HTTPS.
@@ -272,9 +289,15 @@ impl Counters {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = Arc::new(labels);
         let of_label = rows.entry(labels).or_insert_with_key(|labels| {
-            self.workers.iter().map(|_| Arc::new(Row::new(labels.clone()))).collect()
+            let row = || Arc::new(Row::new(labels.clone()));
+            iter::repeat_with(row).take(self.workers.len() + 1).collect()
         });
         of_label[worker].clone()
+    }
+
+    /// The row with these labels that counts sessions which the kernel carries.
+    pub fn kernel_row(&self, labels: Labels) -> Arc<Row> {
+        self.row(labels, self.workers.len())
     }
 
     /// The handshakes of a listener that `worker` counts; without one, those of HTTPS.

@@ -42,7 +42,7 @@ mod udp;
 mod worker;
 
 pub use bind::listen_tcp;
-pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels};
+pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward};
 pub use https::{HttpsClient, HttpsSink};
 pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;

@@ -1,11 +1,12 @@
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use l4way_model::{ApplyReport, Config, EndpointTable};
+use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId};
 use l4way_proxy_core::Rng;
 
 use crate::{
@@ -108,6 +109,11 @@ impl Proxy {
     /// Tries again to bind the listeners that failed. A new report if it differs from the last.
     pub fn retry_failed(&mut self) -> Option<ApplyReport> {
         self.applied.retry_failed(&self.workers)
+    }
+
+    /// The clients of UDP sessions that these listeners have, and the addresses that they write to.
+    pub fn udp_flows(&self, listeners: &[ListenerId]) -> Vec<(SocketAddr, SocketAddr)> {
+        self.applied.udp_flows(&self.workers, listeners)
     }
 
     /// Takes no new sessions any more. Workers end when their sessions have ended; those that are

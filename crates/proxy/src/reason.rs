@@ -49,6 +49,10 @@ close_reasons! {
     ConnectTimeout = "connect_timeout", Error;
     /// The last endpoint that was tried can't be reached: no route, no such socket file, …
     ConnectFailed = "connect_failed", Error;
+    /// A side reset the connection; the kernel carried it, and doesn't tell which.
+    Reset = "reset", Normal;
+    /// The kernel carried the session, and hasn't told why it ended.
+    Unknown = "unknown", Normal;
     /// Out of descriptors, local ports or memory.
     OutOfResources = "out_of_resources", Error;
     /// The UDP session was silent for the session timeout.

@@ -194,7 +194,7 @@ mod tests {
         let counters = Counters::new(2);
         let rows = [counters.row(labels(), 0), counters.row(labels(), 1)];
         for row in &rows {
-            row.opened.add(3);
+            (0..3).for_each(|_| row.open());
             row.end(CloseReason::Closed);
             row.refuse(RefusedReason::NoEndpoint, 2);
             row.add_bytes(Toward::Upstream, 10);

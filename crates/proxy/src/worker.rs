@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread,
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     RemoveListener { key: ListenerKey, transport: Transport, deadline: Instant },
     /// The endpoints of these backends, and only these, have changed.
     SetBackends(Vec<(BackendKey, Arc<[Endpoint]>)>),
+    /// Answers with the clients of these listeners' UDP sessions, and whom they write to.
+    UdpFlows { keys: Arc<[ListenerKey]>, answer: mpsc::Sender<UdpFlow> },
     /// A connection that a busier worker has accepted.
     Adopt(Accepted),
     /// Takes no new sessions; ends when those there are have ended, or at the deadline.
@@ -53,6 +56,9 @@ pub(crate) enum Command {
     /// Resets all sessions and ends.
     Stop,
 }
+
+/// A client of UDP, and the address that it writes to.
+pub(crate) type UdpFlow = (SocketAddr, SocketAddr);
 
 /// Dropped when a command has been carried out, or never will be; whoever sent it waits for that.
 pub(crate) type Done = mpsc::Sender<()>;
@@ -164,6 +170,12 @@ impl Worker {
             Command::SetBackends(backends) => {
                 for (key, endpoints) in backends {
                     ctx.backends.set(key, &endpoints);
+                }
+            }
+            Command::UdpFlows { keys, answer } => {
+                for flow in udp.flows(&keys) {
+                    // Whoever asks waits for the answer.
+                    let _ = answer.send(flow);
                 }
             }
             Command::Adopt(accepted) => tcp.begin(ctx, accepted),

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use l4way_model::PathReport;
 use l4way_resources::status::ConditionStatus::{self, False, True, Unknown};
 
 use crate::finding::Outcome;
@@ -188,8 +189,15 @@ pub(crate) mod listener {
         outcome(CONFLICTED, False, "NoConflicts", "Listener has no conflicts.")
     }
 
-    pub(crate) fn programmed() -> Outcome {
-        outcome(PROGRAMMED, True, "Programmed", "Listener takes sessions.")
+    pub(crate) fn programmed(path: Option<&PathReport>) -> Outcome {
+        let message: Message = match path {
+            None => "Listener takes sessions.".into(),
+            Some(PathReport::Kernel) => "Listener takes sessions, which the kernel carries.".into(),
+            Some(PathReport::Proxy(why)) => {
+                format!("Listener takes sessions, which the proxy carries: {why}.").into()
+            }
+        };
+        outcome(PROGRAMMED, True, "Programmed", message)
     }
 
     pub(crate) fn protocol_conflict(message: impl Into<Message>) -> [Outcome; 3] {

@@ -6,7 +6,7 @@ mod pod;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use l4way_model::{ApplyReport, Config, ListenerReport};
+use l4way_model::{ApplyReport, Config, ListenerReport, PathReport};
 use l4way_resources::{api::ObjectKey, status::StatusAddress};
 use l4way_translate::Provision;
 use serde_json::Value;
@@ -91,6 +91,12 @@ fn add(report: &mut ApplyReport, other: ApplyReport) {
         }
     }
     report.refused_backends.extend(other.refused_backends);
+    for (id, path) in other.paths {
+        // What one proxy can't give its kernel is worth telling.
+        if report.paths.get(&id).is_none_or(|path| *path == PathReport::Kernel) {
+            report.paths.insert(id, path);
+        }
+    }
 }
 
 /// Where a Gateway is reached.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use l4way_model::{ApplyReport, BackendId, BindFailure, ListenerId, ListenerReport};
+use l4way_model::{ApplyReport, BackendId, BindFailure, ListenerId, ListenerReport, PathReport};
 use serde::{Deserialize, Serialize};
 
 /// The annotation of a proxy's Lease that holds its [`Acknowledgement`].
@@ -20,6 +20,9 @@ pub(crate) struct Acknowledgement {
     /// Backends with addresses that sessions may not go to, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) refused_backends: Vec<(BackendId, String)>,
+    /// Who carries the sessions of each listener, where the kernel may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) paths: Vec<(ListenerId, PathReport)>,
 }
 
 impl Acknowledgement {
@@ -38,6 +41,7 @@ impl Acknowledgement {
             bound: report.listeners.len() - failed.len(),
             failed,
             refused_backends: report.refused_backends.clone().into_iter().collect(),
+            paths: report.paths.clone().into_iter().collect(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Acknowledgement {
         ApplyReport {
             listeners: listeners.into_iter().map(|id| (id.clone(), report(id))).collect(),
             refused_backends: self.refused_backends.iter().cloned().collect(),
+            paths: self.paths.iter().cloned().collect(),
         }
     }
 }
@@ -83,6 +88,7 @@ mod tests {
                 (id("b"), ListenerReport::Failed(failure)),
             ]),
             refused_backends: BTreeMap::new(),
+            paths: BTreeMap::from([(id("a"), PathReport::Proxy("it has no route".to_owned()))]),
         };
         let answer = Acknowledgement::new("hash", &report);
         let written = serde_json::to_string(&answer).unwrap();

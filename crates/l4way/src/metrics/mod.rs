@@ -2,14 +2,16 @@
 //! which Prometheus reads. `docs/metrics.md` lists every metric.
 
 mod http;
+mod kernel;
 mod tls;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use l4way_model::{ListenerId, Transport};
+use l4way_model::{ListenerId, PathReport, Transport};
 use l4way_proxy::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,
@@ -42,11 +44,13 @@ pub(crate) struct ControlMetrics {
     pub(crate) unwritten_records: u64,
     /// The certificates that listeners show.
     pub(crate) certificates: Vec<Certificate>,
+    /// Who carries the sessions of listeners, where the kernel may.
+    pub(crate) paths: BTreeMap<ListenerId, PathReport>,
 }
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
 pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> String {
-    let CounterSnapshot { sessions, http } = counters;
+    let CounterSnapshot { sessions, http, kernel } = counters;
     let handshakes = sessions.handshakes.clone();
     let rows = sessions.rows.iter().map(|row| (session_labels(&row.labels), row.clone()));
     let scrape = Scrape {
@@ -54,6 +58,7 @@ pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> St
         handshakes,
         workers: sessions.workers.clone(),
         http: http.clone(),
+        kernel: *kernel,
         control: control.clone(),
     };
     let mut registry = Registry::with_prefix("l4way");
@@ -91,6 +96,7 @@ struct Scrape {
     handshakes: Vec<HandshakeSnapshot>,
     workers: Vec<WorkerSnapshot>,
     http: l4way_http::CounterSnapshot,
+    kernel: Option<l4way_kernel::Totals>,
     control: ControlMetrics,
 }
 
@@ -103,6 +109,7 @@ impl Collector for Scrape {
         tls::handshakes(&self.handshakes, &mut encoder)?;
         tls::certificates(&self.control.certificates, &mut encoder)?;
         http::encode(&self.http, &mut encoder)?;
+        kernel::encode(self.kernel, &self.control.paths, &mut encoder)?;
         self.workers(&mut encoder)?;
         self.access_log(&mut encoder)?;
         self.control(&mut encoder)
@@ -233,7 +240,8 @@ impl Scrape {
 
     fn access_log(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let no_room: u64 = self.workers.iter().map(|worker| worker.records_dropped).sum();
-        let no_room = no_room + self.http.records_dropped;
+        let of_kernel = self.kernel.map_or(0, |totals| totals.records_dropped);
+        let no_room = no_room + self.http.records_dropped + of_kernel;
         encoder.counters(
             "access_log_records_dropped",
             "Sessions that the access log lacks: queue_full if they came faster than they could be \

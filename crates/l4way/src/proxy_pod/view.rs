@@ -56,6 +56,7 @@ fn row(listener: &Listener, applied: &ApplyReport) -> ListenerRow {
         protocol: listener.transport.to_string(),
         port: listener.port,
         attached_routes: listener.route.iter().count() as u32,
+        data_path: applied.paths.get(&listener.id).cloned(),
         conditions: conditions(&listener.id, applied),
     }
 }
@@ -67,6 +68,7 @@ fn http_row(port: &HttpPort, listener: &HttpListener, applied: &ApplyReport) -> 
         protocol: "HTTP".to_owned(),
         port: port.port,
         attached_routes: routes.len() as u32,
+        data_path: None,
         conditions: conditions(&listener.id, applied),
     }
 }
@@ -81,6 +83,7 @@ fn tls_row(port: &TlsPort, listener: &TlsListener, applied: &ApplyReport) -> Lis
         protocol: protocol.to_owned(),
         port: port.port,
         attached_routes: routes.len() as u32,
+        data_path: None,
         conditions: conditions(&listener.id, applied),
     }
 }

@@ -182,7 +182,8 @@ impl Control {
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
         let objects = status(&in_force.graph, self.serving.report(), &Observed::default());
-        let overview = Overview::new(&in_force.load.snapshot, &objects);
+        let mut overview = Overview::new(&in_force.load.snapshot, &objects);
+        overview.set_paths(&self.serving.report().paths);
         let problems = problems::all(&in_force.load, &in_force.graph);
         self.count(&problems, &overview);
         let phase = if self.serving.is_serving() { Phase::Serving } else { self.serving.phase() };

@@ -322,7 +322,7 @@ pub(super) fn pick(
     let forward = route.pick().map_err(Refusal::clone)?.clone();
     match ctx.backends.choose(forward.backend, &mut ctx.rng) {
         Some(upstream) => {
-            forward.row.opened.add(1);
+            forward.row.open();
             Ok((forward, upstream))
         }
         None => Err(Refusal { reason: RefusedReason::NoEndpoint, row: forward.row }),

@@ -36,7 +36,7 @@ struct Carried {
 impl Account {
     /// The session begins now.
     pub(super) fn open(ctx: &Context, forward: Forward, upstream: UpstreamLease) -> Self {
-        forward.row.opened.add(1);
+        forward.row.open();
         Self {
             upstream,
             row: forward.row,
@@ -93,7 +93,7 @@ impl Account {
     ) {
         self.row.end(reason);
         if self.first_reply.is_none() {
-            self.row.unanswered.add(1);
+            self.row.unanswered();
         }
         let duration = ctx.now.saturating_duration_since(self.begun);
         ctx.records.record(&ctx.counters, || SessionRecord {

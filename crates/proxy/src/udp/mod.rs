@@ -36,6 +36,7 @@ use crate::{
     context::Context,
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
+    worker::UdpFlow,
 };
 
 /// What the kernel should keep for a socket that serves all clients of a listener, in bytes; it takes
@@ -109,6 +110,15 @@ impl Udp {
         socket.listener = key;
         self.table.shares.next_epoch();
         Some(in_use)
+    }
+
+    /// The clients of these listeners' sessions, and whom they write to.
+    pub(crate) fn flows(&self, listeners: &[ListenerKey]) -> impl Iterator<Item = UdpFlow> {
+        self.table.flows.iter().filter_map(|(_, key, _)| {
+            let socket = self.table.sockets.get(key.socket)?;
+            let local = SocketAddr::new(key.local.unwrap_or(socket.bind.ip()), socket.bind.port());
+            listeners.contains(&socket.listener).then_some((key.client, local))
+        })
     }
 
     /// The socket now belongs to another listener, with its sessions.

@@ -1,4 +1,4 @@
-use l4way_model::{BindFailure, BindFailureKind, ListenerReport};
+use l4way_model::{BindFailure, BindFailureKind, ListenerReport, PathReport};
 use l4way_resources::{GATEWAY_GROUP, api::RouteGroupKind, status::ListenerStatus};
 
 use super::{Proxies, Seen};
@@ -27,8 +27,8 @@ pub(super) enum State<'a> {
     PortUnavailable(&'a BindFailure),
     /// Its Gateway's address can't be bound.
     AddressNotUsable(&'a BindFailure),
-    /// It takes sessions.
-    Bound,
+    /// It takes sessions, which somebody carries: it isn't told who where only the proxy may.
+    Bound(Option<&'a PathReport>),
 }
 
 impl<'a> State<'a> {
@@ -48,7 +48,7 @@ impl<'a> State<'a> {
         }
         match seen.report.listeners.get(&listener.id) {
             None => Self::Waiting,
-            Some(ListenerReport::Bound) => Self::Bound,
+            Some(ListenerReport::Bound) => Self::Bound(seen.report.paths.get(&listener.id)),
             Some(ListenerReport::Failed(failure)) => match failure.kind {
                 BindFailureKind::AddressNotAvailable => Self::AddressNotUsable(failure),
                 BindFailureKind::PortTaken
@@ -76,7 +76,7 @@ impl<'a> State<'a> {
             Self::AddressNotUsable(failure) => {
                 listener::address_not_usable(failure.message.clone())
             }
-            Self::Bound => listener::programmed(),
+            Self::Bound(path) => listener::programmed(path),
         }
     }
 }
@@ -179,7 +179,7 @@ impl<'a> Summary<'a> {
             return listeners::proxies_not_ready(why.to_owned());
         }
         let (bound, not): (Vec<_>, Vec<_>) =
-            self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound));
+            self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound(_)));
         match (bound.is_empty(), not.is_empty()) {
             (true, true) => listeners::nothing_programmed("There is no listener."),
             (true, false) => listeners::nothing_programmed("No listener takes sessions."),

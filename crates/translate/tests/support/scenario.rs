@@ -182,7 +182,11 @@ impl Scenario {
             let name = format!("{}/{}", id.namespace, id.name);
             Some((id.clone(), self.settings.refused_backends.get(&name)?.clone()))
         });
-        ApplyReport { listeners: reports.collect(), refused_backends: refused.collect() }
+        ApplyReport {
+            listeners: reports.collect(),
+            refused_backends: refused.collect(),
+            ..ApplyReport::default()
+        }
     }
 
     /// What is seen in a cluster.

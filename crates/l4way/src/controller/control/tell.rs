@@ -176,6 +176,7 @@ fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: 
     let (standing, reported) = observe::standing(&names, owned, config, &hash);
     report.listeners.extend(reported.listeners);
     report.refused_backends.extend(reported.refused_backends);
+    report.paths.extend(reported.paths);
     let works = [&gateway.infrastructure, &gateway.delivery];
     let failures = works.into_iter().filter_map(|work| work.failure.as_ref());
     if let Some(refusal) = failures.clone().find(|failure| failure.is_refusal) {

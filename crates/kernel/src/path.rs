@@ -1,0 +1,413 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, mpsc::SyncSender},
+    time::{Duration, Instant},
+};
+
+use l4way_model::{
+    ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, ListenerId,
+    ListenerReport, PathReport, RefusedReason, Transport,
+};
+use l4way_proxy::{CloseReason, Counters, Labels, Row, SessionRecord};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
+};
+
+use crate::{
+    conntrack,
+    host::Host,
+    netlink::Socket,
+    nftables::{self, Ownership, Transaction},
+    plan::{Carried, Goes, Plan, plan},
+    ruleset::{self, Ruleset, TABLE, Terms},
+    sessions::{Directory, SessionView, Sessions},
+    watch::{Observer, Watch},
+};
+
+/// Held by the process whose table is in a network namespace: an abstract name, which goes with the
+/// process (unix(7)).
+const LOCK: &[u8] = b"l4way/kernel-path";
+/// conntrack counts packets and bytes of each flow.
+const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
+/// conntrack keeps the time at which a flow began and ended.
+const TIMESTAMPS: &str = "/proc/sys/net/netfilter/nf_conntrack_timestamp";
+
+/// What endpoints see of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// An address of this host, as they do of the proxy's.
+    #[default]
+    Masquerade,
+    /// The client's own: packets back have to come by this host.
+    Keep,
+}
+
+/// What is the same for all sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What endpoints see.
+    pub source_address: SourceAddress,
+    /// How long a UDP session may be silent; conntrack rounds it up to seconds.
+    pub udp_session_timeout: Duration,
+    /// How long sessions may go on after their listener is gone.
+    pub drain_deadline: Duration,
+    /// Where a record of each session goes.
+    pub records: Option<SyncSender<SessionRecord>>,
+    /// What sessions are counted in.
+    pub counters: Arc<Counters>,
+}
+
+/// Tells of the UDP flows that the proxy carries, of some of its listeners: clients, and whom they
+/// write to.
+pub type ProxiedFlows<'a> = &'a dyn Fn(&[ListenerId]) -> Vec<(SocketAddr, SocketAddr)>;
+
+/// The rules in the kernel, seen from the one thread that controls them. Dropping it removes them and
+/// ends the sessions that they carry.
+#[derive(Debug)]
+pub struct KernelPath {
+    socket: Socket,
+    _lock: OwnedFd,
+    watch: Watch,
+    terms: Terms,
+    drain_deadline: Duration,
+    counters: Arc<Counters>,
+    host: Host,
+    plan: Plan,
+    ruleset: Ruleset,
+    /// Rows of refused sessions by the name of their counter, and how many have been counted.
+    refused: HashMap<String, (Arc<Row>, RefusedReason, u64)>,
+    /// Listeners that are gone, and until when their sessions may go on.
+    leaving: BTreeMap<ListenerId, Instant>,
+    drains: bool,
+}
+
+impl KernelPath {
+    /// Begins with nothing to carry. A table that a process before this one has left is taken over.
+    ///
+    /// # Errors
+    /// What the kernel path needs and isn't there, as a clause for a person.
+    pub fn start(settings: Settings) -> Result<Self, String> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| match Errno::from_io_error(&error) {
+                Some(Errno::PERM | Errno::ACCESS) => format!("{what}: it needs CAP_NET_ADMIN"),
+                _ => format!("{what}: {error}"),
+            }
+        };
+        let lock = lock().map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::ADDRINUSE) => "another l4way uses it in this network namespace".to_owned(),
+            _ => format!("its lock can't be taken: {error}"),
+        })?;
+        let host =
+            Host::read().map_err(|error| format!("this host can't be looked at: {error}"))?;
+        let events = match settings.records {
+            Some(_) => conntrack::ALL,
+            None => conntrack::ENDS,
+        };
+        let terms = Terms {
+            masquerade: settings.source_address == SourceAddress::Masquerade,
+            udp_timeout: settings.udp_session_timeout,
+            events: events.mask,
+        };
+        let mut socket = Socket::open(0).map_err(failed("netlink can't be used"))?;
+        create(&mut socket, terms).map_err(failed("nftables can't be used"))?;
+        // From the first rule on, conntrack is there.
+        let ready = switch_on(ACCOUNTING).and_then(|()| {
+            let sessions = Sessions::new(Socket::open(0)?, settings.records);
+            Watch::start(sessions, events)
+        });
+        let watch = ready.map_err(|error| {
+            delete(&mut socket);
+            failed("conntrack can't be used")(error)
+        })?;
+        // Times are taken from our own clock otherwise.
+        let _ = switch_on(TIMESTAMPS);
+        Ok(Self {
+            socket,
+            _lock: lock,
+            watch,
+            terms,
+            drain_deadline: settings.drain_deadline,
+            counters: settings.counters,
+            host,
+            plan: Plan::new(),
+            ruleset: Ruleset::default(),
+            refused: HashMap::new(),
+            leaving: BTreeMap::new(),
+            drains: false,
+        })
+    }
+
+    /// Carries the listeners of `config` that it can and that the proxy has bound. Returns what
+    /// becomes of each TCP and UDP listener. Sessions that there are stay with whom they began.
+    pub fn apply(
+        &mut self,
+        config: &Config,
+        endpoints: &EndpointTable,
+        bound: &ApplyReport,
+        proxied: ProxiedFlows<'_>,
+    ) -> BTreeMap<ListenerId, PathReport> {
+        if let Ok(host) = Host::read() {
+            self.host = host;
+        }
+        let mut plan = plan(config, endpoints, &self.host);
+        for (id, planned) in &mut plan {
+            if !matches!(bound.listeners.get(id), Some(ListenerReport::Bound)) {
+                *planned = Err("its port is not bound".to_owned());
+            }
+        }
+        self.note_leaving(config);
+        if self.drains || plan == self.plan {
+            self.end_orphans(config, endpoints);
+            return self.report();
+        }
+        self.refuse();
+        let ruleset = Ruleset::of(carried(&plan));
+        let newcomers = self.newcomers(&plan);
+        let flows = if newcomers.is_empty() { Vec::new() } else { proxied(&newcomers) };
+        // Sessions are known before what tells whose they are changes.
+        let directory = self.directory(&plan);
+        self.watch.observer.with(|sessions| sessions.set_directory(directory));
+        if let Err(error) = self.program(&ruleset, &flows) {
+            tracing::error!(%error, "nftables refused the rules, the proxy carries every listener");
+            for planned in plan.values_mut().filter(|planned| planned.is_ok()) {
+                *planned = Err(format!("nftables refused its rules: {error}"));
+            }
+            if let Err(error) = self.program(&Ruleset::default(), &[]) {
+                tracing::error!(%error, "nftables refuses to remove the rules, too");
+            }
+        }
+        self.plan = plan;
+        self.count_refused();
+        self.end_orphans(config, endpoints);
+        self.report()
+    }
+
+    /// Looks whether the host's addresses have changed, and ends what has had its time. Whether
+    /// [`apply`](Self::apply) would do something else now.
+    pub fn tick(&mut self) -> bool {
+        self.refuse();
+        let now = Instant::now();
+        let due: BTreeSet<_> = self
+            .leaving
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        if !due.is_empty() {
+            self.leaving.retain(|id, _| !due.contains(id));
+            self.end(|session| {
+                due.contains(session.listener).then_some(CloseReason::ListenerRemoved)
+            });
+        }
+        Host::read().is_ok_and(|host| host != self.host)
+    }
+
+    /// What counts its sessions, for whoever reads counters.
+    pub fn observer(&self) -> Observer {
+        self.watch.observer.clone()
+    }
+
+    /// How many sessions it carries.
+    pub fn active(&self) -> usize {
+        self.watch.observer.with(|sessions| sessions.active())
+    }
+
+    /// Carries no new sessions any more. Those there are go on.
+    pub fn drain(&mut self) {
+        self.drains = true;
+        self.refuse();
+        if let Err(error) = self.program(&Ruleset::default(), &[]) {
+            tracing::error!(%error, "nftables refuses to remove the rules");
+        }
+    }
+
+    fn report(&self) -> BTreeMap<ListenerId, PathReport> {
+        let report = |planned: &Result<Carried, String>| match planned {
+            Ok(_) => PathReport::Kernel,
+            Err(why) => PathReport::Proxy(why.clone()),
+        };
+        self.plan.iter().map(|(id, planned)| (id.clone(), report(planned))).collect()
+    }
+
+    /// The UDP listeners that the kernel is to carry and hasn't.
+    fn newcomers(&self, plan: &Plan) -> Vec<ListenerId> {
+        let is_new = |now: &&Carried| {
+            let before = self.plan.get(&now.listener).and_then(|planned| planned.as_ref().ok());
+            now.transport == Transport::Udp
+                && before.is_none_or(|before| before.locals != now.locals)
+        };
+        carried(plan).filter(is_new).map(|carried| carried.listener.clone()).collect()
+    }
+
+    fn directory(&self, plan: &Plan) -> Directory {
+        let mut directory = Directory::default();
+        for carried in carried(plan) {
+            for (backend, endpoints) in carried.backends() {
+                let row = self.row(carried, Some(backend));
+                for local in &carried.locals {
+                    for endpoint in endpoints {
+                        directory.insert(carried.transport, *local, *endpoint, row.clone());
+                    }
+                }
+            }
+        }
+        directory
+    }
+
+    fn row(&self, carried: &Carried, backend: Option<&BackendId>) -> Arc<Row> {
+        self.counters.kernel_row(Labels {
+            transport: carried.transport,
+            listener: carried.listener.clone(),
+            route: Some(carried.route.clone()),
+            backend: backend.cloned(),
+        })
+    }
+
+    /// Makes the rules those of `ruleset`; these flows stay with the proxy.
+    fn program(&mut self, ruleset: &Ruleset, flows: &[(SocketAddr, SocketAddr)]) -> io::Result<()> {
+        let mut transaction = Transaction::new(TABLE);
+        ruleset::keep_proxied(&mut transaction, self.terms, flows);
+        ruleset::change(&mut transaction, self.terms, &self.ruleset, ruleset);
+        if !transaction.is_empty() {
+            transaction.commit(&mut self.socket)?;
+        }
+        self.ruleset = ruleset.clone();
+        Ok(())
+    }
+
+    /// Notes the rows of sessions that are refused.
+    fn count_refused(&mut self) {
+        let mut refused = HashMap::new();
+        for carried in carried(&self.plan) {
+            for share in &carried.shares {
+                let Goes::Refused(reason) = share.goes else { continue };
+                let name = ruleset::refused_counter(carried, reason);
+                let counted = self.refused.get(&name).map_or(0, |(_, _, counted)| *counted);
+                refused.insert(name, (self.row(carried, None), reason, counted));
+            }
+        }
+        self.refused = refused;
+    }
+
+    /// Counts the sessions that were refused since the last time.
+    fn refuse(&mut self) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let refused = &mut self.refused;
+        let read = nftables::counters(&mut self.socket, TABLE, |name, packets| {
+            if let Some((row, reason, counted)) = refused.get_mut(name) {
+                row.refuse(*reason, packets.saturating_sub(*counted));
+                *counted = packets;
+            }
+        });
+        if let Err(error) = read {
+            tracing::error!(%error, "nftables' counters can't be read");
+        }
+    }
+
+    /// Notes which listeners are gone, and which are back.
+    fn note_leaving(&mut self, config: &Config) {
+        let until = Instant::now() + self.drain_deadline;
+        for id in carried(&self.plan).map(|carried| &carried.listener) {
+            if config.listener(id).is_none() {
+                self.leaving.entry(id.clone()).or_insert(until);
+            }
+        }
+        self.leaving.retain(|id, _| config.listener(id).is_none());
+    }
+
+    /// Ends UDP sessions with endpoints that are gone: what clients send goes to others from now on.
+    fn end_orphans(&self, config: &Config, endpoints: &EndpointTable) {
+        let named: BTreeSet<_> = config.session_backends().collect();
+        let is_orphan = |session: &SessionView<'_>| {
+            let Some(backend) = session.backend.filter(|_| session.transport == Transport::Udp)
+            else {
+                return false;
+            };
+            match endpoints.0.get(backend) {
+                Some(all) => !all.iter().any(|endpoint| is_at(endpoint, session.endpoint)),
+                None => named.contains(backend),
+            }
+        };
+        if self.watch.observer.known(|sessions| sessions.any(is_orphan)) {
+            self.end(|session| is_orphan(session).then_some(CloseReason::EndpointRemoved));
+        }
+    }
+
+    fn end(&self, reason: impl Fn(&SessionView<'_>) -> Option<CloseReason>) {
+        if let Err(error) = self.watch.observer.with(|sessions| sessions.end(reason)) {
+            tracing::error!(%error, "conntrack can't be told to end sessions");
+        }
+    }
+}
+
+impl Drop for KernelPath {
+    fn drop(&mut self) {
+        let reason = if self.drains { CloseReason::Drained } else { CloseReason::Shutdown };
+        self.refuse();
+        delete(&mut self.socket);
+        self.end(|_| Some(reason));
+        // Takes the events of what was just ended.
+        self.watch.observer.with(|_| ());
+    }
+}
+
+/// The listeners of a plan that the kernel carries.
+fn carried(plan: &Plan) -> impl Iterator<Item = &Carried> {
+    plan.values().filter_map(|planned| planned.as_ref().ok())
+}
+
+fn is_at(endpoint: &Endpoint, address: SocketAddr) -> bool {
+    match &endpoint.address {
+        EndpointAddress::Ip(ip) => SocketAddr::new(ip.ip().to_canonical(), ip.port()) == address,
+        EndpointAddress::Unix(_) => false,
+    }
+}
+
+fn lock() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let lock = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    bind(&lock, &SocketAddrUnix::new_abstract_name(LOCK)?)?;
+    Ok(lock)
+}
+
+/// Makes the table, owned by this process if the kernel knows how.
+fn create(socket: &mut Socket, terms: Terms) -> io::Result<()> {
+    let mut make = |ownership| {
+        let mut transaction = Transaction::new(TABLE);
+        ruleset::create(&mut transaction, ownership, terms);
+        transaction.commit(socket)
+    };
+    match make(Ownership::Exclusive) {
+        Err(error) if is_unknown(&error) => make(Ownership::Shared),
+        made => made,
+    }
+}
+
+/// Whether an error may mean that the kernel is too old for what was asked.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::INVAL))
+}
+
+fn delete(socket: &mut Socket) {
+    let mut transaction = Transaction::new(TABLE);
+    transaction.delete_table();
+    if let Err(error) = transaction.commit(socket) {
+        tracing::error!(%error, "nftables refuses to remove table inet {TABLE}");
+    }
+}
+
+/// Switches something on for this network namespace.
+fn switch_on(path: &str) -> io::Result<()> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    if fs::read_to_string(path).map_err(named)?.trim() != "0" {
+        return Ok(());
+    }
+    fs::write(path, "1").map_err(named)
+}

@@ -1,0 +1,177 @@
+//! Which listeners the kernel can carry, and where each of their sessions goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use l4way_model::{
+    BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
+    RefusedReason, RouteId, Target, Transport,
+};
+
+use crate::{host::Host, nftables::Family};
+
+/// A listener that the kernel carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) listener: ListenerId,
+    pub(crate) transport: Transport,
+    /// The addresses that clients write to: those of the listener, a wildcard being each of the
+    /// host's addresses.
+    pub(crate) locals: Vec<SocketAddr>,
+    pub(crate) route: RouteId,
+    /// What becomes of its sessions; not all of them are refused.
+    pub(crate) shares: Vec<Share>,
+}
+
+/// A share of a listener's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Relative to the other shares; more than 0.
+    pub(crate) weight: u32,
+    pub(crate) goes: Goes,
+}
+
+/// What becomes of a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Goes {
+    /// To one of these endpoints, which are all of the same family.
+    To(BackendId, Vec<SocketAddr>),
+    /// Nowhere.
+    Refused(RefusedReason),
+}
+
+impl Carried {
+    /// The family of all its addresses.
+    pub(crate) fn family(&self) -> Family {
+        self.locals.first().map_or(Family::V4, |local| Family::of(local.ip()))
+    }
+
+    /// The backends and their endpoints.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = (&BackendId, &[SocketAddr])> {
+        self.shares.iter().filter_map(|share| match &share.goes {
+            Goes::To(backend, endpoints) => Some((backend, &endpoints[..])),
+            Goes::Refused(_) => None,
+        })
+    }
+}
+
+/// Each listener's part of the plan: what the kernel carries, or why it can't.
+pub(crate) type Plan = BTreeMap<ListenerId, Result<Carried, String>>;
+
+/// Plans for the TCP and UDP listeners of a configuration.
+pub(crate) fn plan(config: &Config, endpoints: &EndpointTable, host: &Host) -> Plan {
+    let plan = |listener: &Listener| (listener.id.clone(), carry(listener, endpoints, host));
+    config.listeners().map(plan).collect()
+}
+
+fn carry(listener: &Listener, table: &EndpointTable, host: &Host) -> Result<Carried, String> {
+    let Some(route) = &listener.route else {
+        return Err("it has no route, and every session is refused".to_owned());
+    };
+    let mut shares = Vec::new();
+    for target in route.targets.iter().filter(|target| target.weight > 0) {
+        let goes = match &target.target {
+            Target::Refused(reason) => Goes::Refused(*reason),
+            Target::TlsBackend(backend, _) => {
+                return Err(format!("TLS is begun with backend {backend}"));
+            }
+            Target::Backend(backend) => {
+                match table.0.get(backend).map_or(&[][..], |endpoints| endpoints) {
+                    [] => Goes::Refused(RefusedReason::NoEndpoint),
+                    endpoints => Goes::To(backend.clone(), addresses(endpoints)?),
+                }
+            }
+        };
+        shares.push(Share { weight: target.weight, goes });
+    }
+    let mut carried = Carried {
+        listener: listener.id.clone(),
+        transport: listener.transport,
+        locals: Vec::new(),
+        route: route.id.clone(),
+        shares,
+    };
+    let kind = kind_of_endpoints(&carried)?;
+    if !kind.is_loopback
+        && carried.backends().any(|(_, all)| all.iter().any(|e| host.is_away(e.ip())))
+    {
+        host.forwards(kind.family)?;
+    }
+    carried.locals = locals(listener, kind, host)?;
+    Ok(carried)
+}
+
+/// The addresses of endpoints, if the kernel can send to all of them.
+fn addresses(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, String> {
+    let address = |endpoint: &Endpoint| match &endpoint.address {
+        EndpointAddress::Ip(address) if !address.ip().is_unspecified() => {
+            Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        }
+        other => Err(format!("endpoint {other} has no address that packets can be sent to")),
+    };
+    endpoints.iter().map(address).collect()
+}
+
+/// What NAT can't change on the way to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    family: Family,
+    /// Packets between a loopback address and another one are dropped as martians.
+    is_loopback: bool,
+}
+
+impl Kind {
+    fn of(ip: IpAddr) -> Self {
+        Self { family: Family::of(ip), is_loopback: ip.is_loopback() }
+    }
+}
+
+/// The kind of all endpoints, which have to be the same in this, and each in one backend only: a flow
+/// tells of its endpoint and not of the backend.
+fn kind_of_endpoints(carried: &Carried) -> Result<Kind, String> {
+    let mut kinds = BTreeSet::new();
+    let mut seen = BTreeMap::new();
+    for (backend, endpoints) in carried.backends() {
+        for endpoint in endpoints {
+            kinds.insert(Kind::of(endpoint.ip()));
+            if let Some(other) = seen.insert(*endpoint, backend).filter(|other| *other != backend) {
+                return Err(format!("endpoint {endpoint} is in {other} and in {backend}"));
+            }
+        }
+    }
+    let mut kinds = kinds.into_iter();
+    match (kinds.next(), kinds.next()) {
+        (Some(kind), None) => Ok(kind),
+        (None, _) => Err("every session is refused".to_owned()),
+        (Some(one), Some(other)) if one.family != other.family => {
+            Err("it has endpoints of IPv4 and of IPv6".to_owned())
+        }
+        _ => Err("some endpoints are on loopback, others are not".to_owned()),
+    }
+}
+
+/// The addresses of this host on which clients can be sent on to endpoints of a kind.
+fn locals(listener: &Listener, kind: Kind, host: &Host) -> Result<Vec<SocketAddr>, String> {
+    let mut locals = BTreeSet::new();
+    let fits = |ip: &IpAddr| Kind::of(*ip) == kind;
+    for ip in &listener.addresses {
+        if ip.is_unspecified() {
+            locals.extend(host.addresses().filter(fits).filter(|of| of.is_ipv4() == ip.is_ipv4()));
+        } else if fits(ip) {
+            locals.insert(*ip);
+        } else if Family::of(*ip) == kind.family {
+            let (here, there) = if kind.is_loopback { ("isn't", "are") } else { ("is", "aren't") };
+            return Err(format!("{ip} {here} on loopback, and its endpoints {there}"));
+        }
+    }
+    if locals.is_empty() {
+        let name = match kind.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        return Err(format!("its endpoints are {name}, and it has no address of that kind"));
+    }
+    Ok(locals.into_iter().map(|ip| SocketAddr::new(ip, listener.port)).collect())
+}

@@ -1,0 +1,376 @@
+//! The sessions that the kernel carries, from what conntrack tells of flows: counted in the rows that
+//! the proxy's sessions have, and recorded as they are.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, TrySendError},
+    },
+    time::{Duration, SystemTime},
+};
+
+use l4way_model::{BackendId, EndpointAddress, ListenerId, Transport};
+use l4way_proxy::{CloseReason, Row, SessionRecord, Toward};
+
+use crate::{
+    conntrack::{self, Carried, Flow, FlowKey, State, Told},
+    netlink::Socket,
+};
+
+/// What an IP header takes, without options, and a TCP header with timestamps (RFC 7323), as Linux
+/// sends them; a SYN has 8 bytes of options more.
+const IPV4: u64 = 20;
+const IPV6: u64 = 40;
+const TCP: u64 = 32;
+const MORE_IN_SYN: u64 = 8;
+const UDP: u64 = 8;
+
+/// Which row counts a flow, by whom the client wrote to and where the flow goes.
+#[derive(Debug, Default)]
+pub(crate) struct Directory(HashMap<(Transport, SocketAddr), HashMap<SocketAddr, Arc<Row>>>);
+
+impl Directory {
+    pub(crate) fn insert(
+        &mut self,
+        transport: Transport,
+        local: SocketAddr,
+        endpoint: SocketAddr,
+        row: Arc<Row>,
+    ) {
+        self.0.entry((transport, local)).or_default().insert(endpoint, row);
+    }
+
+    fn find(&self, flow: &Flow) -> Option<&Arc<Row>> {
+        self.0.get(&(flow.key.transport, flow.key.local))?.get(&flow.endpoint)
+    }
+}
+
+/// What is counted beside rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Times that the kernel had events and no room for them.
+    pub lost_events: u64,
+    /// Session records that the sink had no room for.
+    pub records_dropped: u64,
+}
+
+/// All sessions that the kernel carries.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// For questions; events have another one.
+    socket: Socket,
+    directory: Directory,
+    sessions: HashMap<FlowKey, Session>,
+    records: Option<SyncSender<SessionRecord>>,
+    /// TCP connections that have ended, and whose last counts are to be asked for.
+    ended: Vec<FlowKey>,
+    /// Counts the times that all flows were looked at.
+    look: u64,
+    pub(crate) totals: Totals,
+}
+
+#[derive(Debug)]
+struct Session {
+    row: Arc<Row>,
+    endpoint: SocketAddr,
+    began: SystemTime,
+    /// Whether the kernel has told when it began.
+    began_is_told: bool,
+    state: State,
+    counted: [Carried; 2],
+    /// It has been counted as ended; the kernel still knows the flow.
+    is_over: bool,
+    /// When it was last seen, as [`Sessions::look`] counts.
+    seen: u64,
+    /// Why it is about to end, if that is our doing.
+    reason: Option<CloseReason>,
+}
+
+impl Sessions {
+    pub(crate) fn new(socket: Socket, records: Option<SyncSender<SessionRecord>>) -> Self {
+        Self {
+            socket,
+            directory: Directory::default(),
+            sessions: HashMap::new(),
+            records,
+            ended: Vec::new(),
+            look: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes what has happened, and learns what there is; forgets what isn't there any more.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub(crate) fn look(&mut self, events: &mut Socket) -> io::Result<()> {
+        self.look += 1;
+        let mut flows = Vec::new();
+        conntrack::dump(&mut self.socket, |flow| flows.push(flow))?;
+        for flow in flows {
+            self.observe(Told::Is, flow);
+        }
+        // A flow that the dump hasn't is told of by an event, unless that was lost.
+        self.take(events)?;
+        let look = self.look;
+        let is_gone = |session: &Session| session.seen < look;
+        let gone: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| is_gone(session))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            self.lose(key);
+        }
+        Ok(())
+    }
+
+    /// Takes the events that have come.
+    ///
+    /// # Errors
+    /// If events can't be read.
+    pub(crate) fn take(&mut self, events: &mut Socket) -> io::Result<()> {
+        loop {
+            match events.receive(&mut |received| {
+                if let Some((told, flow)) = conntrack::read(received) {
+                    self.observe(told, flow);
+                }
+            }) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if is_loss(&error) => self.totals.lost_events += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        self.ask_for_last_counts()
+    }
+
+    /// Goes by another directory from now on. Sessions that there are stay in their rows.
+    pub(crate) fn set_directory(&mut self, directory: Directory) {
+        self.directory = directory;
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn active(&self) -> usize {
+        self.sessions.values().filter(|session| !session.is_over).count()
+    }
+
+    /// Whether there is a session like that.
+    pub(crate) fn any(&self, is_it: impl Fn(&SessionView<'_>) -> bool) -> bool {
+        self.sessions.iter().any(|(key, session)| !session.is_over && is_it(&session.view(*key)))
+    }
+
+    /// Ends the sessions that `reason` has one for, by having the kernel forget their flows.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub(crate) fn end(
+        &mut self,
+        reason: impl Fn(&SessionView<'_>) -> Option<CloseReason>,
+    ) -> io::Result<()> {
+        let mut keys = Vec::new();
+        for (key, session) in &mut self.sessions {
+            if let Some(reason) = reason(&session.view(*key)) {
+                session.reason = Some(reason);
+                keys.push(*key);
+            }
+        }
+        conntrack::delete(&mut self.socket, keys.into_iter())
+    }
+
+    /// One thing that the kernel told.
+    fn observe(&mut self, told: Told, flow: Flow) {
+        let key = flow.key;
+        let is_another = self.sessions.get(&key).is_some_and(|session| {
+            session.endpoint != flow.endpoint
+                || session.began_is_told && flow.began.is_some_and(|began| began != session.began)
+        });
+        if is_another {
+            self.lose(key);
+        }
+        if !self.sessions.contains_key(&key) {
+            let Some(row) = self.directory.find(&flow) else { return };
+            row.open();
+            self.sessions.insert(key, Session::new(row.clone(), &flow));
+        }
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.seen = self.look;
+        session.count(key, &flow);
+        if told == Told::Gone {
+            self.close(key, flow.ended);
+            self.sessions.remove(&key);
+        } else if session.has_ended() && !session.is_over {
+            if flow.carried.is_some() {
+                self.close(key, None);
+            } else {
+                self.ended.push(key);
+            }
+        }
+    }
+
+    /// Forgets a session whose end the kernel hasn't told, or not yet.
+    fn lose(&mut self, key: FlowKey) {
+        self.close(key, None);
+        self.sessions.remove(&key);
+    }
+
+    fn ask_for_last_counts(&mut self) -> io::Result<()> {
+        let keys = std::mem::take(&mut self.ended);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut flows = Vec::new();
+        conntrack::get(&mut self.socket, keys.into_iter(), |flow| flows.push(flow))?;
+        for flow in flows {
+            self.observe(Told::Is, flow);
+        }
+        Ok(())
+    }
+
+    /// Counts a session as ended, and records it.
+    fn close(&mut self, key: FlowKey, ended: Option<SystemTime>) {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| !session.is_over) else {
+            return;
+        };
+        session.is_over = true;
+        let reason = session.reason(key.transport);
+        let [_, down] = session.counted;
+        if key.transport == Transport::Udp && down.packets == 0 {
+            session.row.unanswered();
+        }
+        session.row.end(reason);
+        let Some(records) = &self.records else { return };
+        match records.try_send(session.record(key, reason, ended)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.totals.records_dropped += 1,
+            Err(TrySendError::Disconnected(_)) => self.records = None,
+        }
+    }
+}
+
+/// What tells whether a session is to end.
+#[derive(Debug)]
+pub(crate) struct SessionView<'a> {
+    pub(crate) transport: Transport,
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) listener: &'a ListenerId,
+    pub(crate) backend: Option<&'a BackendId>,
+}
+
+impl Session {
+    fn new(row: Arc<Row>, flow: &Flow) -> Self {
+        Self {
+            row,
+            endpoint: flow.endpoint,
+            began: flow.began.unwrap_or_else(SystemTime::now),
+            began_is_told: flow.began.is_some(),
+            state: State::Opening,
+            counted: Default::default(),
+            is_over: false,
+            seen: 0,
+            reason: None,
+        }
+    }
+
+    fn view(&self, key: FlowKey) -> SessionView<'_> {
+        let labels = self.row.labels();
+        SessionView {
+            transport: key.transport,
+            endpoint: self.endpoint,
+            listener: &labels.listener,
+            backend: labels.backend.as_ref(),
+        }
+    }
+
+    /// Counts what was carried since it was last counted.
+    fn count(&mut self, key: FlowKey, flow: &Flow) {
+        self.state = flow.state.unwrap_or(self.state);
+        let Some(carried) = flow.carried.filter(|_| !self.is_over) else { return };
+        let before = self.payload(key);
+        let packets = self.counted.map(|carried| carried.packets);
+        self.counted = carried;
+        let after = self.payload(key);
+        let grown = |index: usize| after[index].saturating_sub(before[index]);
+        for (index, toward) in [(0, Toward::Upstream), (1, Toward::Downstream)] {
+            if key.transport == Transport::Udp {
+                let datagrams = carried[index].packets.saturating_sub(packets[index]);
+                self.row.add_datagrams(toward, datagrams, grown(index));
+            } else {
+                self.row.add_bytes(toward, grown(index));
+            }
+        }
+    }
+
+    /// The payload bytes both ways. conntrack counts whole packets; for TCP, options beside
+    /// timestamps are mistaken for payload.
+    fn payload(&self, key: FlowKey) -> [u64; 2] {
+        let ip = if key.client.is_ipv4() { IPV4 } else { IPV6 };
+        self.counted.map(|Carried { packets, bytes }| {
+            let headers = match key.transport {
+                Transport::Udp => packets * (ip + UDP),
+                Transport::Tcp => packets * (ip + TCP) + MORE_IN_SYN,
+            };
+            bytes.saturating_sub(headers)
+        })
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closed | State::Reset)
+    }
+
+    fn reason(&self, transport: Transport) -> CloseReason {
+        if let Some(reason) = self.reason {
+            return reason;
+        }
+        let [up, down] = self.counted;
+        match (transport, self.state) {
+            (Transport::Udp, _) => CloseReason::SessionTimeout,
+            (_, State::Closed) => CloseReason::Closed,
+            // A SYN, and a reset for an answer.
+            (_, State::Reset) if up.packets == 1 => CloseReason::ConnectRefused,
+            (_, State::Reset) => CloseReason::Reset,
+            (_, State::Opening) if down.packets == 0 => CloseReason::ConnectTimeout,
+            (_, State::Opening | State::Open) => CloseReason::Unknown,
+        }
+    }
+
+    fn record(
+        &self,
+        key: FlowKey,
+        reason: CloseReason,
+        ended: Option<SystemTime>,
+    ) -> SessionRecord {
+        let [bytes_upstream, bytes_downstream] = self.payload(key);
+        let datagrams = |carried: Carried| match key.transport {
+            Transport::Udp => carried.packets,
+            Transport::Tcp => 0,
+        };
+        let [up, down] = self.counted;
+        let ended = ended.unwrap_or_else(SystemTime::now);
+        SessionRecord {
+            transport: key.transport,
+            labels: self.row.labels().clone(),
+            endpoint: Some(EndpointAddress::Ip(self.endpoint)),
+            downstream: key.client,
+            local: key.local,
+            bytes_upstream,
+            bytes_downstream,
+            datagrams_upstream: datagrams(up),
+            datagrams_downstream: datagrams(down),
+            started: self.began,
+            duration: ended.duration_since(self.began).unwrap_or(Duration::ZERO),
+            connect_time: None,
+            reason,
+            tls: None,
+        }
+    }
+}
+
+/// Whether events were lost, as there were too many.
+fn is_loss(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NOBUFS)
+}

@@ -1,0 +1,107 @@
+//! The kernel path, as far as it is asked for and there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use l4way_kernel::{KernelPath, Observer, ProxiedFlows, Settings, Totals};
+use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
+
+/// Who may carry sessions in place of the proxy.
+#[derive(Debug)]
+pub(crate) enum Kernel {
+    /// Nobody: it wasn't asked for.
+    Off,
+    /// The kernel, as soon as it has what it needs: what is missing, and whether that has been told.
+    Missing { wanted: Settings, why: String },
+    /// The kernel.
+    On(Box<KernelPath>),
+}
+
+/// What counts the kernel's sessions, as soon as there is something.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KernelCounters(Arc<Mutex<Option<Observer>>>);
+
+impl KernelCounters {
+    /// Brings the counters up to date. What is counted beside those of sessions.
+    pub(crate) fn refresh(&self) -> Option<Totals> {
+        let observer = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        observer.refresh();
+        Some(observer.totals())
+    }
+
+    fn set(&self, observer: Observer) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+}
+
+impl Kernel {
+    /// Begins with nothing to carry, or tells what is missing.
+    pub(crate) fn start(wanted: Settings, counters: &KernelCounters) -> Self {
+        match KernelPath::start(wanted.clone()) {
+            Ok(path) => {
+                counters.set(path.observer());
+                Self::On(Box::new(path))
+            }
+            Err(why) => Self::Missing { wanted, why },
+        }
+    }
+
+    /// What is missing, if it was asked for.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        match self {
+            Self::Missing { why, .. } => Some(why),
+            Self::Off | Self::On(_) => None,
+        }
+    }
+
+    /// Carries what it can, as [`KernelPath::apply`] does. What becomes of each TCP and UDP listener.
+    pub(crate) fn apply(
+        &mut self,
+        config: &Config,
+        endpoints: &EndpointTable,
+        bound: &ApplyReport,
+        proxied: ProxiedFlows<'_>,
+    ) -> BTreeMap<ListenerId, PathReport> {
+        match self {
+            Self::Off => BTreeMap::new(),
+            Self::Missing { why, .. } => {
+                let report = PathReport::Proxy(format!("the kernel path is missing: {why}"));
+                config.listeners().map(|listener| (listener.id.clone(), report.clone())).collect()
+            }
+            Self::On(path) => path.apply(config, endpoints, bound, proxied),
+        }
+    }
+
+    /// Looks whether something is different. Whether [`apply`](Self::apply) would do something else.
+    pub(crate) fn tick(&mut self, counters: &KernelCounters) -> bool {
+        match self {
+            Self::Off => false,
+            Self::On(path) => path.tick(),
+            Self::Missing { wanted, why } => {
+                let now = Self::start(wanted.clone(), counters);
+                let is_different = now.missing() != Some(why.as_str());
+                if is_different {
+                    *self = now;
+                }
+                is_different
+            }
+        }
+    }
+
+    /// Carries no new sessions any more.
+    pub(crate) fn drain(&mut self) {
+        if let Self::On(path) = self {
+            path.drain();
+        }
+    }
+
+    /// How many sessions it carries.
+    pub(crate) fn active(&self) -> usize {
+        match self {
+            Self::On(path) => path.active(),
+            Self::Off | Self::Missing { .. } => 0,
+        }
+    }
+}
