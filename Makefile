@@ -73,7 +73,7 @@ conformance: setup-cluster image ## Run Gateway API's conformance suite in a clu
 	CHANNEL=$(CHANNEL) REPORT=$(REPORT) e2e/conformance/run $(IMAGE_TAR) $(IMAGE)
 
 setup: ## Install what the tests need
-	scripts/setup.sh netcat-openbsd iproute2 openssl gnutls-bin postgresql postgresql-client mosquitto \
+	scripts/setup.sh netcat-openbsd iproute2 nftables util-linux openssl gnutls-bin postgresql postgresql-client mosquitto \
 		mosquitto-clients redis-server redis-tools mariadb-server mariadb-client curl python3-venv
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance

@@ -30,5 +30,5 @@ mod sessions;
 mod watch;
 
 pub use path::{KernelPath, ProxiedFlows, Settings, SourceAddress};
-pub use sessions::Totals;
+pub use sessions::{EndpointRow, Totals};
 pub use watch::Observer;

@@ -635,11 +635,20 @@ impl Rule<'_, '_> {
         });
     }
 
-    /// Loads fields.
-    pub(crate) fn load(&mut self, fields: &Fields, to: Register) {
+    /// Loads address and port.
+    pub(crate) fn load_endpoint(&mut self, endpoint: SocketAddr, to: Register) {
+        match endpoint.ip() {
+            IpAddr::V4(ip) => self.load(&ip.octets(), to),
+            IpAddr::V6(ip) => self.load(&ip.octets(), to),
+        }
+        let family = Family::of(endpoint.ip());
+        self.load(&endpoint.port().to_be_bytes(), to.after(family.length()));
+    }
+
+    fn load(&mut self, value: &[u8], to: Register) {
         self.expression("immediate", |a| {
             a.number(1, to.0);
-            a.nest(2, |a| a.bytes(1, &fields.0));
+            a.nest(2, |a| a.bytes(1, value));
         });
     }
 
@@ -685,7 +694,7 @@ impl Rule<'_, '_> {
     pub(crate) fn tell_events(&mut self, mask: u32) {
         const EVENT_MASK: u32 = 18;
         let register = Register::new(0);
-        self.load(&Fields(mask.to_ne_bytes().into()), register);
+        self.load(&mask.to_ne_bytes(), register);
         self.expression("ct", |a| {
             a.number(2, EVENT_MASK);
             a.number(4, register.0);

@@ -24,7 +24,7 @@ use crate::{
     nftables::{self, Ownership, Transaction},
     plan::{Carried, Goes, Plan, plan},
     ruleset::{self, Ruleset, TABLE, Terms},
-    sessions::{Directory, SessionView, Sessions},
+    sessions::{Counts, Directory, SessionView, Sessions},
     watch::{Observer, Watch},
 };
 
@@ -82,8 +82,19 @@ pub struct KernelPath {
     refused: HashMap<String, (Arc<Row>, RefusedReason, u64)>,
     /// Listeners that are gone, and until when their sessions may go on.
     leaving: BTreeMap<ListenerId, Instant>,
-    drains: bool,
+    drain: Option<Drain>,
 }
+
+/// The end of the sessions that there are.
+#[derive(Debug)]
+struct Drain {
+    until: Instant,
+    /// When to look next whether any are left.
+    look: Instant,
+}
+
+/// How often a drain looks at all flows.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
 impl KernelPath {
     /// Begins with nothing to carry. A table that a process before this one has left is taken over.
@@ -138,7 +149,7 @@ impl KernelPath {
             ruleset: Ruleset::default(),
             refused: HashMap::new(),
             leaving: BTreeMap::new(),
-            drains: false,
+            drain: None,
         })
     }
 
@@ -161,7 +172,7 @@ impl KernelPath {
             }
         }
         self.note_leaving(config);
-        if self.drains || plan == self.plan {
+        if self.drain.is_some() || plan == self.plan {
             self.end_orphans(config, endpoints);
             return self.report();
         }
@@ -170,8 +181,10 @@ impl KernelPath {
         let newcomers = self.newcomers(&plan);
         let flows = if newcomers.is_empty() { Vec::new() } else { proxied(&newcomers) };
         // Sessions are known before what tells whose they are changes.
-        let directory = self.directory(&plan);
-        self.watch.observer.with(|sessions| sessions.set_directory(directory));
+        self.watch.observer.with(|sessions| {
+            let directory = self.directory(&plan, sessions);
+            sessions.set_directory(directory);
+        });
         if let Err(error) = self.program(&ruleset, &flows) {
             tracing::error!(%error, "nftables refused the rules, the proxy carries every listener");
             for planned in plan.values_mut().filter(|planned| planned.is_ok()) {
@@ -212,17 +225,26 @@ impl KernelPath {
         self.watch.observer.clone()
     }
 
-    /// How many sessions it carries.
-    pub fn active(&self) -> usize {
-        self.watch.observer.with(|sessions| sessions.active())
-    }
-
-    /// Carries no new sessions any more. Those there are go on.
-    pub fn drain(&mut self) {
-        self.drains = true;
+    /// Carries no new sessions any more. Those there are may go on for that long.
+    pub fn drain(&mut self, within: Duration) {
+        let now = Instant::now();
+        self.drain = Some(Drain { until: now + within, look: now });
         self.refuse();
         if let Err(error) = self.program(&Ruleset::default(), &[]) {
             tracing::error!(%error, "nftables refuses to remove the rules");
+        }
+    }
+
+    /// Whether after [`drain`](Self::drain) no session is left, or none may go on any longer.
+    pub fn is_drained(&mut self) -> bool {
+        let (now, observer) = (Instant::now(), &self.watch.observer);
+        match &mut self.drain {
+            Some(drain) if drain.until <= now => true,
+            Some(drain) if drain.look <= now => {
+                drain.look = now + DRAIN_LOOK;
+                observer.with(|sessions| sessions.active()) == 0
+            }
+            _ => false,
         }
     }
 
@@ -244,14 +266,16 @@ impl KernelPath {
         carried(plan).filter(is_new).map(|carried| carried.listener.clone()).collect()
     }
 
-    fn directory(&self, plan: &Plan) -> Directory {
+    fn directory(&self, plan: &Plan, sessions: &mut Sessions) -> Directory {
         let mut directory = Directory::default();
         for carried in carried(plan) {
             for (backend, endpoints) in carried.backends() {
                 let row = self.row(carried, Some(backend));
-                for local in &carried.locals {
-                    for endpoint in endpoints {
-                        directory.insert(carried.transport, *local, *endpoint, row.clone());
+                for endpoint in endpoints {
+                    let endpoint = sessions.endpoint(&row, *endpoint);
+                    let counts = Counts { row: row.clone(), endpoint };
+                    for local in &carried.locals {
+                        directory.insert(carried.transport, *local, counts.clone());
                     }
                 }
             }
@@ -349,12 +373,15 @@ impl KernelPath {
 
 impl Drop for KernelPath {
     fn drop(&mut self) {
-        let reason = if self.drains { CloseReason::Drained } else { CloseReason::Shutdown };
+        let reason = match self.drain {
+            Some(_) => CloseReason::Drained,
+            None => CloseReason::Shutdown,
+        };
         self.refuse();
         delete(&mut self.socket);
         self.end(|_| Some(reason));
-        // Takes the events of what was just ended.
-        self.watch.observer.with(|_| ());
+        // Takes the events of what was just ended; whoever still reads counters keeps no log open.
+        self.watch.observer.with(Sessions::stop_recording);
     }
 }
 

@@ -352,7 +352,7 @@ fn write(
                 rule.tell_events(terms.events);
                 let (number, to) = (Register::new(0), Register::new(4));
                 match &endpoints[..] {
-                    [only] => rule.load(&Fields::endpoint(*only), to),
+                    [only] => rule.load_endpoint(*only, to),
                     several => {
                         rule.next_number(several.len() as u32, number);
                         rule.value_of(map, number, to);

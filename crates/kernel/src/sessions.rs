@@ -2,18 +2,19 @@
 //! the proxy's sessions have, and recorded as they are.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{SyncSender, TrySendError},
     },
     time::{Duration, SystemTime},
 };
 
 use l4way_model::{BackendId, EndpointAddress, ListenerId, Transport};
-use l4way_proxy::{CloseReason, Row, SessionRecord, Toward};
+use l4way_proxy::{CloseReason, Labels, Row, SessionRecord, Toward};
 
 use crate::{
     conntrack::{self, Carried, Flow, FlowKey, State, Told},
@@ -28,22 +29,59 @@ const TCP: u64 = 32;
 const MORE_IN_SYN: u64 = 8;
 const UDP: u64 = 8;
 
-/// Which row counts a flow, by whom the client wrote to and where the flow goes.
+/// What counts a flow, by whom the client wrote to and where the flow goes.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(HashMap<(Transport, SocketAddr), HashMap<SocketAddr, Arc<Row>>>);
+pub(crate) struct Directory(HashMap<(Transport, SocketAddr), HashMap<SocketAddr, Counts>>);
 
-impl Directory {
-    pub(crate) fn insert(
-        &mut self,
-        transport: Transport,
-        local: SocketAddr,
-        endpoint: SocketAddr,
-        row: Arc<Row>,
-    ) {
-        self.0.entry((transport, local)).or_default().insert(endpoint, row);
+/// What counts a flow.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    pub(crate) row: Arc<Row>,
+    pub(crate) endpoint: Arc<EndpointRow>,
+}
+
+/// Counts the sessions of one listener, route and backend that go to one endpoint.
+#[derive(Debug)]
+pub struct EndpointRow {
+    /// The listener, route and backend.
+    pub labels: Arc<Labels>,
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    opened: AtomicU64,
+    ended: AtomicU64,
+    bytes: [AtomicU64; 2],
+}
+
+impl EndpointRow {
+    pub(crate) fn new(labels: Arc<Labels>, endpoint: SocketAddr) -> Self {
+        let (opened, ended, bytes) = Default::default();
+        Self { labels, endpoint, opened, ended, bytes }
     }
 
-    fn find(&self, flow: &Flow) -> Option<&Arc<Row>> {
+    /// Sessions begun.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Relaxed)
+    }
+
+    /// Sessions there are.
+    pub fn active(&self) -> u64 {
+        let ended = self.ended.load(Relaxed);
+        self.opened().saturating_sub(ended)
+    }
+
+    /// Payload bytes to the endpoint, and from it.
+    pub fn bytes(&self) -> [u64; 2] {
+        [0, 1].map(|index: usize| self.bytes[index].load(Relaxed))
+    }
+}
+
+impl Directory {
+    pub(crate) fn insert(&mut self, transport: Transport, local: SocketAddr, counts: Counts) {
+        let endpoint = counts.endpoint.endpoint;
+        self.0.entry((transport, local)).or_default().insert(endpoint, counts);
+    }
+
+    fn find(&self, flow: &Flow) -> Option<&Counts> {
         self.0.get(&(flow.key.transport, flow.key.local))?.get(&flow.endpoint)
     }
 }
@@ -64,6 +102,8 @@ pub(crate) struct Sessions {
     socket: Socket,
     directory: Directory,
     sessions: HashMap<FlowKey, Session>,
+    /// What counts sessions of endpoints, current ones and those that sessions are left of.
+    endpoints: BTreeMap<(Arc<Labels>, SocketAddr), Arc<EndpointRow>>,
     records: Option<SyncSender<SessionRecord>>,
     /// TCP connections that have ended, and whose last counts are to be asked for.
     ended: Vec<FlowKey>,
@@ -74,8 +114,7 @@ pub(crate) struct Sessions {
 
 #[derive(Debug)]
 struct Session {
-    row: Arc<Row>,
-    endpoint: SocketAddr,
+    counts: Counts,
     began: SystemTime,
     /// Whether the kernel has told when it began.
     began_is_told: bool,
@@ -95,6 +134,7 @@ impl Sessions {
             socket,
             directory: Directory::default(),
             sessions: HashMap::new(),
+            endpoints: BTreeMap::new(),
             records,
             ended: Vec::new(),
             look: 0,
@@ -152,6 +192,24 @@ impl Sessions {
     /// Goes by another directory from now on. Sessions that there are stay in their rows.
     pub(crate) fn set_directory(&mut self, directory: Directory) {
         self.directory = directory;
+        self.endpoints.retain(|_, row| Arc::strong_count(row) > 1);
+    }
+
+    /// What counts the sessions of a row that go to an endpoint.
+    pub(crate) fn endpoint(&mut self, row: &Row, endpoint: SocketAddr) -> Arc<EndpointRow> {
+        let labels = row.labels();
+        let new = || Arc::new(EndpointRow::new(labels.clone(), endpoint));
+        self.endpoints.entry((labels.clone(), endpoint)).or_insert_with(new).clone()
+    }
+
+    /// All that counts sessions of endpoints.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<EndpointRow>> {
+        self.endpoints.values().cloned().collect()
+    }
+
+    /// Lets go of where records go.
+    pub(crate) fn stop_recording(&mut self) {
+        self.records = None;
     }
 
     /// How many sessions there are.
@@ -186,16 +244,17 @@ impl Sessions {
     fn observe(&mut self, told: Told, flow: Flow) {
         let key = flow.key;
         let is_another = self.sessions.get(&key).is_some_and(|session| {
-            session.endpoint != flow.endpoint
+            session.endpoint() != flow.endpoint
                 || session.began_is_told && flow.began.is_some_and(|began| began != session.began)
         });
         if is_another {
             self.lose(key);
         }
         if !self.sessions.contains_key(&key) {
-            let Some(row) = self.directory.find(&flow) else { return };
-            row.open();
-            self.sessions.insert(key, Session::new(row.clone(), &flow));
+            let Some(counts) = self.directory.find(&flow) else { return };
+            counts.row.open();
+            counts.endpoint.opened.fetch_add(1, Relaxed);
+            self.sessions.insert(key, Session::new(counts.clone(), &flow));
         }
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.seen = self.look;
@@ -240,9 +299,10 @@ impl Sessions {
         let reason = session.reason(key.transport);
         let [_, down] = session.counted;
         if key.transport == Transport::Udp && down.packets == 0 {
-            session.row.unanswered();
+            session.counts.row.unanswered();
         }
-        session.row.end(reason);
+        session.counts.row.end(reason);
+        session.counts.endpoint.ended.fetch_add(1, Relaxed);
         let Some(records) = &self.records else { return };
         match records.try_send(session.record(key, reason, ended)) {
             Ok(()) => {}
@@ -262,10 +322,9 @@ pub(crate) struct SessionView<'a> {
 }
 
 impl Session {
-    fn new(row: Arc<Row>, flow: &Flow) -> Self {
+    fn new(counts: Counts, flow: &Flow) -> Self {
         Self {
-            row,
-            endpoint: flow.endpoint,
+            counts,
             began: flow.began.unwrap_or_else(SystemTime::now),
             began_is_told: flow.began.is_some(),
             state: State::Opening,
@@ -276,11 +335,15 @@ impl Session {
         }
     }
 
+    fn endpoint(&self) -> SocketAddr {
+        self.counts.endpoint.endpoint
+    }
+
     fn view(&self, key: FlowKey) -> SessionView<'_> {
-        let labels = self.row.labels();
+        let labels = self.counts.row.labels();
         SessionView {
             transport: key.transport,
-            endpoint: self.endpoint,
+            endpoint: self.endpoint(),
             listener: &labels.listener,
             backend: labels.backend.as_ref(),
         }
@@ -296,11 +359,13 @@ impl Session {
         let after = self.payload(key);
         let grown = |index: usize| after[index].saturating_sub(before[index]);
         for (index, toward) in [(0, Toward::Upstream), (1, Toward::Downstream)] {
+            let Counts { row, endpoint } = &self.counts;
+            endpoint.bytes[index].fetch_add(grown(index), Relaxed);
             if key.transport == Transport::Udp {
                 let datagrams = carried[index].packets.saturating_sub(packets[index]);
-                self.row.add_datagrams(toward, datagrams, grown(index));
+                row.add_datagrams(toward, datagrams, grown(index));
             } else {
-                self.row.add_bytes(toward, grown(index));
+                row.add_bytes(toward, grown(index));
             }
         }
     }
@@ -353,8 +418,8 @@ impl Session {
         let ended = ended.unwrap_or_else(SystemTime::now);
         SessionRecord {
             transport: key.transport,
-            labels: self.row.labels().clone(),
-            endpoint: Some(EndpointAddress::Ip(self.endpoint)),
+            labels: self.counts.row.labels().clone(),
+            endpoint: Some(EndpointAddress::Ip(self.endpoint())),
             downstream: key.client,
             local: key.local,
             bytes_upstream,

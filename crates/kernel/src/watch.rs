@@ -16,21 +16,17 @@ use rustix::{
 use crate::{
     conntrack::Events,
     netlink::Socket,
-    sessions::{Sessions, Totals},
+    sessions::{EndpointRow, Sessions, Totals},
 };
 
 /// How often all flows are looked at: how late the bytes of sessions that go on are counted, unless
 /// somebody asks.
 const LOOK: Duration = Duration::from_secs(10);
-/// How old a look may be for somebody who asks.
-const FRESH: Duration = Duration::from_millis(500);
-
 /// Sessions, and where events of them come from.
 #[derive(Debug)]
 struct Watched {
     sessions: Sessions,
     events: Socket,
-    looked: Option<Instant>,
 }
 
 /// Counts the sessions that the kernel carries while it is there. Cheap to clone.
@@ -38,17 +34,20 @@ struct Watched {
 pub struct Observer(Arc<Mutex<Watched>>);
 
 impl Observer {
-    /// Brings the counters up to date: to be called before they are read.
+    /// Brings the counters up to date: to be called before they are read. It takes the time that the
+    /// kernel needs to tell of all its flows.
     pub fn refresh(&self) {
-        let mut watched = self.lock();
-        if watched.looked.is_none_or(|looked| looked.elapsed() > FRESH) {
-            watched.look();
-        }
+        self.lock().look();
     }
 
     /// What is counted beside rows.
     pub fn totals(&self) -> Totals {
         self.lock().sessions.totals
+    }
+
+    /// What counts the sessions of each endpoint.
+    pub fn endpoints(&self) -> Vec<Arc<EndpointRow>> {
+        self.lock().sessions.endpoints()
     }
 
     /// Does something with the sessions as they are now.
@@ -70,13 +69,12 @@ impl Observer {
 
 impl Watched {
     fn look(&mut self) {
-        let Self { sessions, events, looked } = self;
-        *looked = Some(Instant::now());
+        let Self { sessions, events } = self;
         told(sessions.look(events));
     }
 
     fn take(&mut self) {
-        let Self { sessions, events, .. } = self;
+        let Self { sessions, events } = self;
         let lost = sessions.totals.lost_events;
         told(sessions.take(events));
         if sessions.totals.lost_events > lost {
@@ -109,7 +107,7 @@ impl Watch {
         let ready = events.fd.try_clone()?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
-        let observer = Observer(Arc::new(Mutex::new(Watched { sessions, events, looked: None })));
+        let observer = Observer(Arc::new(Mutex::new(Watched { sessions, events })));
         let watched = observer.clone();
         let thread = thread::Builder::new()
             .name("conntrack".to_owned())

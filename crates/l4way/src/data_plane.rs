@@ -3,11 +3,11 @@
 use std::{io, mem, sync::Arc, time::Duration};
 
 use l4way_http::HttpProxy;
-use l4way_kernel::{SourceAddress, Totals};
+use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, Config, EndpointTable};
 use l4way_proxy::{Limits, Proxy};
 
-use crate::kernel_path::{Kernel, KernelCounters};
+use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
 
 /// The running proxies, seen from the one thread that controls them. Dropping it ends all sessions.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct CounterSnapshot {
     /// Of HTTP requests.
     pub(crate) http: l4way_http::CounterSnapshot,
     /// Of the kernel path, if there is one.
-    pub(crate) kernel: Option<Totals>,
+    pub(crate) kernel: Option<KernelSnapshot>,
 }
 
 impl DataPlane {
@@ -136,14 +136,14 @@ impl DataPlane {
     /// Takes no new sessions and connections any more. Those that are left after `within` are
     /// reset.
     pub(crate) fn drain(&mut self, within: Duration) {
-        self.kernel.drain();
+        self.kernel.drain(within);
         self.sessions.drain(within);
         self.http.drain(within);
     }
 
     /// Whether all have ended after [`drain`](Self::drain).
-    pub(crate) fn is_drained(&self) -> bool {
-        self.sessions.wait(Duration::ZERO) && self.http.is_drained() && self.kernel.active() == 0
+    pub(crate) fn is_drained(&mut self) -> bool {
+        self.sessions.wait(Duration::ZERO) && self.http.is_drained() && self.kernel.is_drained()
     }
 
     /// How many sessions there are, HTTP's connections among them.

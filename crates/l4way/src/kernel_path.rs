@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use l4way_kernel::{KernelPath, Observer, ProxiedFlows, Settings, Totals};
+use l4way_kernel::{EndpointRow, KernelPath, Observer, ProxiedFlows, Settings, Totals};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
 
 /// Who may carry sessions in place of the proxy.
@@ -23,12 +24,19 @@ pub(crate) enum Kernel {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KernelCounters(Arc<Mutex<Option<Observer>>>);
 
+/// What is counted of the kernel path beside sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct KernelSnapshot {
+    pub(crate) totals: Totals,
+    pub(crate) endpoints: Vec<Arc<EndpointRow>>,
+}
+
 impl KernelCounters {
     /// Brings the counters up to date. What is counted beside those of sessions.
-    pub(crate) fn refresh(&self) -> Option<Totals> {
+    pub(crate) fn refresh(&self) -> Option<KernelSnapshot> {
         let observer = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         observer.refresh();
-        Some(observer.totals())
+        Some(KernelSnapshot { totals: observer.totals(), endpoints: observer.endpoints() })
     }
 
     fn set(&self, observer: Observer) {
@@ -90,18 +98,18 @@ impl Kernel {
         }
     }
 
-    /// Carries no new sessions any more.
-    pub(crate) fn drain(&mut self) {
+    /// Carries no new sessions any more. Those there are may go on for that long.
+    pub(crate) fn drain(&mut self, within: Duration) {
         if let Self::On(path) = self {
-            path.drain();
+            path.drain(within);
         }
     }
 
-    /// How many sessions it carries.
-    pub(crate) fn active(&self) -> usize {
+    /// Whether after a drain there are none left.
+    pub(crate) fn is_drained(&mut self) -> bool {
         match self {
-            Self::On(path) => path.active(),
-            Self::Off | Self::Missing { .. } => 0,
+            Self::On(path) => path.is_drained(),
+            Self::Off | Self::Missing { .. } => true,
         }
     }
 }

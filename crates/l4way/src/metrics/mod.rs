@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{certificates::Certificate, data_plane::CounterSnapshot};
+use crate::{certificates::Certificate, data_plane::CounterSnapshot, kernel_path::KernelSnapshot};
 
 /// What is known outside of the proxy: how the configuration is, and the access log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +58,7 @@ pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> St
         handshakes,
         workers: sessions.workers.clone(),
         http: http.clone(),
-        kernel: *kernel,
+        kernel: kernel.clone(),
         control: control.clone(),
     };
     let mut registry = Registry::with_prefix("l4way");
@@ -96,7 +96,7 @@ struct Scrape {
     handshakes: Vec<HandshakeSnapshot>,
     workers: Vec<WorkerSnapshot>,
     http: l4way_http::CounterSnapshot,
-    kernel: Option<l4way_kernel::Totals>,
+    kernel: Option<KernelSnapshot>,
     control: ControlMetrics,
 }
 
@@ -109,7 +109,7 @@ impl Collector for Scrape {
         tls::handshakes(&self.handshakes, &mut encoder)?;
         tls::certificates(&self.control.certificates, &mut encoder)?;
         http::encode(&self.http, &mut encoder)?;
-        kernel::encode(self.kernel, &self.control.paths, &mut encoder)?;
+        kernel::encode(self.kernel.as_ref(), &self.control.paths, &mut encoder)?;
         self.workers(&mut encoder)?;
         self.access_log(&mut encoder)?;
         self.control(&mut encoder)
@@ -240,7 +240,7 @@ impl Scrape {
 
     fn access_log(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let no_room: u64 = self.workers.iter().map(|worker| worker.records_dropped).sum();
-        let of_kernel = self.kernel.map_or(0, |totals| totals.records_dropped);
+        let of_kernel = self.kernel.as_ref().map_or(0, |kernel| kernel.totals.records_dropped);
         let no_room = no_room + self.http.records_dropped + of_kernel;
         encoder.counters(
             "access_log_records_dropped",

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod crds;
 mod docs;
+mod kernel_path;
 mod l4way;
 mod limits;
 mod manifests;

@@ -19,7 +19,7 @@ use super::{
 
 /// A network namespace, which goes when it is dropped.
 pub(crate) struct Host {
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Host {
@@ -84,7 +84,7 @@ impl Drop for Host {
     }
 }
 
-fn ip(args: &[&str]) {
+pub(crate) fn ip(args: &[&str]) {
     let output = Command::new("ip").args(args).output().expect("ip is installed by `make setup`");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -95,14 +95,14 @@ fn ip(args: &[&str]) {
 }
 
 /// A client, a gateway and a backend, each a host of its own.
-struct Network {
-    client: Host,
-    gateway: Host,
-    backend: Host,
+pub(crate) struct Network {
+    pub(crate) client: Host,
+    pub(crate) gateway: Host,
+    pub(crate) backend: Host,
 }
 
 impl Network {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let network = Self { client: Host::new(), gateway: Host::new(), backend: Host::new() };
         network.client.join(
             &["192.0.2.1/24", "2001:db8:1::1/64"],
