@@ -187,7 +187,9 @@ fn write(files: &[(&str, String)]) -> io::Result<TempDir> {
     let directory = builder.prefix("l4way-bench-").permissions(Permissions::from_mode(0o700));
     let directory = directory.tempdir()?;
     for (name, contents) in files {
-        fs::write(directory.path().join(name), contents)?;
+        let path = directory.path().join(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, contents)?;
     }
     Ok(directory)
 }

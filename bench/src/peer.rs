@@ -126,7 +126,7 @@ impl Peer {
                 envoy
             }
             _ => {
-                let mut l4way = command(&programs.l4way, &["run", "-f", "."]);
+                let mut l4way = command(&programs.l4way, &["run", "-f", "manifests"]);
                 l4way.args(["--workers", WORKERS, "--address", &GATEWAY.to_string()]);
                 l4way.args(["--data-path", if self.is_kernel_path() { "kernel" } else { "proxy" }]);
                 l4way.args(["--udp-session-timeout", udp_timeout(mode)]);
@@ -140,6 +140,7 @@ impl Peer {
 
     /// The names and contents of the files it reads.
     pub(crate) fn files(self, certificates: &Certificates) -> Vec<(&'static str, String)> {
+        let Certificates { ecdsa, rsa, .. } = certificates;
         let config = match self {
             Self::Direct => return Vec::new(),
             Self::Nftables => {
@@ -148,22 +149,27 @@ impl Peer {
             Self::HAProxy => ("haproxy.cfg", include_str!("../peers/haproxy.cfg")),
             Self::Nginx => ("nginx.conf", include_str!("../peers/nginx.conf")),
             Self::Envoy => ("envoy.yaml", include_str!("../peers/envoy.yaml")),
-            _ if self.is_kernel_path() => {
-                return vec![("l4way.yaml", include_str!("../peers/l4way.yaml").to_owned())];
-            }
-            _ => ("l4way.yaml", include_str!("../peers/l4way.yaml")),
+            _ => return self.manifests(certificates),
         };
-        let Certificates { ecdsa, rsa, .. } = certificates;
-        let mut files = vec![(config.0, config.1.to_owned())];
-        if self.is_rival() {
-            let together = |pair: &Pair| pair.certificate.clone() + &pair.key;
-            files.extend([("ecdsa.pem", together(ecdsa)), ("rsa.pem", together(rsa))]);
-        } else {
-            files.push(("tls.yaml", include_str!("../peers/l4way-tls.yaml").to_owned()));
-            files.push(("secrets.json", secrets(&[("ecdsa", ecdsa), ("rsa", rsa)])));
+        let together = |pair: &Pair| pair.certificate.clone() + &pair.key;
+        vec![
+            (config.0, config.1.to_owned()),
+            ("ecdsa.pem", together(ecdsa)),
+            ("rsa.pem", together(rsa)),
+        ]
+    }
+
+    /// What l4way reads. It watches the directory, where no log is.
+    fn manifests(self, certificates: &Certificates) -> Vec<(&'static str, String)> {
+        let mut files =
+            vec![("manifests/l4way.yaml", include_str!("../peers/l4way.yaml").to_owned())];
+        if !self.is_kernel_path() {
+            let Certificates { ecdsa, rsa, .. } = certificates;
+            files.push(("manifests/tls.yaml", include_str!("../peers/l4way-tls.yaml").to_owned()));
+            files.push(("manifests/secrets.json", secrets(&[("ecdsa", ecdsa), ("rsa", rsa)])));
         }
         if self == Self::L4way1000Routes {
-            files.push(("routes.json", routes::manifests(1000)));
+            files.push(("manifests/routes.json", routes::manifests(1000)));
         }
         files
     }

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use super::{Measured, Report, Row};
-use crate::mode::Better;
 
 /// Where bars begin, and how wide they can be.
 const LEFT: f64 = 150.0;
 const WIDTH: f64 = 560.0;
+/// What is right of the longest bar: its ratio and its errors.
+const MARGIN: f64 = 130.0;
 /// From one bar to the next, and from one mode to the next.
 const BAR: f64 = 16.0;
 const GAP: f64 = 34.0;
@@ -23,13 +24,13 @@ text{font:12px sans-serif;fill:#24292f}.mode{font-weight:bold}.value{fill:#57606
 .one{stroke:#9198a1}.interval{stroke:#e6edf3}}";
 
 impl Report {
-    /// A bar for each peer's ratio to the best proxy, in each mode that has one, the interval on it.
+    /// A bar for each peer's ratio to the best proxy, in each mode that has work, the interval on it.
     pub(crate) fn svg(&self) -> String {
         let modes: Vec<_> = self.modes.iter().filter_map(Bars::of).collect();
         let widest = modes.iter().flat_map(|bars| &bars.rows).filter_map(|row| row.ratio.as_ref());
         let most = widest.map(|ratio| ratio.interval().1).fold(1.0, f64::max);
         let height = TOP + modes.iter().map(Bars::height).sum::<f64>();
-        let width = LEFT + WIDTH + 60.0;
+        let width = LEFT + WIDTH + MARGIN;
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
              width=\"{width}\" height=\"{height}\" role=\"img\">\n<title>Ratios to the best \
@@ -48,17 +49,17 @@ impl Report {
 /// A mode's bars.
 struct Bars<'a> {
     measured: &'a Measured,
-    /// Whether longer is better.
-    better: Better,
     rows: Vec<Row<'a>>,
 }
 
 impl<'a> Bars<'a> {
     fn of(measured: &'a Measured) -> Option<Self> {
-        let figure = measured.mode.figures().first()?;
-        let mut rows = measured.rows(0, figure);
+        if measured.mode.is_idle() {
+            return None;
+        }
+        let mut rows = measured.rows(0, measured.mode.figures().first()?);
         rows.retain(|row| row.ratio.is_some() && !row.entrant.again);
-        (!rows.is_empty()).then_some(Self { measured, better: figure.better, rows })
+        (!rows.is_empty()).then_some(Self { measured, rows })
     }
 
     fn height(&self) -> f64 {
@@ -68,10 +69,9 @@ impl<'a> Bars<'a> {
     fn draw(&self, text: &mut String, top: f64, scale: f64) {
         let mode = self.measured.mode;
         let figure = mode.figures()[0].name;
-        let note = if self.better == Better::Less { ", less is better" } else { "" };
         let _ = writeln!(
             text,
-            "<text class=\"mode\" x=\"8\" y=\"{}\">{mode} ({figure}{note})</text>",
+            "<text class=\"mode\" x=\"8\" y=\"{}\">{mode} ({figure})</text>",
             top + 10.0
         );
         let first = top + 18.0;
