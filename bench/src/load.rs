@@ -35,9 +35,9 @@ const EXCHANGES: usize = 32;
 const BEGINNINGS: usize = 16;
 /// How many sessions move bulk data.
 const BULK_SESSIONS: usize = 4;
-/// How many flows of each thread have a window, and how many datagrams are in it: few enough that
-/// no receive buffer of the default size overflows, and enough flows for every worker to have some.
+/// How many flows of each thread have a window, enough for every worker to have some.
 const FLOWS: usize = 4;
+/// How many datagrams are in a window: a receive buffer of the default size has room for them.
 const WINDOW: usize = 64;
 /// The threads of clients, by whose name their CPU time is found.
 const CLIENT: &str = "client";

@@ -83,7 +83,7 @@ pub(crate) fn exchange(target: SocketAddr, count: usize, tally: &Tally) -> io::R
                     tally.fail(error);
                     connections[number] = None;
                     if tally.goes_on() {
-                        connections[number] = open(&poll, number).ok();
+                        connections[number] = Some(open(&poll, number)?);
                     }
                 }
             }
@@ -153,16 +153,16 @@ pub(crate) fn visit(
 ) -> io::Result<()> {
     let poll = Poll::new()?;
     let mut record = Record::new(tally);
-    let open = |poll: &Poll, number: usize| match Visit::begin(target, first, poll, number) {
-        Ok(visit) => Some(visit),
-        Err(error) => {
-            tally.fail(error);
-            None
-        }
-    };
-    let mut visits: Vec<Option<Visit>> = (0..count).map(|number| open(&poll, number)).collect();
+    let mut visits: Vec<Option<Visit>> = (0..count).map(|_| None).collect();
     let (mut patience, mut ready) = (Patience::new(tally), Vec::new());
     while patience.lasts(|| visits.iter().flatten().count()) {
+        let missing = visits.iter_mut().enumerate().filter(|(_, visit)| visit.is_none());
+        for (number, visit) in missing.take_while(|_| tally.goes_on()) {
+            match Visit::begin(target, first, &poll, number) {
+                Ok(begun) => *visit = Some(begun),
+                Err(error) => tally.fail(error),
+            }
+        }
         poll.wait(&mut ready, Some(TICK))?;
         for Ready { number, .. } in ready.iter().copied() {
             let Some(visit) = &mut visits[number] else { continue };
@@ -171,11 +171,8 @@ pub(crate) fn visit(
                 Ok(true) => record.took(visit.0.at, Instant::now()),
                 Err(error) => tally.fail(error),
             }
-            // Closes it before the next one begins.
+            // This closes it.
             visits[number] = None;
-            if tally.goes_on() {
-                visits[number] = open(&poll, number);
-            }
         }
         record.tell();
     }

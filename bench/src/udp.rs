@@ -183,17 +183,17 @@ impl Flow {
 pub(crate) fn flows(target: SocketAddr, count: usize, tally: &Tally) -> io::Result<()> {
     let poll = Poll::new()?;
     let mut record = Record::new(tally);
-    let open = |poll: &Poll, number: usize| match Query::send(target, poll, number) {
-        Ok(query) => Some(query),
-        Err(error) => {
-            tally.fail(error);
-            None
-        }
-    };
-    let mut queries: Vec<_> = (0..count).map(|number| open(&poll, number)).collect();
+    let mut queries: Vec<Option<Query>> = (0..count).map(|_| None).collect();
     let (mut patience, mut ready) = (Patience::new(tally), Vec::new());
     let mut looked = Instant::now();
     while patience.lasts(|| queries.iter().flatten().count()) {
+        let missing = queries.iter_mut().enumerate().filter(|(_, query)| query.is_none());
+        for (number, query) in missing.take_while(|_| tally.goes_on()) {
+            match Query::send(target, &poll, number) {
+                Ok(sent) => *query = Some(sent),
+                Err(error) => tally.fail(error),
+            }
+        }
         poll.wait(&mut ready, Some(TICK))?;
         for Ready { number, .. } in ready.iter().copied() {
             let Some(query) = &queries[number] else { continue };
@@ -202,19 +202,14 @@ pub(crate) fn flows(target: SocketAddr, count: usize, tally: &Tally) -> io::Resu
                 Ok(true) => record.took(query.sent, Instant::now()),
                 Err(error) => tally.fail(error),
             }
-            queries[number] = if tally.goes_on() { open(&poll, number) } else { None };
+            queries[number] = None;
         }
         record.tell();
         if tally.goes_on() && looked.elapsed() > TICK {
             looked = Instant::now();
-            for (number, query) in queries.iter_mut().enumerate() {
-                let late = |query: &mut Query| query.sent.elapsed() > LOST;
-                if query.take_if(late).is_some() {
-                    tally.lose("a datagram was lost");
-                }
-                if query.is_none() {
-                    *query = open(&poll, number);
-                }
+            let late = |query: &mut Query| looked.saturating_duration_since(query.sent) > LOST;
+            for _ in queries.iter_mut().filter_map(|query| query.take_if(late)) {
+                tally.lose("a datagram was lost");
             }
         }
     }
