@@ -59,7 +59,7 @@ e2e: setup-cluster image ## Run the tutorial, and what else is tested in a clust
 	scripts/manifests.sh --check
 	CHANNEL=$(CHANNEL) e2e/kubernetes/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
 
-bench: build ## Measure l4way beside its peers, the machine being idle (BENCH="--quick" for less, "--help" for more)
+bench: build ## Measure l4way beside its peers and the kernel, the machine being idle (BENCH="--quick" for less, "--help" for more)
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
 		cargo build --release --locked --target $(TRIPLE) -p l4way-bench
 	bench/run $(BINARY)-bench --l4way $(BINARY) $(BENCH)

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::{Ipv4Addr, SocketAddr},
     process::id,
     thread::{self, Builder, Scope},
     time::{Duration, Instant},
@@ -10,24 +11,34 @@ use std::{
 use crate::{
     Result,
     backend::Backend,
-    client::{Client, ECDSA_PORT, RSA_PORT, Session},
     gateway::Gateway,
     interrupt,
-    mode::Mode,
-    network::Network,
+    mode::{Mode, Protocol, Unit},
+    network::{FIRST_PORT, Network, PORT},
     process,
+    reading::Reading,
+    request::{Request, SIZE},
     stats::Stats,
     tally::{Errors, Tally},
+    tcp,
+    tls::{self, Client, ECDSA_PORT, RSA_PORT},
+    udp::{self, Stream},
 };
 
-/// How many clients begin sessions at a time.
-const SESSIONS_AT_A_TIME: usize = 16;
+/// How many clients of TLS there are, each with a thread, for encryption is theirs to do as well.
+const TLS_CLIENTS: usize = 16;
+/// How many threads the clients of TCP and UDP share.
+const THREADS: usize = 2;
+/// How many connections or flows each of those threads has, with one operation each at a time.
+const EXCHANGES: usize = 32;
+/// How many connections or flows each of those threads begins at a time.
+const BEGINNINGS: usize = 16;
 /// How many sessions move bulk data.
 const BULK_SESSIONS: usize = 4;
-/// How long clients work before it counts.
-const WARM_UP: Duration = Duration::from_millis(200);
-/// How long a gateway has to tidy up before its memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+/// How many flows of each thread have a window, enough for every worker to have some.
+const FLOWS: usize = 4;
+/// How many datagrams are in a window: a receive buffer of the default size has room for them.
+const WINDOW: usize = 64;
 /// The threads of clients, by whose name their CPU time is found.
 const CLIENT: &str = "client";
 
@@ -37,21 +48,30 @@ pub(crate) struct Stage<'a> {
     pub(crate) network: &'a Network,
     pub(crate) backend: &'a Backend,
     pub(crate) gateway: &'a Gateway,
+    /// The address that clients know.
+    pub(crate) target: Ipv4Addr,
 }
 
 /// One measurement.
 pub(crate) struct Sample {
-    /// The values of the mode's figures.
-    pub(crate) values: Vec<f64>,
+    /// The values of the mode's figures; some peers don't have all.
+    pub(crate) values: Vec<Option<f64>>,
     pub(crate) errors: Errors,
 }
 
 /// How much of a mode is done for one sample.
 #[derive(Clone, Copy)]
 pub(crate) struct Amount {
+    /// How long clients work before it counts.
+    pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
     pub(crate) idle_sessions: usize,
+    /// How long a gateway has to tidy up before its memory is read.
+    pub(crate) settle: Duration,
 }
+
+/// A session that is open: makes one more exchange.
+type Session = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 impl Stage<'_> {
     /// Takes one sample.
@@ -59,23 +79,24 @@ impl Stage<'_> {
     /// # Errors
     /// If nothing could be measured: the gateway is gone, or nothing was done.
     pub(crate) fn sample(self, mode: Mode, amount: Amount) -> Result<Sample> {
-        match mode {
-            Mode::TlsIdle => self.idle(amount.idle_sessions),
-            _ => self.busy(mode, amount.duration),
+        match mode.unit() {
+            Some(unit) => self.busy(mode, unit, amount),
+            None => self.idle(mode, amount),
         }
     }
 
-    fn busy(self, mode: Mode, duration: Duration) -> Result<Sample> {
+    fn busy(self, mode: Mode, unit: Unit, amount: Amount) -> Result<Sample> {
         let tally = Tally::default();
-        let clients = match mode {
+        let threads = match mode {
             Mode::TlsBulk | Mode::TlsBulkUp => BULK_SESSIONS,
-            _ => SESSIONS_AT_A_TIME,
+            _ if mode.protocol() == Protocol::Tls => TLS_CLIENTS,
+            _ => THREADS,
         };
         let readings = thread::scope(|scope| {
-            for _ in 0..clients {
-                self.spawn(scope, &tally, || work(mode, &tally))?;
+            for _ in 0..threads {
+                self.spawn(scope, &tally, || self.work(mode, &tally))?;
             }
-            let readings = self.watch(mode, &tally, duration);
+            let readings = self.watch(&tally, amount);
             tally.stop();
             readings
         });
@@ -83,29 +104,30 @@ impl Stage<'_> {
         let [before, after] = readings?;
         if after.done == before.done {
             let why = errors.into_keys().next().unwrap_or_default();
-            return Err(format!("nothing was done in {} s: {why}", duration.as_secs_f64()));
+            return Err(format!("nothing was done in {} s: {why}", amount.duration.as_secs_f64()));
         }
-        let mut values = after.values_since(&before, mode);
-        if !durations.is_empty() {
+        let mut values = after.values_since(&before, unit);
+        if unit == Unit::Operations && !durations.is_empty() {
             let milliseconds = durations.iter().map(|duration| duration.as_secs_f64() * 1e3);
             let latency = Stats::new(milliseconds.collect());
-            values.extend([latency.median(), latency.quantile(0.99)]);
+            values.extend([0.5, 0.99, 0.999].map(|share| Some(latency.quantile(share))));
         }
         Ok(Sample { values, errors })
     }
 
-    /// Runs a client in a thread of its own, among the network's clients.
+    /// Runs clients in a thread of their own, in the network's namespace of clients.
     fn spawn<'scope, 'env>(
         self,
         scope: &'scope Scope<'scope, 'env>,
         tally: &'scope Tally,
-        work: impl FnOnce() -> Result<()> + Send + 'scope,
+        work: impl FnOnce() -> io::Result<()> + Send + 'scope,
     ) -> Result<()>
     where
         Self: 'scope,
     {
         let client = move || {
-            if let Err(error) = self.network.clients.enter().and_then(|()| work()) {
+            let entered = self.network.clients.enter();
+            if let Err(error) = entered.and_then(|()| work().map_err(|error| error.to_string())) {
                 tally.fail(error);
             }
         };
@@ -116,18 +138,43 @@ impl Stage<'_> {
         })
     }
 
-    /// What counters say at the ends of that time, which begins after the warm-up.
-    fn watch(self, mode: Mode, tally: &Tally, duration: Duration) -> Result<[Reading; 2]> {
-        interrupt::sleep(WARM_UP)?;
-        let before = self.read(mode, tally)?;
-        interrupt::sleep(duration)?;
-        Ok([before, self.read(mode, tally)?])
+    /// What a thread of clients does until the end.
+    fn work(self, mode: Mode, tally: &Tally) -> io::Result<()> {
+        let target = SocketAddr::from((self.target, PORT));
+        let first_target = SocketAddr::from((self.target, FIRST_PORT));
+        let bulk = |request| tcp::move_bulk(target, request, BULK_SESSIONS / THREADS, tally);
+        let window =
+            |size| udp::stream(target, Stream { flows: FLOWS, window: WINDOW, size }, tally);
+        match mode {
+            Mode::TcpRr => tcp::exchange(target, EXCHANGES, tally),
+            Mode::TcpCrr => tcp::visit(target, tcp::First::Client, BEGINNINGS, tally),
+            Mode::TcpFirstByte => tcp::visit(first_target, tcp::First::Backend, BEGINNINGS, tally),
+            Mode::TcpBulk => bulk(Request::Download),
+            Mode::TcpBulkBoth => bulk(Request::Both),
+            Mode::UdpRr => {
+                udp::stream(target, Stream { flows: EXCHANGES, window: 1, size: SIZE }, tally)
+            }
+            Mode::UdpWindow64 => window(64),
+            Mode::UdpWindow512 => window(512),
+            Mode::UdpWindow1400 => window(1400),
+            Mode::UdpFlows => udp::flows(first_target, BEGINNINGS, tally),
+            _ => work_with_tls(mode, tally),
+        }
     }
 
-    fn read(self, mode: Mode, tally: &Tally) -> Result<Reading> {
+    /// What counters say at the ends of that time, which begins after the warm-up.
+    fn watch(self, tally: &Tally, amount: Amount) -> Result<[Reading; 2]> {
+        interrupt::sleep(amount.warm_up)?;
+        tally.start();
+        let before = self.read(tally)?;
+        interrupt::sleep(amount.duration)?;
+        Ok([before, self.read(tally)?])
+    }
+
+    fn read(self, tally: &Tally) -> Result<Reading> {
         Ok(Reading {
             at: Instant::now(),
-            done: if mode == Mode::TlsBulkUp { self.backend.uploaded() } else { tally.done() },
+            done: tally.done() + self.backend.uploaded(),
             gateway: self.gateway.cpu()?,
             bench: process::cpu_of(&[id()])?,
             clients: process::cpu_of_threads(CLIENT),
@@ -135,124 +182,66 @@ impl Stage<'_> {
         })
     }
 
-    fn idle(self, count: usize) -> Result<Sample> {
+    fn idle(self, mode: Mode, amount: Amount) -> Result<Sample> {
         let tally = Tally::default();
         // What the gateway makes once and keeps isn't the sessions'.
-        drop(self.open(SESSIONS_AT_A_TIME, &tally)?);
-        interrupt::sleep(SETTLE)?;
+        drop(self.open(mode, TLS_CLIENTS, &tally)?);
+        interrupt::sleep(amount.settle)?;
         let before = self.gateway.memory()?;
-        let mut sessions = self.open(count, &tally)?;
-        interrupt::sleep(SETTLE)?;
+        let mut sessions = self.open(mode, amount.idle_sessions, &tally)?;
+        interrupt::sleep(amount.settle)?;
         let after = self.gateway.memory()?;
-        for error in sessions.iter_mut().filter_map(|session| session.exchange().err()) {
-            tally.fail(format!("an idle session was lost: {error}"));
+        for error in sessions.iter_mut().filter_map(|exchange| exchange().err()) {
+            tally.lose(format!("an idle session was lost: {error}"));
         }
         let (_, errors) = tally.into_parts();
         if sessions.is_empty() {
             return Err("no session could be opened".to_owned());
         }
         let each = (after as f64 - before as f64) / sessions.len() as f64;
-        Ok(Sample { values: vec![each / 1024.0], errors })
+        Ok(Sample { values: vec![Some(each / 1024.0)], errors })
     }
 
-    fn open(self, count: usize, tally: &Tally) -> Result<Vec<Session>> {
+    fn open(self, mode: Mode, count: usize, tally: &Tally) -> Result<Vec<Session>> {
         let client = Client::hasty(ECDSA_PORT).map_err(|error| error.to_string())?;
-        let open = || (0..count).filter_map(|_| counted(client.open(), tally)).collect();
-        self.network.clients.run(open)
+        let target = SocketAddr::from((self.target, PORT));
+        let open = || -> io::Result<Session> {
+            Ok(match mode {
+                Mode::TcpIdle => {
+                    let mut session = tcp::Session::open(target)?;
+                    Box::new(move || session.exchange())
+                }
+                Mode::UdpIdle => {
+                    let mut session = udp::Session::patient(target)?;
+                    Box::new(move || session.exchange())
+                }
+                _ => {
+                    let mut session = client.open()?;
+                    Box::new(move || session.exchange())
+                }
+            })
+        };
+        let counted = |_| open().map_err(|error| tally.fail(error)).ok();
+        self.network.clients.run(|| (0..count).filter_map(counted).collect())
     }
 }
 
-/// What a client does until the end.
-fn work(mode: Mode, tally: &Tally) -> Result<()> {
+fn work_with_tls(mode: Mode, tally: &Tally) -> io::Result<()> {
     let client = match mode {
         Mode::TlsHandshakeFullRsa => Client::hasty(RSA_PORT),
         Mode::TlsHandshakeResumed => Client::resuming(ECDSA_PORT),
         _ => Client::hasty(ECDSA_PORT),
     };
-    let client = client.map_err(|error| error.to_string())?;
+    let client = client.map_err(io::Error::other)?;
     match mode {
-        Mode::TlsBulk => repeat(tally, || {
-            client.open()?.download(|length| {
-                tally.add(length as u64);
-                tally.goes_on()
-            })
-        }),
-        Mode::TlsBulkUp => repeat(tally, || client.open()?.upload(|| tally.goes_on())),
+        Mode::TlsBulk => tls::download(&client, tally),
+        Mode::TlsBulkUp => tls::upload(&client, tally),
         Mode::TlsHandshakeResumed => {
             // The first session gets the ticket.
-            client.open().and_then(Session::close).map_err(|error| error.to_string())?;
-            begin_sessions(&client, true, tally);
+            client.open().and_then(tls::Session::close)?;
+            tls::begin_sessions(&client, true, tally);
         }
-        _ => begin_sessions(&client, false, tally),
+        _ => tls::begin_sessions(&client, false, tally),
     }
     Ok(())
-}
-
-/// Begins one session after the other.
-fn begin_sessions(client: &Client, resumed: bool, tally: &Tally) {
-    let mut durations = Vec::new();
-    repeat(tally, || {
-        let began = Instant::now();
-        let session = client.open()?;
-        if session.was_resumed() != resumed {
-            return Err(io::Error::other("the handshake was of the wrong kind"));
-        }
-        session.close()?;
-        durations.push(began.elapsed());
-        tally.add(1);
-        Ok(())
-    });
-    tally.took(durations);
-}
-
-fn repeat(tally: &Tally, mut operation: impl FnMut() -> io::Result<()>) {
-    while tally.goes_on() {
-        counted(operation(), tally);
-    }
-}
-
-/// The result, the error being counted.
-fn counted<T>(result: io::Result<T>, tally: &Tally) -> Option<T> {
-    result.map_err(|error| tally.fail(error)).ok()
-}
-
-/// What counters say.
-struct Reading {
-    at: Instant,
-    /// Operations or bytes.
-    done: u64,
-    /// CPU time of the gateway.
-    gateway: Duration,
-    /// CPU time of this process, with its clients and its backend.
-    bench: Duration,
-    /// CPU time of the clients.
-    clients: Duration,
-    /// CPU time that nobody used.
-    idle: Duration,
-}
-
-impl Reading {
-    /// The values of the mode's first figures, from how much each counter grew.
-    fn values_since(&self, before: &Self, mode: Mode) -> Vec<f64> {
-        let seconds = |of: fn(&Self) -> Duration| of(self).saturating_sub(of(before)).as_secs_f64();
-        let done = (self.done - before.done) as f64;
-        let elapsed = (self.at - before.at).as_secs_f64();
-        let gateway = seconds(|reading| reading.gateway);
-        let idle = seconds(|reading| reading.idle);
-        let available = elapsed * thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-        let others = available - idle - gateway - seconds(|reading| reading.bench);
-        let percent = |seconds: f64| 100.0 * seconds / available;
-        // In MB and in ms for each GB, or as operations and in µs for each.
-        let (unit, cost) = match mode {
-            Mode::TlsBulk | Mode::TlsBulkUp => (1e-6, 1e3 * 1e9),
-            _ => (1.0, 1e6),
-        };
-        vec![
-            done * unit / elapsed,
-            gateway * cost / done,
-            percent(seconds(|reading| reading.clients)),
-            percent(others.max(0.0)),
-            percent(idle),
-        ]
-    }
 }

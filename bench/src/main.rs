@@ -1,26 +1,35 @@
-//! `make bench`: what sessions cost through l4way and through its peers, on the same work.
+//! `make bench`: what traffic costs through l4way and through its peers, on the same work.
 //!
 //! Clients, a gateway and backends are in network namespaces of their own, joined by veth, on one
 //! machine. Every peer runs in each round, so that what else the machine does falls on all of them.
 
 mod backend;
 mod certificates;
-mod client;
 mod gateway;
 mod interrupt;
+mod lane;
 mod load;
 mod mode;
 mod network;
+mod patience;
 mod peer;
+mod poll;
 mod process;
+mod reading;
 mod report;
 mod request;
+mod routes;
 mod stats;
 mod tally;
+mod tcp;
+mod tls;
+mod udp;
 
 use std::{
+    fs,
     io::{self, Write},
     num::NonZeroUsize,
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::Duration,
@@ -30,43 +39,40 @@ use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    backend::Backend,
     certificates::Certificates,
-    gateway::Gateway,
-    load::{Amount, Sample, Stage},
-    mode::Mode,
-    network::Network,
+    lane::Lanes,
+    load::Amount,
+    mode::{Mode, Protocol},
     peer::{Peer, Programs},
-    report::{Entrant, Measured, Report},
+    report::{Measured, Report},
 };
 
 /// What went wrong, for a person.
 type Result<T> = std::result::Result<T, String>;
 
-/// How long a sample takes.
-const USUAL: Duration = Duration::from_secs(1);
-/// The same with `--quick`.
-const QUICK: Duration = Duration::from_millis(600);
-
 /// Measures l4way and its peers on the same work. Needs root, for network namespaces.
+///
+/// Each peer is between clients and backends in three network namespaces of its own, and all do the
+/// same in turn, round by round.
 #[derive(Debug, Parser)]
 struct Args {
     /// What is done
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::value_variants().to_vec())]
     modes: Vec<Mode>,
-    /// Who does it; the first runs twice, to show how much of a difference is noise
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Peer::value_variants().to_vec())]
+    /// Who does it, as far as each can; the first proxy but l4way runs twice, to show how much of a
+    /// difference is noise
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Peer::usual())]
     peers: Vec<Peer>,
-    /// How many rounds [default: 31, with --quick 5; of tls-idle at most 3]
+    /// How many rounds [default: 31, with --quick 3; with idle sessions at most 3, with --quick 1]
     #[arg(long)]
     rounds: Option<NonZeroUsize>,
-    /// How many seconds each peer has in a round [default: 1, with --quick 0.6]
+    /// How many seconds each peer has in a round [default: 1, with --quick 0.2]
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
-    /// How many idle sessions
-    #[arg(long, default_value = "2000")]
-    idle_sessions: NonZeroUsize,
-    /// Ends within 3 minutes
+    /// How many idle sessions [default: 5000, over TLS 2000; with --quick 1000]
+    #[arg(long)]
+    idle_sessions: Option<NonZeroUsize>,
+    /// Ends within 3 minutes: fewer and shorter rounds, fewer idle sessions
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
@@ -74,30 +80,48 @@ struct Args {
     /// How to print the figures
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Write the figures as JSON to a file too, after each mode
+    #[arg(long, value_name = "FILE")]
+    json_to: Option<PathBuf>,
+    /// Draw the ratios to a file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
     Table,
     Json,
+    Markdown,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match measure(&args) {
-        Ok(report) => {
-            let text = match args.output {
-                Output::Table => report.table(),
-                Output::Json => report.json(),
-            };
-            let _ = io::stdout().lock().write_all(text.as_bytes());
-            if report.is_lossless() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match measure(&args).and_then(|report| tell(&args, &report).map(|()| report)) {
+        Ok(report) if report.is_lossless() && report.modes.len() == args.modes.len() => {
+            ExitCode::SUCCESS
         }
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("can't measure: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints and draws the figures.
+fn tell(args: &Args, report: &Report) -> Result<()> {
+    let text = match args.output {
+        Output::Table => report.table(),
+        Output::Json => report.json(),
+        Output::Markdown => report.markdown(),
+    };
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    args.svg.as_ref().map_or(Ok(()), |path| write(path, &report.svg()))
+}
+
+fn write(path: &PathBuf, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Tells whoever waits.
@@ -115,101 +139,51 @@ fn seconds(text: &str) -> Result<Duration> {
 
 impl Args {
     fn rounds(&self, mode: Mode) -> usize {
-        let rounds = self.rounds.map_or(if self.quick { 5 } else { 31 }, NonZeroUsize::get);
+        let rounds = self.rounds.map_or(if self.quick { 3 } else { 31 }, NonZeroUsize::get);
         // What a fresh process takes hardly varies, and takes long to find out.
         let most = if self.quick { 1 } else { 3 };
-        if mode == Mode::TlsIdle { rounds.min(most) } else { rounds }
+        if mode.is_idle() { rounds.min(most) } else { rounds }
     }
 
-    fn amount(&self) -> Amount {
-        let duration = self.seconds.unwrap_or(if self.quick { QUICK } else { USUAL });
-        Amount { duration, idle_sessions: self.idle_sessions.get() }
+    fn amount(&self, mode: Mode) -> Amount {
+        let (warm_up, duration, settle, idle) = match self.quick {
+            true => (50, 200, 300, 1000),
+            false => (200, 1000, 1000, if mode.protocol() == Protocol::Tls { 2000 } else { 5000 }),
+        };
+        Amount {
+            warm_up: Duration::from_millis(warm_up),
+            duration: self.seconds.unwrap_or(Duration::from_millis(duration)),
+            idle_sessions: self.idle_sessions.map_or(idle, NonZeroUsize::get),
+            settle: Duration::from_millis(settle),
+        }
     }
 }
 
 fn measure(args: &Args) -> Result<Report> {
     raise_descriptor_limit();
     interrupt::listen()?;
-    let before = process::load();
     let certificates = Certificates::new()?;
-    let lanes = Lane::of(&args.peers)?;
-    // What can't be run is told now, and not after the first mode.
-    for lane in &lanes {
-        drop(lane.start(args, &certificates)?);
-    }
-    let mut modes = Vec::new();
-    for mode in args.modes.iter().copied() {
-        say(&format!("{mode}"));
-        let entrants = measure_mode(mode, args, &lanes, &certificates);
-        interrupt::check()?;
-        modes.push(Measured { mode, entrants });
-    }
+    let lanes = Lanes::new(&args.peers, &args.modes)?;
+    lanes.try_out(args, &certificates)?;
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    Ok(Report { load: [before, process::load()], cpus, modes })
-}
-
-/// Where a peer is measured.
-struct Lane {
-    name: String,
-    peer: Peer,
-    rival: bool,
-    backend: Backend,
-    network: Network,
-}
-
-impl Lane {
-    /// One for each peer, and a second one for the first.
-    fn of(peers: &[Peer]) -> Result<Vec<Self>> {
-        let again = peers.iter().take(1).map(|peer| (*peer, true));
-        let entrants = peers.iter().map(|peer| (*peer, false)).chain(again);
-        entrants.map(|(peer, again)| Self::new(peer, again)).collect()
-    }
-
-    fn new(peer: Peer, again: bool) -> Result<Self> {
-        let name = if again { format!("{peer} again") } else { peer.to_string() };
-        let network = Network::new()?;
-        let rival = peer != Peer::L4way && !again;
-        Ok(Self { name, peer, rival, backend: Backend::start(&network)?, network })
-    }
-
-    fn start(&self, args: &Args, certificates: &Certificates) -> Result<Gateway> {
-        Gateway::start(self.peer, &args.programs, certificates, &self.network)
-    }
-
-    fn sample(&self, gateway: &Gateway, mode: Mode, amount: Amount) -> Result<Sample> {
-        let stage = Stage { network: &self.network, backend: &self.backend, gateway };
-        stage.sample(mode, amount).map_err(|error| format!("{}: {error}", self.name))
-    }
-}
-
-/// Has every peer do the same, round by round, each round in another order.
-fn measure_mode(
-    mode: Mode,
-    args: &Args,
-    lanes: &[Lane],
-    certificates: &Certificates,
-) -> Result<Vec<Entrant>> {
-    let start = |lane: &Lane| lane.start(args, certificates);
-    let entrant =
-        |lane: &Lane| Entrant { name: lane.name.clone(), rival: lane.rival, samples: vec![] };
-    let mut entrants: Vec<Entrant> = lanes.iter().map(entrant).collect();
-    // Memory that was used once may stay: for idle sessions each process is a new one, and alone.
-    let lasting: Option<Vec<Gateway>> = match mode {
-        Mode::TlsIdle => None,
-        _ => Some(lanes.iter().map(start).collect::<Result<_>>()?),
-    };
-    for round in 0..args.rounds(mode) {
-        for turn in 0..lanes.len() {
-            let index = (round + turn) % lanes.len();
-            let lane = &lanes[index];
-            let sample = match &lasting {
-                Some(gateways) => lane.sample(&gateways[index], mode, args.amount()),
-                None => lane.sample(&start(lane)?, mode, args.amount()),
-            };
-            entrants[index].samples.push(sample?);
+    let before = process::load();
+    let mut report = Report { load: [before.clone(), before], cpus, modes: Vec::new() };
+    for mode in args.modes.iter().copied() {
+        match lanes.measure(mode, args, &certificates) {
+            Ok(entrants) => report.modes.push(Measured { mode, entrants }),
+            // What was measured before is worth telling.
+            Err(error) if report.modes.is_empty() => return Err(error),
+            Err(error) => {
+                say(&format!("{mode} and what follows isn't measured: {error}"));
+                break;
+            }
+        }
+        report.load[1] = process::load();
+        if let Some(path) = &args.json_to {
+            write(path, &report.json())?;
         }
     }
-    Ok(entrants)
+    Ok(report)
 }
 
 /// A client and a backend are here for each session, and gateways inherit the limit.
@@ -230,11 +204,13 @@ mod tests {
     fn everything_is_measured_unless_less_is_asked_for() {
         let usual = args("bench");
         assert_eq!(usual.modes, Mode::value_variants());
-        assert_eq!(usual.peers, Peer::value_variants());
+        assert_eq!(usual.peers, Peer::usual());
         assert_eq!((usual.rounds(Mode::TlsBulk), usual.rounds(Mode::TlsIdle)), (31, 3));
+        assert_eq!(usual.amount(Mode::UdpIdle).idle_sessions, 5000);
         let quick = args("bench --quick");
-        assert_eq!((quick.rounds(Mode::TlsBulk), quick.rounds(Mode::TlsIdle)), (5, 1));
-        assert!(quick.amount().duration < usual.amount().duration);
+        assert_eq!((quick.rounds(Mode::TlsBulk), quick.rounds(Mode::TlsIdle)), (3, 1));
+        let mode = Mode::TcpRr;
+        assert!(quick.amount(mode).duration < usual.amount(mode).duration);
     }
 
     #[test]
@@ -244,7 +220,7 @@ mod tests {
         assert_eq!(few.modes, [Mode::TlsIdle, Mode::TlsBulk]);
         assert_eq!(few.peers, [Peer::Nginx]);
         assert_eq!((few.rounds(Mode::TlsBulk), few.rounds(Mode::TlsIdle)), (2, 1));
-        assert_eq!(few.amount().duration, Duration::from_secs(9));
+        assert_eq!(few.amount(Mode::TcpRr).duration, Duration::from_secs(9));
     }
 
     #[test]

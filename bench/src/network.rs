@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::Ipv4Addr,
+    ops::RangeInclusive,
     os::fd::AsFd,
     process::{Command, id},
     sync::atomic::{AtomicU16, Ordering},
@@ -17,6 +18,16 @@ use crate::Result;
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The backends' address, which the gateway connects to.
 pub(crate) const BACKENDS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// The port of plain TCP and UDP, where the client speaks first, of gateways and backends.
+pub(crate) const PORT: u16 = 7000;
+/// The port where a backend speaks first over TCP, and where a UDP session ends soon.
+pub(crate) const FIRST_PORT: u16 = 7001;
+/// The ports that connections begin at.
+pub(crate) const EPHEMERAL_PORTS: RangeInclusive<u16> = 10_000..=65_535;
+/// The addresses of clients that never send twice from the same port, 192.0.2.128/28.
+pub(crate) const FLOW_CLIENTS: RangeInclusive<Ipv4Addr> =
+    Ipv4Addr::new(192, 0, 2, 128)..=Ipv4Addr::new(192, 0, 2, 143);
 
 /// Where clients, a gateway and backends are. Each peer has a network of its own, so that none finds
 /// what another left, such as ports in TIME_WAIT.
@@ -38,6 +49,9 @@ impl Network {
         };
         join((&network.clients, "192.0.2.1/24"), (&network.gateway, "192.0.2.2/24"))?;
         join((&network.gateway, "198.51.100.1/24"), (&network.backends, "198.51.100.2/24"))?;
+        network.clients.route(&["198.51.100.0/24", "via", "192.0.2.2"])?;
+        network.clients.route(&["local", "192.0.2.128/28", "dev", "lo"])?;
+        network.backends.route(&["192.0.2.0/24", "via", "198.51.100.1"])?;
         Ok(network)
     }
 }
@@ -52,8 +66,22 @@ impl Namespace {
         ip(&["netns", "add", &name])?;
         let namespace = Self { name };
         ip(&["-n", &namespace.name, "link", "set", "lo", "up"])?;
-        namespace.run(allow_many_connections)??;
+        // Who closes first holds the connection's port for a minute: lets a new connection take it.
+        namespace.set("ipv4/tcp_tw_reuse", "1")?;
+        let ports = format!("{} {}", EPHEMERAL_PORTS.start(), EPHEMERAL_PORTS.end());
+        namespace.set("ipv4/ip_local_port_range", &ports)?;
         Ok(namespace)
+    }
+
+    /// Sets what `/proc/sys/net` has by that name.
+    pub(crate) fn set(&self, name: &str, value: &str) -> Result<()> {
+        let path = format!("/proc/sys/net/{name}");
+        let set = || fs::write(&path, value).map_err(|error| format!("{path}: {error}"));
+        self.run(set)?
+    }
+
+    fn route(&self, route: &[&str]) -> Result<()> {
+        ip(&[&["-n", &self.name, "route", "add"], route].concat())
     }
 
     /// Moves the calling thread here: its sockets and the processes it starts are here from now on.
@@ -77,15 +105,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = ip(&["netns", "del", &self.name]);
     }
-}
-
-/// Who closes first holds the connection's port for a minute: lets a new connection take it.
-fn allow_many_connections() -> Result<()> {
-    for (name, value) in [("tcp_tw_reuse", "1"), ("ip_local_port_range", "10000 65535")] {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        fs::write(&path, value).map_err(|error| format!("{path}: {error}"))?;
-    }
-    Ok(())
 }
 
 /// Joins two hosts by a cable, and gives each end its address.

@@ -24,17 +24,32 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
 /// If one of them is gone.
 pub(crate) fn cpu_of(pids: &[u32]) -> Result<Duration> {
     let used = pids.iter().map(|pid| {
-        let path = format!("/proc/{pid}/stat");
-        Stat::read(&path).map(|stat| stat.cpu).ok_or_else(|| format!("{path} is gone"))
+        let path = format!("/proc/{pid}/task");
+        let mut threads = numbers(&path).filter_map(|thread| cpu_in(&format!("{path}/{thread}")));
+        let first = threads.next().ok_or_else(|| format!("{path} is gone"))?;
+        Ok(first + threads.sum::<Duration>())
     });
     used.sum()
 }
 
+/// The CPU time that a thread has used: exactly if the kernel tells, or else in ticks.
+fn cpu_in(directory: &str) -> Option<Duration> {
+    let exact = fs::read_to_string(format!("{directory}/schedstat")).ok();
+    exact
+        .and_then(|text| time_run(&text))
+        .or_else(|| Some(Stat::read(&format!("{directory}/stat"))?.cpu))
+}
+
+/// Nanoseconds on a CPU, waiting for one, and how often.
+fn time_run(schedstat: &str) -> Option<Duration> {
+    Some(Duration::from_nanos(schedstat.split_ascii_whitespace().next()?.parse().ok()?))
+}
+
 /// The CPU time that this process's live threads of a name have used.
 pub(crate) fn cpu_of_threads(name: &str) -> Duration {
-    let stats = numbers("/proc/self/task")
-        .filter_map(|thread| Stat::read(&format!("/proc/self/task/{thread}/stat")));
-    stats.filter(|stat| stat.name == name).map(|stat| stat.cpu).sum()
+    let threads = numbers("/proc/self/task").map(|thread| format!("/proc/self/task/{thread}"));
+    let is = |of: &String| Stat::read(&format!("{of}/stat")).is_some_and(|stat| stat.name == name);
+    threads.filter(is).filter_map(|thread| cpu_in(&thread)).sum()
 }
 
 /// The memory of processes in bytes: each page as the share of it that is theirs (PSS).
@@ -125,6 +140,12 @@ mod tests {
         let stat = Stat { name: "a (b) c".to_owned(), parent: 17, cpu };
         assert_eq!(Stat::parse(text), Some(stat));
         assert_eq!(Stat::parse("4711 (a"), None);
+    }
+
+    #[test]
+    fn exact_times_are_in_nanoseconds() {
+        assert_eq!(time_run("253385 2061175 2\n"), Some(Duration::from_nanos(253_385)));
+        assert_eq!(time_run(""), None);
     }
 
     #[test]

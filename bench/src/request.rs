@@ -16,6 +16,8 @@ pub(crate) enum Request {
     Download,
     /// That bytes be taken until the client's end.
     Upload,
+    /// Both at once.
+    Both,
 }
 
 impl Request {
@@ -25,13 +27,14 @@ impl Request {
             Self::Echo => b'e',
             Self::Download => b'd',
             Self::Upload => b'u',
+            Self::Both => b'b',
         };
         bytes
     }
 
     /// What a request asks for, if it is one.
     pub(crate) fn decode(bytes: &[u8; SIZE]) -> Option<Self> {
-        let all = [Self::Echo, Self::Download, Self::Upload];
+        let all = [Self::Echo, Self::Download, Self::Upload, Self::Both];
         all.into_iter().find(|request| request.encode() == *bytes)
     }
 }
@@ -42,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_request_is_read_as_it_was_written() {
-        for request in [Request::Echo, Request::Download, Request::Upload] {
+        for request in [Request::Echo, Request::Download, Request::Upload, Request::Both] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
         assert_eq!(Request::decode(&[0; SIZE]), None);

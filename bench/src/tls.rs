@@ -1,10 +1,10 @@
-//! A client that speaks TLS.
+//! A client that speaks TLS, in a thread of its own.
 
 use std::{
     io::{self, BufReader, Read, Write},
     net::TcpStream,
     sync::Arc,
-    time::Duration,
+    time::Instant,
 };
 
 use rustls::{
@@ -22,16 +22,15 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::{
     certificates::HOSTNAME,
     network::GATEWAY,
+    patience::PATIENCE,
     request::{CHUNK, Request, SIZE},
+    tally::{Record, Tally},
 };
 
 /// The port where gateways have the ECDSA certificate.
 pub(crate) const ECDSA_PORT: u16 = 8443;
 /// The port where gateways have the RSA certificate.
 pub(crate) const RSA_PORT: u16 = 8444;
-
-/// How long a client waits for a gateway, which then has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens sessions to a port of the gateway.
 pub(crate) struct Client {
@@ -130,6 +129,45 @@ impl Session {
     pub(crate) fn close(mut self) -> io::Result<()> {
         self.0.conn.send_close_notify();
         self.0.flush()
+    }
+}
+
+/// Begins one session after the other.
+pub(crate) fn begin_sessions(client: &Client, resumed: bool, tally: &Tally) {
+    let mut record = Record::new(tally);
+    repeat(tally, || {
+        let began = Instant::now();
+        let session = client.open()?;
+        if session.was_resumed() != resumed {
+            return Err(io::Error::other("the handshake was of the wrong kind"));
+        }
+        session.close()?;
+        record.took(began, Instant::now());
+        record.tell();
+        Ok(())
+    });
+}
+
+/// Receives for as long as the tally wants.
+pub(crate) fn download(client: &Client, tally: &Tally) {
+    repeat(tally, || {
+        client.open()?.download(|length| {
+            tally.add(length as u64);
+            tally.goes_on()
+        })
+    });
+}
+
+/// Sends for as long as the tally wants.
+pub(crate) fn upload(client: &Client, tally: &Tally) {
+    repeat(tally, || client.open()?.upload(|| tally.goes_on()));
+}
+
+fn repeat(tally: &Tally, mut operation: impl FnMut() -> io::Result<()>) {
+    while tally.goes_on() {
+        if let Err(error) = operation() {
+            tally.fail(error);
+        }
     }
 }
 
