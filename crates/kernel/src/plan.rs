@@ -175,3 +175,118 @@ fn locals(listener: &Listener, kind: Kind, host: &Host) -> Result<Vec<SocketAddr
     }
     Ok(locals.into_iter().map(|ip| SocketAddr::new(ip, listener.port)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use l4way_model::{GatewayId, Route, WeightedTarget};
+
+    use super::*;
+
+    fn id(name: &str) -> BackendId {
+        BackendId {
+            kind: "Backend".into(),
+            namespace: "ns".into(),
+            name: name.into(),
+            port: None,
+            transport: Transport::Tcp,
+        }
+    }
+
+    /// What becomes of a listener on these addresses with these backends and their endpoints.
+    fn planned(
+        addresses: &[&str],
+        backends: &[(&str, &[&str])],
+        host: &Host,
+    ) -> Result<Carried, String> {
+        let target = |(name, _): &(&str, &[&str])| WeightedTarget {
+            weight: 1,
+            target: Target::Backend(id(name)),
+        };
+        let route = RouteId { kind: "TCPRoute".into(), namespace: "ns".into(), name: "r".into() };
+        let listener = Listener {
+            id: ListenerId {
+                gateway: GatewayId::new("ns", "gw"),
+                listener_set: None,
+                name: "l".into(),
+            },
+            transport: Transport::Tcp,
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            port: 7000,
+            route: Some(Route { id: route, targets: backends.iter().map(target).collect() }),
+        };
+        let mut table = EndpointTable::default();
+        for (name, endpoints) in backends {
+            let endpoint = |text: &&str| match text.strip_prefix("unix:") {
+                Some(path) => Endpoint { address: EndpointAddress::Unix(Arc::new(path.into())) },
+                None => Endpoint::from(text.parse::<SocketAddr>().unwrap()),
+            };
+            table.0.insert(id(name), endpoints.iter().map(endpoint).collect());
+        }
+        carry(&listener, &table, host)
+    }
+
+    fn host() -> Host {
+        Host::of(&["127.0.0.1", "::1", "192.0.2.2", "198.51.100.1", "2001:db8::1"], true)
+    }
+
+    fn locals(carried: &Carried) -> Vec<String> {
+        carried.locals.iter().map(|local| local.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn a_wildcard_is_each_address_that_can_reach_the_endpoints() {
+        let away: &[&str] = &["203.0.113.7:1"];
+        let v4 = planned(&["0.0.0.0", "::"], &[("a", away)], &host()).unwrap();
+        assert_eq!(locals(&v4), ["192.0.2.2", "198.51.100.1"]);
+        let here = planned(&["0.0.0.0", "::"], &[("a", &["127.0.0.1:1"])], &host()).unwrap();
+        assert_eq!(locals(&here), ["127.0.0.1"]);
+        let v6 = planned(&["0.0.0.0", "::"], &[("a", &["[2001:db8::7]:1"])], &host()).unwrap();
+        assert_eq!(locals(&v6), ["2001:db8::1"]);
+    }
+
+    #[test]
+    fn what_nat_cannot_do_is_the_proxys_and_says_why() {
+        let away: &[&str] = &["203.0.113.7:1"];
+        let still = Host::of(&["192.0.2.2"], false);
+        for (addresses, backends, host, why) in [
+            (&["192.0.2.2"], vec![("a", &["unix:/run/a"][..])], host(), "no address"),
+            (&["192.0.2.2"], vec![("a", &["[2001:db8::7]:1"][..])], host(), "are IPv6"),
+            (&["192.0.2.2"], vec![("a", away), ("b", away)], host(), "is in Backend/ns/a and in"),
+            (
+                &["192.0.2.2"],
+                vec![("a", &["203.0.113.7:1", "[2001:db8::7]:1"][..])],
+                host(),
+                "of IPv4 and of IPv6",
+            ),
+            (
+                &["192.0.2.2"],
+                vec![("a", &["203.0.113.7:1", "127.0.0.1:1"][..])],
+                host(),
+                "on loopback, others",
+            ),
+            (
+                &["192.0.2.2"],
+                vec![("a", &["127.0.0.1:1"][..])],
+                host(),
+                "192.0.2.2 isn't on loopback",
+            ),
+            (&["127.0.0.1"], vec![("a", away)], host(), "127.0.0.1 is on loopback"),
+            (&["192.0.2.2"], vec![("a", &[][..])], host(), "every session is refused"),
+            (&["192.0.2.2"], vec![("a", away)], still.clone(), "net.ipv4.ip_forward is 0"),
+        ] {
+            let error = planned(addresses, &backends, &host).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        // Endpoints on this host need no forwarding.
+        planned(&["192.0.2.2"], &[("a", &["192.0.2.2:1"])], &still).unwrap();
+    }
+
+    #[test]
+    fn a_backend_without_endpoints_keeps_its_share() {
+        let backends: &[(&str, &[&str])] = &[("a", &["203.0.113.7:1"]), ("b", &[])];
+        let carried = planned(&["192.0.2.2"], backends, &host()).unwrap();
+        assert_eq!(carried.shares[1].goes, Goes::Refused(RefusedReason::NoEndpoint));
+    }
+}

@@ -439,3 +439,127 @@ impl Session {
 fn is_loss(error: &io::Error) -> bool {
     rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NOBUFS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use l4way_model::GatewayId;
+    use l4way_proxy::{Counters, Proxy, RowSnapshot, Settings};
+
+    use super::*;
+
+    const CLIENT: &str = "192.0.2.1:1000";
+    const LOCAL: &str = "192.0.2.2:7000";
+    const ENDPOINT: &str = "198.51.100.2:6000";
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    struct Fixture {
+        sessions: Sessions,
+        counters: Arc<Counters>,
+        records: mpsc::Receiver<SessionRecord>,
+    }
+
+    impl Fixture {
+        fn new(transport: Transport) -> Self {
+            let (sender, records) = mpsc::sync_channel(16);
+            let counters = Proxy::start(Settings::default()).unwrap().counters();
+            let gateway = GatewayId::new("ns", "gw");
+            let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
+            let row =
+                counters.kernel_row(Labels { transport, listener, route: None, backend: None });
+            let mut sessions = Sessions::new(Socket::open(0).unwrap(), Some(sender));
+            let endpoint = sessions.endpoint(&row, address(ENDPOINT));
+            let mut directory = Directory::default();
+            directory.insert(transport, address(LOCAL), Counts { row, endpoint });
+            sessions.set_directory(directory);
+            Self { sessions, counters, records }
+        }
+
+        fn row(&self) -> RowSnapshot {
+            self.counters.snapshot().rows.remove(0)
+        }
+    }
+
+    fn flow(transport: Transport, state: Option<State>, packets: [u64; 2]) -> Flow {
+        let (client, local) = (address(CLIENT), address(LOCAL));
+        Flow {
+            key: FlowKey { transport, client, local },
+            endpoint: address(ENDPOINT),
+            carried: Some(packets.map(|packets| Carried { packets, bytes: packets * 100 })),
+            state,
+            began: None,
+            ended: None,
+            timeout: None,
+        }
+    }
+
+    #[test]
+    fn a_flow_is_counted_once_however_often_it_is_told() {
+        let mut fixture = Fixture::new(Transport::Udp);
+        for packets in [[1, 0], [3, 2], [3, 2]] {
+            fixture.sessions.observe(Told::Is, flow(Transport::Udp, None, packets));
+        }
+        fixture.sessions.observe(Told::Gone, flow(Transport::Udp, None, [4, 2]));
+        let row = fixture.row();
+        assert_eq!((row.opened, row.active()), (1, 0));
+        assert_eq!((row.datagrams_upstream, row.datagrams_downstream), (4, 2));
+        assert_eq!((row.bytes_upstream, row.bytes_downstream), (4 * 72, 2 * 72));
+        assert!(row.ended().eq([(CloseReason::SessionTimeout, 1)]));
+        let record = fixture.records.try_recv().unwrap();
+        assert_eq!((record.bytes_upstream, record.datagrams_upstream), (4 * 72, 4));
+        assert!(fixture.records.try_recv().is_err());
+    }
+
+    #[test]
+    fn connections_end_as_their_last_state_tells() {
+        for (state, packets, reason) in [
+            (State::Closed, [6, 5], CloseReason::Closed),
+            (State::Reset, [1, 1], CloseReason::ConnectRefused),
+            (State::Reset, [4, 4], CloseReason::Reset),
+            (State::Opening, [3, 0], CloseReason::ConnectTimeout),
+            (State::Open, [4, 4], CloseReason::Unknown),
+        ] {
+            let mut fixture = Fixture::new(Transport::Tcp);
+            fixture.sessions.observe(Told::Gone, flow(Transport::Tcp, Some(state), packets));
+            assert!(fixture.row().ended().eq([(reason, 1)]), "{state:?}");
+        }
+    }
+
+    /// conntrack keeps a closed connection for two minutes.
+    #[test]
+    fn a_closed_connection_is_over_while_the_kernel_still_knows_it() {
+        let mut fixture = Fixture::new(Transport::Tcp);
+        let closed = flow(Transport::Tcp, Some(State::Closed), [6, 5]);
+        fixture.sessions.observe(Told::Is, closed.clone());
+        assert_eq!(fixture.sessions.active(), 0);
+        fixture.sessions.observe(Told::Is, closed.clone());
+        fixture.sessions.observe(Told::Gone, closed);
+        assert_eq!(fixture.row().opened, 1);
+        assert!(fixture.row().ended().eq([(CloseReason::Closed, 1)]));
+    }
+
+    #[test]
+    fn a_port_that_is_used_again_is_another_session_though_the_end_of_the_first_was_lost() {
+        let mut fixture = Fixture::new(Transport::Tcp);
+        for second in [1, 1, 2] {
+            let began = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+            let open = flow(Transport::Tcp, Some(State::Open), [3, 2]);
+            fixture.sessions.observe(Told::Is, Flow { began, ..open });
+        }
+        assert_eq!((fixture.row().opened, fixture.row().active()), (2, 1));
+        assert!(fixture.row().ended().eq([(CloseReason::Unknown, 1)]));
+    }
+
+    #[test]
+    fn flows_of_others_are_not_ours() {
+        let mut fixture = Fixture::new(Transport::Tcp);
+        let other = address("198.51.100.9:6000");
+        let flow = flow(Transport::Tcp, Some(State::Open), [3, 2]);
+        fixture.sessions.observe(Told::Is, Flow { endpoint: other, ..flow });
+        assert_eq!(fixture.sessions.active(), 0);
+    }
+}

@@ -36,6 +36,8 @@ pub struct GatewayParametersSpec {
     pub access_log: Option<Arc<str>>,
     /// What routes may name beside Services with pods.
     pub external_backends: Option<Vec<ExternalBackend>>,
+    /// `Auto`, `Proxy` or `Kernel`.
+    pub data_path: Option<Arc<str>>,
     /// How long sessions may go on when a proxy ends or a listener is gone, in seconds.
     pub drain_seconds: Option<u32>,
     /// How long to try to connect to an endpoint, in seconds.
@@ -97,6 +99,7 @@ impl GatewayParametersSpec {
             service: merge(self.service, other.service, ServiceParameters::or),
             log: merge(self.log, other.log, LogParameters::or),
             access_log: self.access_log.or(other.access_log),
+            data_path: self.data_path.or(other.data_path),
             external_backends: self.external_backends.or(other.external_backends),
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
             connect_timeout_seconds: self.connect_timeout_seconds.or(other.connect_timeout_seconds),

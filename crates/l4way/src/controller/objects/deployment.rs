@@ -58,7 +58,7 @@ fn pod(common: &Common<'_>, settings: &Settings, host_network: bool) -> Value {
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": drain.saturating_add(AFTER_DRAIN_SECONDS),
-        "securityContext": pod_security(host_network),
+        "securityContext": pod_security(host_network, DataPath::of(parameters)),
         "containers": [container(common, settings, host_network, drain)],
         "topologySpreadConstraints": topology_spread(common),
     });
@@ -98,7 +98,7 @@ fn container(
             "periodSeconds": 10,
         },
         "resources": parameters.resources.clone().unwrap_or_else(default_resources),
-        "securityContext": container_security(host_network),
+        "securityContext": container_security(host_network, DataPath::of(parameters)),
     });
     let policy = parameters.image_pull_policy.as_deref().or(settings.image_pull_policy.as_deref());
     if let Some(policy) = policy {
@@ -111,6 +111,7 @@ fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
     let GatewayParametersSpec {
         log,
         access_log,
+        data_path,
         connect_timeout_seconds,
         udp_session_timeout_seconds,
         ..
@@ -129,6 +130,9 @@ fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
     ];
     if access_log.as_deref() == Some("Stdout") {
         arguments.push("--access-log=-".to_owned());
+    }
+    if let Some(path) = data_path {
+        arguments.push(format!("--data-path={}", path.to_lowercase()));
     }
     let timeouts = [
         ("connect-timeout", connect_timeout_seconds),
@@ -159,33 +163,62 @@ fn environment() -> Value {
         .collect()
 }
 
-fn pod_security(host_network: bool) -> Value {
-    if host_network {
-        // The sysctl isn't to be had there. A capability helps only root past no_new_privs, so the
-        // proxy is root with that one and no other.
-        return json!({
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
-    }
-    json!({
-        "runAsNonRoot": true,
-        "runAsUser": NOBODY,
-        "runAsGroup": NOBODY,
-        "seccompProfile": {"type": "RuntimeDefault"},
-        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
-    })
+/// Who carries sessions, as far as a pod has to be made for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DataPath {
+    Proxy,
+    /// The kernel, if the pod happens to have what that takes.
+    Auto,
+    /// The kernel.
+    Kernel,
 }
 
-fn container_security(host_network: bool) -> Value {
+impl DataPath {
+    fn of(parameters: &GatewayParametersSpec) -> Self {
+        match parameters.data_path.as_deref() {
+            Some("Kernel") => Self::Kernel,
+            Some("Auto") => Self::Auto,
+            _ => Self::Proxy,
+        }
+    }
+}
+
+fn pod_security(host_network: bool, data_path: DataPath) -> Value {
+    // A capability helps only root past no_new_privs, so a proxy that needs one is root with that one
+    // and no other. A pod in its node's network can't have sysctls.
+    let is_root = host_network || data_path != DataPath::Proxy;
+    let user = if is_root { 0 } else { NOBODY };
+    let mut security = json!({
+        "runAsUser": user,
+        "runAsGroup": user,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if !is_root {
+        security["runAsNonRoot"] = true.into();
+    }
+    if !host_network {
+        let unprivileged_ports = ("net.ipv4.ip_unprivileged_port_start", "0");
+        let of_kernel_path =
+            [("net.ipv4.ip_forward", "1"), ("net.netfilter.nf_conntrack_acct", "1")];
+        let more = of_kernel_path.into_iter().filter(|_| data_path == DataPath::Kernel);
+        let sysctls = [unprivileged_ports].into_iter().chain(more);
+        security["sysctls"] =
+            sysctls.map(|(name, value)| json!({"name": name, "value": value})).collect();
+    }
+    security
+}
+
+fn container_security(host_network: bool, data_path: DataPath) -> Value {
     let mut security = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": true,
     });
-    if host_network {
-        security["capabilities"]["add"] = json!(["NET_BIND_SERVICE"]);
+    let needs = [(host_network, "NET_BIND_SERVICE"), (data_path != DataPath::Proxy, "NET_ADMIN")];
+    let added: Vec<_> =
+        needs.into_iter().filter(|(needed, _)| *needed).map(|(_, name)| name).collect();
+    if !added.is_empty() {
+        security["capabilities"]["add"] = json!(added);
     }
     security
 }

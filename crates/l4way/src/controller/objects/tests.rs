@@ -54,6 +54,7 @@ fn full() -> Provision {
         },
         "log": {"level": "Debug", "format": "Json"},
         "accessLog": "Stdout",
+        "dataPath": "Kernel",
         "drainSeconds": 300,
         "connectTimeoutSeconds": 2,
         "udpSessionTimeoutSeconds": 30,
