@@ -24,7 +24,7 @@ use crate::{
     Counters, Settings,
     accept::Socket,
     drain::Drain,
-    endpoints::Endpoints,
+    endpoints::{Endpoints, Upstreams},
     https::{self, Reception},
     table::{Make, Table, View},
 };
@@ -44,6 +44,7 @@ pub struct HttpProxy {
     /// One for each wanted port without TLS.
     tables: Vec<Arc<Table>>,
     originators: Originators,
+    upstreams: Upstreams,
     sockets: BTreeMap<SocketAddr, Socket>,
     /// Where the clients of HTTPS listeners come in.
     reception: Arc<Reception>,
@@ -70,7 +71,7 @@ struct Https {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<Counters>,
-    /// The endpoints that views get.
+    /// The endpoints that views get: of the backends that rules of the wanted configuration name.
     endpoints: ArcSwap<Endpoints>,
     rng: Mutex<Rng>,
 }
@@ -108,6 +109,7 @@ impl HttpProxy {
             wanted: Arc::default(),
             tables: Vec::new(),
             originators: Originators::default(),
+            upstreams: Upstreams::default(),
             sockets: BTreeMap::new(),
             reception,
             https: BTreeMap::new(),
@@ -147,9 +149,12 @@ impl HttpProxy {
         self.report()
     }
 
-    /// Sends requests to these endpoints from now on.
-    pub fn update_endpoints(&mut self, endpoints: &EndpointTable) {
-        self.set_endpoints(endpoints);
+    /// Sends requests for these backends to these endpoints from now on. A backend that isn't among
+    /// them keeps what it has.
+    pub fn update_endpoints(&mut self, changes: &EndpointTable) {
+        let before = self.shared.endpoints.load_full();
+        let Some(endpoints) = before.update(changes, &mut self.upstreams) else { return };
+        self.shared.endpoints.store(Arc::new(endpoints));
         let config = self.wanted.clone();
         for (port, table) in config.http_ports().iter().zip(&self.tables) {
             self.show(port, table);
@@ -227,9 +232,12 @@ impl HttpProxy {
         self.shared.counters.clone()
     }
 
-    fn set_endpoints(&self, table: &EndpointTable) {
-        let before = self.shared.endpoints.load_full();
-        self.shared.endpoints.store(Arc::new(Endpoints::new(table, &before)));
+    /// Takes the endpoints of the backends that requests go to.
+    fn set_endpoints(&mut self, table: &EndpointTable) {
+        let targets = self.wanted.http_rules().flat_map(|rule| &rule.route.targets);
+        let named: BTreeSet<_> = targets.filter_map(|target| target.target.backend()).collect();
+        let endpoints = Endpoints::new(named, table, &mut self.upstreams);
+        self.shared.endpoints.store(Arc::new(endpoints));
     }
 
     /// Closes the sockets that are meant.

@@ -1,21 +1,29 @@
 //! Every backend's endpoints, and how busy each one is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
 };
 
-use l4way_model::{BackendId, EndpointAddress, EndpointTable};
+use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointTable};
 use l4way_proxy_core::{Rng, less_loaded};
 
 use crate::pool::Pool;
 
 /// Every backend's endpoints at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints(BTreeMap<BackendId, Arc<Row>>);
+
+/// One backend's endpoints.
 #[derive(Debug, Default)]
-pub(crate) struct Endpoints(BTreeMap<BackendId, Vec<Arc<Upstream>>>);
+struct Row {
+    /// As the table had them.
+    endpoints: Arc<[Endpoint]>,
+    upstreams: Box<[Arc<Upstream>]>,
+}
 
 /// An endpoint, with the connections to it.
 #[derive(Debug)]
@@ -26,27 +34,66 @@ pub(crate) struct Upstream {
     requests: AtomicU32,
 }
 
+/// All endpoints there are, each of them once, however many backends have it.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams {
+    known: HashMap<EndpointAddress, Weak<Upstream>>,
+    /// Those that are gone are forgotten when there are so many.
+    forget_at: usize,
+}
+
+impl Upstreams {
+    fn row(&mut self, endpoints: &Arc<[Endpoint]>) -> Arc<Row> {
+        let upstreams = endpoints.iter().map(|endpoint| self.get(&endpoint.address)).collect();
+        Arc::new(Row { endpoints: endpoints.clone(), upstreams })
+    }
+
+    fn get(&mut self, address: &EndpointAddress) -> Arc<Upstream> {
+        if let Some(known) = self.known.get(address).and_then(Weak::upgrade) {
+            return known;
+        }
+        if self.known.len() >= self.forget_at {
+            self.known.retain(|_, upstream| upstream.strong_count() > 0);
+            self.forget_at = 2 * self.known.len() + 1;
+        }
+        let (address, pool) = (address.clone(), Pool::default());
+        let upstream = Arc::new(Upstream { address, pool, requests: AtomicU32::new(0) });
+        self.known.insert(upstream.address.clone(), Arc::downgrade(&upstream));
+        upstream
+    }
+}
+
 impl Endpoints {
-    /// The endpoints of `table`. Those that were there before keep their connections.
-    pub(crate) fn new(table: &EndpointTable, before: &Self) -> Self {
-        let known = before.upstreams().map(|upstream| (upstream.address.clone(), upstream.clone()));
-        let mut upstreams: BTreeMap<_, _> = known.collect();
-        let mut upstream = |address: &EndpointAddress| {
-            let new = || {
-                let address = address.clone();
-                Arc::new(Upstream { address, pool: Pool::default(), requests: AtomicU32::new(0) })
-            };
-            upstreams.entry(address.clone()).or_insert_with(new).clone()
+    /// The endpoints that `table` has for these backends, and no others. Endpoints that were there
+    /// before keep their connections.
+    pub(crate) fn new<'a>(
+        backends: impl IntoIterator<Item = &'a BackendId>,
+        table: &EndpointTable,
+        upstreams: &mut Upstreams,
+    ) -> Self {
+        let none = Arc::default();
+        let mut row = |backend| upstreams.row(table.0.get(backend).unwrap_or(&none));
+        Self(backends.into_iter().map(|backend| (backend.clone(), row(backend))).collect())
+    }
+
+    /// With these rows, as far as they are its backends', if some are different. Endpoints that were
+    /// there before keep their connections.
+    pub(crate) fn update(&self, rows: &EndpointTable, upstreams: &mut Upstreams) -> Option<Self> {
+        let differs = |(backend, now): (&BackendId, &Arc<[Endpoint]>)| {
+            let row = self.0.get(backend)?;
+            (row.endpoints != *now).then(|| (backend.clone(), upstreams.row(now)))
         };
-        let backends = table.0.iter().map(|(id, endpoints)| {
-            (id.clone(), endpoints.iter().map(|endpoint| upstream(&endpoint.address)).collect())
-        });
-        Self(backends.collect())
+        let changed: Vec<_> = rows.0.iter().filter_map(differs).collect();
+        (!changed.is_empty()).then(|| {
+            let mut updated = self.clone();
+            updated.0.extend(changed);
+            updated
+        })
     }
 
     /// All of them; one that several backends have, several times.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.0.values().flatten()
+        self.0.values().flat_map(|row| &row.upstreams)
     }
 
     /// The endpoint for a request to this backend: the less busy of two that haven't been tried.
@@ -57,7 +104,7 @@ impl Endpoints {
         rng: &mut Rng,
         tried: &mut Vec<usize>,
     ) -> Option<UpstreamLease> {
-        let upstreams = self.0.get(backend)?;
+        let upstreams = &self.0.get(backend)?.upstreams;
         let requests = |index: usize| upstreams[index].requests.load(Relaxed);
         let index = less_loaded(rng, upstreams.len(), tried, requests)?;
         tried.insert(tried.partition_point(|&before| before < index), index);
@@ -90,7 +137,7 @@ impl Drop for UpstreamLease {
 mod tests {
     use std::net::SocketAddr;
 
-    use l4way_model::{Endpoint, Transport};
+    use l4way_model::Transport;
 
     use super::*;
 
@@ -112,15 +159,29 @@ mod tests {
     #[test]
     fn an_endpoint_is_tried_once_and_stays_the_same_over_changes() {
         let mut rng = Rng::new(1);
-        let first = Endpoints::new(&table(&[1, 2]), &Endpoints::default());
+        let mut upstreams = Upstreams::default();
+        let none = Endpoints::new([&backend()], &EndpointTable::default(), &mut upstreams);
+        assert!(none.choose(&backend(), &mut rng, &mut Vec::new()).is_none());
+        let first = none.update(&table(&[1, 2]), &mut upstreams).unwrap();
         let mut tried = Vec::new();
         let leases = [(); 3].map(|()| first.choose(&backend(), &mut rng, &mut tried));
         let [Some(one), Some(other), None] = leases else { panic!("{leases:?}") };
         assert_ne!(one.upstream().address, other.upstream().address);
         assert_eq!(tried, [0, 1]);
-        let second = Endpoints::new(&table(&[2, 3]), &first);
+        assert!(first.update(&table(&[1, 2]), &mut upstreams).is_none());
+        let second = Endpoints::new([&backend()], &table(&[2, 3]), &mut upstreams);
         let stays = second.upstreams().next().unwrap();
         assert!([&one, &other].iter().any(|lease| Arc::ptr_eq(lease.upstream(), stays)));
         assert_eq!(stays.requests.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let mut upstreams = Upstreams::default();
+        let mut endpoints = Endpoints::new([&backend()], &table(&[]), &mut upstreams);
+        for port in 1..1_000 {
+            endpoints = endpoints.update(&table(&[port]), &mut upstreams).unwrap();
+        }
+        assert!(upstreams.known.len() < 5, "{}", upstreams.known.len());
     }
 }

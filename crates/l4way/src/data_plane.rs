@@ -108,11 +108,14 @@ impl DataPlane {
         self.wanted = (config, endpoints.clone());
     }
 
-    /// Sends new sessions and requests to these endpoints from now on.
-    pub(crate) fn update_endpoints(&mut self, endpoints: &EndpointTable) {
-        self.sessions.update_endpoints(endpoints);
-        self.http.update_endpoints(endpoints);
-        self.choose_paths(self.wanted.0.clone(), endpoints);
+    /// Sends new sessions and requests for these backends to these endpoints from now on. A backend
+    /// that isn't among them keeps what it has.
+    pub(crate) fn update_endpoints(&mut self, changes: &EndpointTable) {
+        self.sessions.update_endpoints(changes);
+        self.http.update_endpoints(changes);
+        let (config, mut endpoints) = mem::take(&mut self.wanted);
+        endpoints.0.extend(changes.0.clone());
+        self.choose_paths(config, &endpoints);
     }
 
     /// Tries again to bind the listeners that failed, and looks whether the kernel can carry more or

@@ -130,9 +130,9 @@ impl Serving {
         self.metrics.borrow().certificates.clone()
     }
 
-    /// Sends new sessions to these endpoints from now on.
-    pub(crate) fn update_endpoints(&mut self, endpoints: &EndpointTable) {
-        self.data_plane.update_endpoints(endpoints);
+    /// Sends new sessions of these backends to these endpoints from now on.
+    pub(crate) fn update_endpoints(&mut self, changes: &EndpointTable) {
+        self.data_plane.update_endpoints(changes);
     }
 
     /// Tries again to bind the ports that could not be bound. Whether something is different.

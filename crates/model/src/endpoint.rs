@@ -103,7 +103,7 @@ pub struct ServicePort {
     pub publish_not_ready: bool,
 }
 
-/// Every backend's endpoints that may take new sessions now. A backend that is missing here has
-/// none.
+/// Backends' endpoints that may take new sessions now. Where it stands for all of them, a backend that
+/// is missing has none; where it stands for what has changed, such a backend has what it had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointTable(pub BTreeMap<BackendId, Arc<[Endpoint]>>);

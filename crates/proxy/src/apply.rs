@@ -1,7 +1,7 @@
 //! From what runs to what is wanted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     iter,
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
@@ -48,7 +48,9 @@ impl Applied {
     ) -> ApplyReport {
         self.wanted = config;
         self.update_tls();
+        self.add_backends();
         self.update_endpoints(workers, endpoints);
+        self.update_endpoints(workers, &self.without_row(endpoints));
         self.carry_out(workers);
         self.report()
     }
@@ -97,21 +99,16 @@ impl Applied {
         }
     }
 
-    /// Sends the workers the rows of the table that differ from what they have. A backend that
-    /// nothing names any more keeps its endpoints, and they the sessions that they have.
-    pub(crate) fn update_endpoints(&mut self, workers: &Workers, endpoints: &EndpointTable) {
-        self.add_backends(endpoints);
-        let named: HashSet<_> = self.wanted.session_backends().collect();
+    /// Sends the workers the rows that differ from what they have. Any other backend keeps its
+    /// endpoints, and they the sessions that they have.
+    pub(crate) fn update_endpoints(&mut self, workers: &Workers, changes: &EndpointTable) {
         let mut changed = Vec::new();
-        for (id, (key, known)) in &mut self.parts.backends {
-            let now = match endpoints.0.get(id) {
-                Some(now) => now.clone(),
-                None if named.contains(id) => Arc::default(),
-                None => continue,
-            };
-            if now != *known {
+        for (id, now) in &changes.0 {
+            if let Some((key, known)) = self.parts.backends.get_mut(id)
+                && known != now
+            {
                 *known = now.clone();
-                changed.push((*key, now));
+                changed.push((*key, now.clone()));
             }
         }
         if !changed.is_empty() {
@@ -129,10 +126,16 @@ impl Applied {
         answers.iter().collect()
     }
 
-    /// Gives a key to each backend that the configuration or the table names.
-    fn add_backends(&mut self, endpoints: &EndpointTable) {
+    /// The backends that the configuration names and the table doesn't: they have no endpoints.
+    fn without_row(&self, endpoints: &EndpointTable) -> EndpointTable {
+        let missing = self.wanted.session_backends().filter(|id| !endpoints.0.contains_key(id));
+        EndpointTable(missing.map(|id| (id.clone(), Arc::default())).collect())
+    }
+
+    /// Gives a key to each backend that the configuration names.
+    fn add_backends(&mut self) {
         let wanted = self.wanted.clone();
-        for backend in wanted.session_backends().chain(endpoints.0.keys()) {
+        for backend in wanted.session_backends() {
             if !self.parts.backends.contains_key(backend) {
                 let key = BackendKey(self.new_key());
                 self.parts.backends.insert(backend.clone(), (key, Arc::default()));

@@ -100,10 +100,15 @@ impl Proxy {
         self.applied.apply(&self.workers, config, endpoints)
     }
 
-    /// Sends new sessions to these endpoints from now on. Workers hear of the backends whose
-    /// endpoints differ only.
-    pub fn update_endpoints(&mut self, endpoints: &EndpointTable) {
-        self.applied.update_endpoints(&self.workers, endpoints);
+    /// Sends new sessions of these backends to these endpoints from now on. A backend that isn't among
+    /// them keeps what it has.
+    pub fn update_endpoints(&mut self, changes: &EndpointTable) {
+        self.applied.update_endpoints(&self.workers, changes);
+    }
+
+    /// Waits until the workers have carried out all that they were told.
+    pub fn settle(&self) {
+        self.workers.ask_all(Command::Settle);
     }
 
     /// Tries again to bind the listeners that failed. A new report if it differs from the last.

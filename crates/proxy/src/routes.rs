@@ -1,7 +1,12 @@
 //! What a worker knows of routes and backends. Every worker has a copy of its own, made by the
 //! control thread; nothing in it is shared with another worker.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
 use l4way_proxy_core::{Rng, WeightedPick, less_loaded};
@@ -112,23 +117,22 @@ pub(crate) struct Backends(BTreeMap<BackendKey, Vec<Rc<Upstream>>>);
 impl Backends {
     /// Replaces one backend's endpoints. Those that stay keep their session counts.
     pub(crate) fn set(&mut self, key: BackendKey, endpoints: &[Endpoint]) {
-        let mut old = self.0.remove(&key).unwrap_or_default();
-        let mut keep = |endpoint: &Endpoint| match old
-            .iter()
-            .position(|upstream| upstream.address == endpoint.address)
-        {
-            Some(at) => old.swap_remove(at),
+        let old = self.0.remove(&key).unwrap_or_default();
+        let mut left: HashMap<_, _> =
+            old.iter().map(|upstream| (&upstream.address, upstream)).collect();
+        let upstream = |endpoint: &Endpoint| match left.remove(&endpoint.address) {
+            Some(stays) => stays.clone(),
             None => Rc::new(Upstream {
                 address: endpoint.address.clone(),
                 sessions: Cell::new(0),
                 gone: Cell::new(false),
             }),
         };
-        let upstreams: Vec<_> = endpoints.iter().map(&mut keep).collect();
+        let upstreams: Vec<_> = endpoints.iter().map(upstream).collect();
+        left.into_values().for_each(|upstream| upstream.gone.set(true));
         if !upstreams.is_empty() {
             self.0.insert(key, upstreams);
         }
-        old.iter().for_each(|upstream| upstream.gone.set(true));
     }
 
     /// The endpoint for a new session of this backend: the less loaded of two.

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     UdpFlows { keys: Arc<[ListenerKey]>, answer: mpsc::Sender<UdpFlow> },
     /// A connection that a busier worker has accepted.
     Adopt(Accepted),
+    /// Nothing: `Done` tells that what came before has been carried out.
+    Settle(Done),
     /// Takes no new sessions; ends when those there are have ended, or at the deadline.
     Drain { deadline: Instant },
     /// Resets all sessions and ends.
@@ -178,6 +180,7 @@ impl Worker {
                     let _ = answer.send(flow);
                 }
             }
+            Command::Settle(done) => drop(done),
             Command::Adopt(accepted) => tcp.begin(ctx, accepted),
             Command::Drain { deadline } => {
                 self.drain_until = Some(deadline);

@@ -49,7 +49,7 @@ fn changes_of_weights_and_endpoints_leave_open_connections_alone() {
     for n in 0..50 {
         all_bound(&proxy.apply(split(address, n, 50 - n), &table));
         proxy.update_endpoints(&endpoints([("a", vec![b]), ("b", vec![a])]));
-        proxy.update_endpoints(&endpoints::<SocketAddr>([]));
+        proxy.update_endpoints(&endpoints::<SocketAddr>([("a", vec![]), ("b", vec![])]));
         let enough = pings.load(Ordering::Relaxed) + 20;
         eventually("traffic", || pings.load(Ordering::Relaxed) >= enough);
     }
@@ -66,7 +66,7 @@ fn new_sessions_follow_the_new_endpoints() {
     let new = named("new");
     proxy.update_endpoints(&endpoints([("b", vec![new])]));
     eventually("it goes to the new one", || read_all(&connect(address)).unwrap() == "new");
-    proxy.update_endpoints(&endpoints::<SocketAddr>([]));
+    proxy.update_endpoints(&endpoints::<SocketAddr>([("b", vec![])]));
     eventually("there is none", || read_all(&connect(address)).is_err());
     proxy.update_endpoints(&endpoints([("b", vec![new])]));
     eventually("it is back", || read_all(&connect(address)).is_ok());
@@ -88,7 +88,7 @@ fn a_removed_listener_closes_and_its_sessions_go_on() {
     let (mut proxy, address) = proxy_to(vec![echo()]);
     let client = connect(address);
     ping(&client, "before");
-    proxy.apply(config([]), &endpoints::<SocketAddr>([]));
+    proxy.apply(config([]), &endpoints::<SocketAddr>([("b", vec![])]));
     assert!(TcpStream::connect(address).is_err(), "still listening");
     ping(&client, "after");
     assert_eq!(total(&proxy, |row| row.active()), 1);
@@ -207,7 +207,7 @@ fn a_port_is_not_shared_with_a_process_that_would() {
     sharer.bind(&address.into()).unwrap();
     sharer.listen(1).unwrap();
     let config = config([listener("l", address, None)]);
-    let report = proxy.apply(config, &endpoints::<SocketAddr>([]));
+    let report = proxy.apply(config, &endpoints::<SocketAddr>([("b", vec![])]));
     assert_eq!(failure(&report, "l").0, BindFailureKind::PortTaken);
 }
 
@@ -217,7 +217,7 @@ fn a_listener_is_bound_on_all_its_addresses_or_none() {
     let good = free_address();
     let mut wanted = listener("l", good, None);
     wanted.addresses.push([192, 0, 2, 1].into());
-    let report = proxy.apply(config([wanted]), &endpoints::<SocketAddr>([]));
+    let report = proxy.apply(config([wanted]), &endpoints::<SocketAddr>([("b", vec![])]));
     let (kind, message) = failure(&report, "l");
     assert_eq!(kind, BindFailureKind::AddressNotAvailable);
     assert!(message.contains("192.0.2.1"), "{message}");
@@ -302,7 +302,7 @@ fn each_session_leaves_a_record() {
     assert!(record.connect_time.unwrap() <= record.duration);
     assert_eq!(record.reason, CloseReason::Closed);
 
-    proxy.update_endpoints(&endpoints::<SocketAddr>([]));
+    proxy.update_endpoints(&endpoints::<SocketAddr>([("b", vec![])]));
     assert_reset(&connect(address));
     let record = records.recv_timeout(PATIENCE).unwrap();
     assert_eq!((record.reason, record.endpoint), (CloseReason::NoEndpoint, None));

@@ -111,7 +111,7 @@ async fn requests_go_where_the_endpoints_are_now() {
         let response = client.send_request(request("any", "/")).await.unwrap();
         assert_eq!(Answer::read(response).await.unwrap().name(), name);
     }
-    proxy.update_endpoints(&endpoints([]));
+    proxy.update_endpoints(&endpoints([("b", vec![])]));
     let response = client.send_request(request("any", "/")).await.unwrap();
     assert_eq!(response.status(), 503);
 }

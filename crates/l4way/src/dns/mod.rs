@@ -4,17 +4,16 @@
 //! Each name has a task of its own, which looks it up again when the answer's TTL is over. While
 //! it can't be looked up, the last good addresses stay.
 
-mod endpoints;
 mod known;
 mod lookup;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::Instant,
 };
 
+use l4way_endpoints::Addresses;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -22,10 +21,7 @@ use tokio::{
     time,
 };
 
-pub(crate) use self::{
-    endpoints::{EndpointSources, endpoint_table, hostnames, known, without_local},
-    lookup::Sources,
-};
+pub(crate) use self::lookup::Sources;
 use self::{known::Known, lookup::Lookups};
 
 /// Follows names, on the runtime that it was started on.
@@ -35,17 +31,6 @@ pub(crate) struct Resolver {
     runtime: Handle,
     following: BTreeMap<Arc<str>, Following>,
     addresses: watch::Sender<Addresses>,
-}
-
-/// The addresses of the names that are followed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Addresses(BTreeMap<Arc<str>, Option<Arc<[IpAddr]>>>);
-
-impl Addresses {
-    /// The addresses of `name`, sorted. `None` if it wasn't found, or not looked up yet.
-    pub(crate) fn of(&self, name: &str) -> Option<&Arc<[IpAddr]>> {
-        self.0.get(name)?.as_ref()
-    }
 }
 
 impl Resolver {

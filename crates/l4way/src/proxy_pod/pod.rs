@@ -4,22 +4,22 @@ use std::{
     sync::Arc,
 };
 
-use l4way_model::{BackendId, BackendSource, Config, EndpointSource, EndpointTable};
-use l4way_translate::service_endpoints;
+use l4way_endpoints::{Addresses, Backends, Service, Slices};
+use l4way_model::{BackendId, BackendSource, Config, EndpointTable};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     binds,
     index::Delivered,
     intake::Intake,
-    slices::{Change, Service, Store, Watches},
+    slices::{Change, Watches},
     view,
 };
 use crate::{
     certificates::Warnings,
     cli::ProxyArgs,
     delivery::Acknowledgement,
-    dns::{self, Addresses, EndpointSources, Resolver, Sources},
+    dns::{Resolver, Sources},
     report::{Phase, StatusReport},
     serving::Serving,
 };
@@ -31,7 +31,7 @@ pub(super) struct Pod {
     resolver: Resolver,
     addresses: watch::Receiver<Addresses>,
     answers: watch::Sender<Option<Acknowledgement>>,
-    zone: Option<String>,
+    zone: Option<Arc<str>>,
     pod_ips: Vec<IpAddr>,
     intake: Intake<Arc<Delivered>>,
     in_force: Option<InForce>,
@@ -49,11 +49,8 @@ struct InForce {
     hash: Arc<str>,
     config: Arc<Config>,
     backends: BTreeMap<BackendId, BackendSource>,
-    /// Where the endpoints are, the EndpointSlices read.
-    sources: EndpointSources,
-    endpoints: EndpointTable,
-    /// Backends with endpoints that are left out, and why.
-    refused: BTreeMap<BackendId, String>,
+    /// These, and the former ones, with their endpoints.
+    endpoints: Backends,
 }
 
 impl Pod {
@@ -70,7 +67,7 @@ impl Pod {
             addresses: resolver.subscribe(),
             resolver,
             answers,
-            zone: args.zone.clone(),
+            zone: args.zone.as_deref().map(Into::into),
             pod_ips: args.pod.pod_ips.clone(),
             intake: Intake::default(),
             in_force: None,
@@ -110,13 +107,13 @@ impl Pod {
 
     /// Puts the configuration that waits in force, if it has waited for long enough.
     pub(super) fn take_delivery(&mut self) {
-        let store = self.slices.store();
-        let Some(delivered) = self.intake.take(|namespace| store.knows(namespace), Instant::now())
+        let known = self.slices.known();
+        let Some(delivered) = self.intake.take(|namespace| known.knows(namespace), Instant::now())
         else {
             return;
         };
         let missing = namespaces(&delivered.delivery.backends);
-        let missing: Vec<_> = missing.iter().filter(|name| !store.knows(name)).collect();
+        let missing: Vec<_> = missing.iter().filter(|name| !known.knows(name)).collect();
         if !missing.is_empty() {
             tracing::warn!(
                 namespaces = ?missing,
@@ -137,24 +134,21 @@ impl Pod {
         self.former.retain(|backend, source| {
             matches!(source, BackendSource::Slices(_)) && !delivery.backends.contains_key(backend)
         });
-        let zone = self.zone.as_deref();
-        let sources = delivery.backends.iter().chain(&self.former).map(|(backend, source)| {
-            (backend.clone(), sources(backend, source, self.slices.store(), zone))
-        });
-        let sources: EndpointSources = sources.collect();
-        self.resolver.set_names(dns::hostnames(&sources));
-        let (endpoints, refused) = dns::without_local(&sources, &self.addresses.borrow());
-        self.serving.apply(config.clone(), &endpoints);
+        let backends = delivery.backends.clone();
+        let mut followed = backends.clone();
+        followed.extend(self.former.clone());
+        let known = self.slices.known();
+        let endpoints = Backends::new(followed, self.zone.clone(), known, &self.addresses.borrow());
+        self.resolver.set_names(endpoints.hostnames());
+        self.serving.apply(config.clone(), endpoints.table());
         tracing::info!(
             hash = &*delivered.hash,
             listeners = self.serving.report().listeners.len(),
-            backends = sources.len(),
+            backends = endpoints.len(),
             "a new configuration is in force"
         );
         let hash = delivered.hash.clone();
-        let backends = delivery.backends.clone();
-        let in_force = InForce { hash, config, backends, sources, endpoints, refused };
-        self.in_force = Some(in_force);
+        self.in_force = Some(InForce { hash, config, backends, endpoints });
         self.answer();
         self.publish();
     }
@@ -163,38 +157,32 @@ impl Pod {
     pub(super) fn slices(&mut self, changes: impl Iterator<Item = Change>) {
         let services: HashSet<Service> =
             changes.flat_map(|change| self.slices.take(change)).collect();
-        let zone = self.zone.as_deref();
-        if let Some(InForce { backends, sources: known, .. }) = &mut self.in_force {
-            let mut different = false;
-            for (backend, source) in backends.iter().chain(&self.former) {
-                let service = (backend.namespace.clone(), backend.name.clone());
-                if matches!(source, BackendSource::Slices(_)) && services.contains(&service) {
-                    let now = sources(backend, source, self.slices.store(), zone);
-                    different |= known.insert(backend.clone(), now.clone()) != Some(now);
-                }
-            }
-            if different {
-                self.resolver.set_names(dns::hostnames(known));
-                self.refresh_endpoints();
-            }
-        }
+        self.change_endpoints(|endpoints, known, addresses| {
+            endpoints.slices_changed(&services, known, addresses)
+        });
         self.take_delivery();
     }
 
     /// Takes in what has changed of the addresses of names.
     pub(super) fn addresses_changed(&mut self) {
-        self.refresh_endpoints();
+        self.change_endpoints(|endpoints, _, addresses| endpoints.addresses_changed(addresses));
     }
 
-    /// Sends sessions to the endpoints that there are now.
-    fn refresh_endpoints(&mut self) {
-        let Some(in_force) = &mut self.in_force else { return };
-        let (endpoints, refused) = dns::without_local(&in_force.sources, &self.addresses.borrow());
-        self.serving.update_endpoints(&endpoints);
-        in_force.endpoints = endpoints;
-        let refused = std::mem::replace(&mut in_force.refused, refused);
-        self.unpublished = true;
-        if in_force.refused != refused {
+    /// Changes where the endpoints are, and sends sessions of the backends that differ there.
+    fn change_endpoints(
+        &mut self,
+        change: impl FnOnce(&mut Backends, &Slices, &Addresses) -> EndpointTable,
+    ) {
+        let Some(InForce { endpoints, .. }) = &mut self.in_force else { return };
+        let refused = endpoints.refused().clone();
+        let changes = change(endpoints, self.slices.known(), &self.addresses.borrow());
+        self.resolver.set_names(endpoints.hostnames());
+        if !changes.0.is_empty() {
+            self.serving.update_endpoints(&changes);
+            self.unpublished = true;
+        }
+        if *endpoints.refused() != refused {
+            self.unpublished = true;
             self.answer();
         }
     }
@@ -221,16 +209,12 @@ impl Pod {
         let busy = self.serving.busy_backends();
         let idle: Vec<_> =
             self.former.keys().filter(|backend| !busy.contains(*backend)).cloned().collect();
-        for backend in &idle {
-            self.former.remove(backend);
-            if let Some(in_force) = &mut self.in_force {
-                in_force.sources.remove(backend);
-            }
+        if idle.is_empty() {
+            return;
         }
-        if !idle.is_empty() {
-            self.refresh_endpoints();
-            self.follow_namespaces();
-        }
+        self.former.retain(|backend, _| !idle.contains(backend));
+        self.change_endpoints(|endpoints, _, _| endpoints.remove(&idle));
+        self.follow_namespaces();
     }
 
     /// Isn't ready any more. Whether it was.
@@ -263,7 +247,7 @@ impl Pod {
     fn answer(&self) {
         if let Some(in_force) = &self.in_force {
             let mut report = self.serving.report().clone();
-            report.refused_backends = in_force.refused.clone();
+            report.refused_backends = in_force.endpoints.refused().clone();
             let answer = Acknowledgement::new(&*in_force.hash, &report);
             self.answers.send_replace(Some(answer));
         }
@@ -271,7 +255,7 @@ impl Pod {
 
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
-        let InForce { hash, config, endpoints, refused, .. } = in_force;
+        let InForce { hash, config, endpoints, .. } = in_force;
         self.unpublished = false;
         let phase = match self.serving.is_serving() {
             _ if self.leaving => Phase::Leaving,
@@ -280,8 +264,8 @@ impl Pod {
         };
         self.serving.publish(Arc::new(StatusReport {
             phase,
-            notes: view::notes(hash, config, refused),
-            overview: view::overview(config, self.serving.report(), endpoints),
+            notes: view::notes(hash, config, endpoints.refused()),
+            overview: view::overview(config, self.serving.report(), endpoints.table()),
             ..StatusReport::starting()
         }));
     }
@@ -291,22 +275,6 @@ impl Pod {
 fn namespaces(backends: &BTreeMap<BackendId, BackendSource>) -> BTreeSet<Arc<str>> {
     let slices = backends.iter().filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
     slices.map(|(backend, _)| backend.namespace.clone()).collect()
-}
-
-/// Where the endpoints of a backend are.
-fn sources(
-    backend: &BackendId,
-    source: &BackendSource,
-    store: &Store,
-    zone: Option<&str>,
-) -> Vec<EndpointSource> {
-    match source {
-        BackendSource::Known(sources) => sources.clone(),
-        BackendSource::Slices(port) => {
-            let slices = store.of(&backend.namespace, &backend.name);
-            service_endpoints(port, backend.transport, &slices, zone)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The EndpointSlices of the namespaces that the configuration names, one watch each.
 
-mod store;
-
 use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::discovery::v1 as discovery;
@@ -9,6 +7,7 @@ use kube::{
     Api,
     runtime::watcher::{Config, Event},
 };
+use l4way_endpoints::{Service, Slices};
 use l4way_resources::api::{
     EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForZone, ObjectMeta,
     SliceEndpoint,
@@ -16,7 +15,6 @@ use l4way_resources::api::{
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::api_server::ApiServer;
-pub(super) use store::{Service, Store};
 
 /// How many changes are taken in at once.
 pub(super) const BATCH: usize = 256;
@@ -54,7 +52,7 @@ pub(super) struct Watches {
     server: ApiServer,
     changes: mpsc::Sender<Change>,
     tasks: Vec<(Arc<str>, Watch)>,
-    store: Store,
+    known: Slices,
 }
 
 /// A watch's task; it ends when this is dropped.
@@ -70,18 +68,18 @@ impl Watches {
     /// No watch yet, and where their changes come from, for [`take`](Self::take).
     pub(super) fn new(server: ApiServer) -> (Self, mpsc::Receiver<Change>) {
         let (changes, receiver) = mpsc::channel(BATCH);
-        (Self { server, changes, tasks: Vec::new(), store: Store::default() }, receiver)
+        (Self { server, changes, tasks: Vec::new(), known: Slices::default() }, receiver)
     }
 
     /// What is known.
-    pub(super) fn store(&self) -> &Store {
-        &self.store
+    pub(super) fn known(&self) -> &Slices {
+        &self.known
     }
 
     /// Follows these namespaces and no others.
     pub(super) fn follow(&mut self, namespaces: &BTreeSet<Arc<str>>) {
         self.tasks.retain(|(namespace, _)| namespaces.contains(namespace));
-        self.store.retain(namespaces);
+        self.known.retain(namespaces);
         for namespace in namespaces {
             if !self.tasks.iter().any(|(followed, _)| followed == namespace) {
                 let task = watch(self.server.clone(), namespace.clone(), self.changes.clone());
@@ -99,9 +97,9 @@ impl Watches {
             return Vec::new();
         }
         match what {
-            What::All(slices) => self.store.replace(&namespace, slices),
-            What::Slice(slice) => self.store.set(&namespace, *slice),
-            What::Gone(name) => self.store.remove(&namespace, &name),
+            What::All(slices) => self.known.replace(&namespace, slices),
+            What::Slice(slice) => self.known.set(&namespace, *slice),
+            What::Gone(name) => self.known.remove(&namespace, &name),
         }
     }
 }
@@ -180,59 +178,26 @@ mod tests {
 
     use super::*;
 
-    /// An EndpointSlice as the API server sends it.
-    fn slice(name: &str, service: &str, address: &str) -> discovery::EndpointSlice {
-        serde_json::from_value(json!({
+    #[test]
+    fn what_is_kept_is_what_is_read() {
+        let wire: discovery::EndpointSlice = serde_json::from_value(json!({
             "metadata": {
-                "name": name, "namespace": "default",
-                "labels": { "kubernetes.io/service-name": service, "other": "x" },
+                "name": "a", "namespace": "default",
+                "labels": { "kubernetes.io/service-name": "db", "other": "x" },
             },
             "addressType": "IPv4",
             "endpoints": [{
-                "addresses": [address],
+                "addresses": ["10.0.0.1"],
                 "conditions": { "ready": true },
                 "hints": { "forZones": [{ "name": "z" }] },
             }],
             "ports": [{ "name": "db", "port": 5432 }],
         }))
-        .unwrap()
-    }
-
-    #[test]
-    fn what_is_kept_is_what_is_read() {
-        let wire = slice("a", "db", "10.0.0.1");
+        .unwrap();
         let mut read: EndpointSlice =
             serde_json::from_value(serde_json::to_value(&wire).unwrap()).unwrap();
         read.metadata.namespace = "".into();
         read.metadata.labels.remove("other");
         assert_eq!(slim(wire), read);
-    }
-
-    #[test]
-    fn changes_say_which_services_they_concern() {
-        let namespace: Arc<str> = "default".into();
-        let mut store = Store::default();
-        let service = |name: &str| -> Service { (namespace.clone(), name.into()) };
-        let slim = |name, service, address| slim(slice(name, service, address));
-        assert!(!store.knows("default"));
-
-        let listed = vec![slim("a", "db", "10.0.0.1"), slim("b", "web", "10.0.0.2")];
-        assert_eq!(store.replace(&namespace, listed), [service("db"), service("web")]);
-        assert!(store.knows("default"));
-        assert_eq!(store.of("default", "db").len(), 1);
-
-        assert_eq!(store.set(&namespace, slim("c", "db", "10.0.0.3")), [service("db")]);
-        assert_eq!(store.of("default", "db").len(), 2);
-        let moved = store.set(&namespace, slim("c", "web", "10.0.0.3"));
-        assert_eq!(moved, [service("db"), service("web")]);
-        assert_eq!((store.of("default", "db").len(), store.of("default", "web").len()), (1, 2));
-
-        assert_eq!(store.remove(&namespace, "a"), [service("db")]);
-        assert_eq!(store.remove(&namespace, "a"), []);
-        assert!(store.of("default", "db").is_empty() && store.knows("default"));
-
-        assert_eq!(store.replace(&namespace, Vec::new()), [service("web")]);
-        store.retain(&BTreeSet::new());
-        assert!(!store.knows("default"));
     }
 }

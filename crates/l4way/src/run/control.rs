@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
+use l4way_endpoints::{Addresses as Names, EndpointSources, endpoint_table, hostnames, known};
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
 use l4way_translate::{
@@ -14,7 +15,7 @@ use crate::{
     cli::RunArgs,
     clock,
     demo::Demo,
-    dns::{self, Addresses as Names, EndpointSources, Resolver},
+    dns::{self, Resolver},
     output::print,
     overview::Overview,
     problems,
@@ -149,9 +150,9 @@ impl Control {
                 .insert(0, "no GatewayClass in the manifests: every Gateway is l4way's".to_owned());
         }
         let Compiled { config, backends } = compile(&graph);
-        let backends = dns::known(backends);
-        self.resolver.set_names(dns::hostnames(&backends));
-        let endpoints = dns::endpoint_table(&backends, &self.names.borrow());
+        let backends = known(backends);
+        self.resolver.set_names(hostnames(&backends));
+        let endpoints = endpoint_table(&backends, &self.names.borrow());
         self.serving.apply(Arc::new(config), &endpoints);
         let next_time = graph.next_time();
         self.in_force = Some(InForce { load, notes, graph, next_time, backends });
@@ -161,7 +162,7 @@ impl Control {
     /// Sends sessions to the addresses that names have now.
     pub(super) fn refresh_endpoints(&mut self) {
         if let Some(in_force) = &self.in_force {
-            let endpoints = dns::endpoint_table(&in_force.backends, &self.names.borrow());
+            let endpoints = endpoint_table(&in_force.backends, &self.names.borrow());
             self.serving.update_endpoints(&endpoints);
         }
     }

@@ -61,7 +61,7 @@ impl Harness {
 
     /// The endpoints of a backend, as the data plane has them.
     fn endpoints(&self, backend: &BackendId) -> Vec<String> {
-        let table = self.pod.in_force.as_ref().map(|in_force| &in_force.endpoints.0);
+        let table = self.pod.in_force.as_ref().map(|in_force| &in_force.endpoints.table().0);
         let row = table.and_then(|table| table.get(backend)).cloned().unwrap_or_default();
         row.iter().map(|endpoint| endpoint.address.to_string()).collect()
     }
@@ -179,7 +179,7 @@ async fn a_backend_that_is_no_longer_named_is_followed_until_its_sessions_have_e
     // It has none.
     harness.pod.tick();
     assert_eq!(harness.endpoints(&db), [""; 0]);
-    assert!(!harness.pod.slices.store().knows("default"), "it is no longer needed");
+    assert!(!harness.pod.slices.known().knows("default"), "it is no longer needed");
 }
 
 #[tokio::test]
