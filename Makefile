@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster conformance chart manifests hellos tls-table fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,7 @@ demo: build ## Build, and run the tutorial: TCP on 127.0.0.1:9000, UDP on 127.0.
 	@command -v nc >/dev/null || scripts/setup.sh netcat-openbsd
 	exec $(BINARY) run -f examples/tutorial --demo-backends
 
-test: lint deny unit ## Everything that tests the project
+test: lint deny unit instructions ## Everything that tests the project
 
 lint: ## Format, lints and documentation, warnings denied
 	cargo fmt --all --check
@@ -64,6 +64,17 @@ bench: build ## Measure l4way beside its peers and the kernel, the machine being
 		cargo build --release --locked --target $(TRIPLE) -p l4way-bench
 	bench/run $(BINARY)-bench --l4way $(BINARY) $(BENCH)
 
+bench-scale: build ## Measure l4way with many Gateways, routes and endpoints, the machine being idle
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(TRIPLE) -p l4way-scale-bench --bin l4way-scale-bench
+	scripts/setup.sh iproute2
+	$(BINARY)-scale-bench --l4way $(BINARY)
+
+instructions: setup ## Count the instructions of the hot paths, against their budgets
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(TRIPLE) -p l4way-scale-bench --bin l4way-instructions
+	$(dir $(BINARY))l4way-instructions
+
 bench-cluster: setup-cluster image ## Measure l4way in a cluster, the machine being idle (BENCH="-o json" for JSON)
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
 		cargo build --release --locked --target $(TRIPLE) -p l4way-cluster-bench
@@ -74,7 +85,7 @@ conformance: setup-cluster image ## Run Gateway API's conformance suite in a clu
 
 setup: ## Install what the tests need
 	scripts/setup.sh netcat-openbsd iproute2 nftables util-linux openssl gnutls-bin postgresql postgresql-client mosquitto \
-		mosquitto-clients redis-server redis-tools mariadb-server mariadb-client curl python3-venv
+		mosquitto-clients redis-server redis-tools mariadb-server mariadb-client curl python3-venv valgrind
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
 
