@@ -11,8 +11,8 @@ use std::{
 use l4way_http::HttpProxy;
 use l4way_model::{
     BackendId, Config, Endpoint, EndpointTable, GatewayId, HttpListener, HttpPort, HttpRule,
-    Listener, ListenerId, ListenerReport, Parts, PathMatch, Route, RouteId, Target, Transport,
-    WeightedTarget,
+    Listener, ListenerId, ListenerReport, Parts, PathMatch, PathReport, Route, RouteId, Target,
+    Transport, WeightedTarget,
 };
 use l4way_proxy::{Proxy, Settings};
 
@@ -283,6 +283,7 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         session_descriptors: 6,
         unwritten_records: 7,
         certificates: vec![certificate],
+        paths: [(listener("db", Transport::Tcp, false).id, PathReport::Kernel)].into(),
     };
     let samples = parse(&render(&CounterSnapshot::default(), &control));
     for (name, expected) in [
@@ -295,6 +296,7 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         ("l4way_session_descriptors_max", 6.0),
         ("l4way_access_log_records_dropped_total", 7.0),
         ("l4way_certificate_expiry_timestamp_seconds", 1_800_000_000.0),
+        ("l4way_listener_on_kernel_path", 1.0),
         ("l4way_build_info", 1.0),
     ] {
         assert_eq!(value(&samples, name, &[]), expected, "{name}");

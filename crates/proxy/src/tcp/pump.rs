@@ -4,9 +4,11 @@ use super::side::{Failure, Io, Read, Side};
 
 /// What is read at once from a socket of which nothing is known yet.
 const READ_FIRST: usize = 64 << 10;
-/// What is read at once from a socket that always has more, toward one that takes it all.
-const READ_MOST: usize = 1 << 20;
-/// The same, if TLS is on one of the sides: what is opened and sealed should stay in the cache.
+/// What is read at once from a socket that always has more, toward one that takes it all. It should
+/// stay in the second-level cache until it is written: on two cores with 512 KiB each, 1 MiB cost a
+/// fifth more CPU time than 64 to 128 KiB, and saved no system call that mattered.
+const READ_MOST: usize = 128 << 10;
+/// The same, if TLS is on one of the sides: records are opened and sealed in pieces of their own.
 const READ_MOST_TLS: usize = 256 << 10;
 /// What is read at once toward a socket that takes little.
 const READ_LEAST: usize = 16 << 10;
