@@ -102,6 +102,7 @@ cni_config() {
 END
 }
 
+# allowedUnsafeSysctls: what GatewayParameters with dataPath Kernel ask for (docs/kernel-path.md).
 # failCgroupV1 and cgroupDriver: for machines with cgroup v1 or without systemd.
 # localStorageCapacityIsolation: keeps the node Ready where the size of the disk can't be told.
 kubelet_config() {
@@ -118,6 +119,7 @@ cgroupRoot: /$name
 cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
+allowedUnsafeSysctls: [net.ipv4.ip_forward, net.netfilter.nf_conntrack_acct]
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 evictionHard: {imagefs.available: "0%", nodefs.available: "0%", memory.available: "50Mi"}

@@ -61,6 +61,19 @@ fn the_hosts_network_needs_no_service() {
 }
 
 #[test]
+fn the_kernel_of_a_pod_carries_sessions_where_it_is_asked_to() {
+    let namespace = Namespace::new("kernel-path");
+    let gw = with_parameters(&namespace, 9000, "{dataPath: Kernel}");
+    gw.serves(9000);
+    wait_for("the listener's status", || {
+        let object = get(namespace.name(), &["gateway", "gw"]);
+        let status = object["status"]["listeners"][0].to_string();
+        if status.contains("which the kernel carries") { Ok(()) } else { Err(status) }
+    });
+    gw.serves(9000);
+}
+
+#[test]
 fn what_is_outside_of_the_cluster_is_reached_only_if_the_gateways_parameters_allow_it() {
     let namespace = Namespace::new("outside");
     let gw = with_parameters(&namespace, 9000, "{}");
