@@ -185,13 +185,10 @@ impl KernelPath {
             let directory = self.directory(&plan, sessions);
             sessions.set_directory(directory);
         });
-        if let Err(error) = self.program(&ruleset, &flows) {
-            tracing::error!(%error, "nftables refused the rules, the proxy carries every listener");
+        if let Err(error) = self.program_or_rebuild(&ruleset, &flows) {
+            tracing::error!(%error, "nftables refuses the rules, the proxy carries every listener");
             for planned in plan.values_mut().filter(|planned| planned.is_ok()) {
-                *planned = Err(format!("nftables refused its rules: {error}"));
-            }
-            if let Err(error) = self.program(&Ruleset::default(), &[]) {
-                tracing::error!(%error, "nftables refuses to remove the rules, too");
+                *planned = Err(format!("nftables refuses its rules: {error}"));
             }
         }
         self.plan = plan;
@@ -302,6 +299,20 @@ impl KernelPath {
         }
         self.ruleset = ruleset.clone();
         Ok(())
+    }
+
+    /// The same, in a table made anew if the one that there was isn't as it should be. If that fails,
+    /// too, no rule is left.
+    fn program_or_rebuild(
+        &mut self,
+        ruleset: &Ruleset,
+        flows: &[(SocketAddr, SocketAddr)],
+    ) -> io::Result<()> {
+        let Err(error) = self.program(ruleset, flows) else { return Ok(()) };
+        tracing::warn!(%error, "nftables refuses a change of the rules, they are made anew");
+        create(&mut self.socket, self.terms)?;
+        self.ruleset = Ruleset::default();
+        self.program(ruleset, flows)
     }
 
     /// Notes the rows of sessions that are refused.
