@@ -22,6 +22,10 @@ use crate::{
 /// How often all flows are looked at: how late the bytes of sessions that go on are counted, unless
 /// somebody asks.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long events are left to gather before they are taken: each waking of the thread costs more than
+/// taking an event does.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// Sessions, and where events of them come from.
 #[derive(Debug)]
 struct Watched {
@@ -137,6 +141,7 @@ fn run(observer: &Observer, events: &OwnedFd, stop: &OwnedFd) {
             return;
         }
         if !waiting[0].revents().is_empty() {
+            thread::sleep(GATHER);
             observer.lock().take();
         }
         if Instant::now() >= next_look {
