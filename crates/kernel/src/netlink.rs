@@ -13,8 +13,6 @@ use rustix::{
 
 /// The message is a request (`NLM_F_REQUEST`).
 pub(crate) const REQUEST: u16 = 0x1;
-/// The kernel is to answer even if nothing is wrong (`NLM_F_ACK`).
-pub(crate) const ACK: u16 = 0x4;
 /// All there is (`NLM_F_DUMP`).
 pub(crate) const DUMP: u16 = 0x300;
 /// To be made if it isn't there (`NLM_F_CREATE`).
@@ -250,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    const HEADER: Header = Header { kind: 0x0a03, flags: ACK, family: 2, resource: 7 };
+    const HEADER: Header = Header { kind: 0x0a03, flags: CREATE, family: 2, resource: 7 };
 
     #[test]
     fn what_is_written_is_read() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::netlink::{
-    ACK, APPEND, Attributes, CREATE, DUMP, Header, Messages, Parsed, Received, Socket, number,
+    APPEND, Attributes, CREATE, DUMP, Header, Messages, Parsed, Received, Socket, number,
 };
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -327,7 +327,8 @@ impl<'a> Transaction<'a> {
 
     fn add(&mut self, kind: u16, flags: u16, attributes: impl FnOnce(&mut Attributes<'_>)) {
         self.empty = false;
-        let header = Header { kind, flags: flags | ACK, family: INET, resource: 0 };
+        // The kernel answers what fails only: it has no room for an answer to each of many messages.
+        let header = Header { kind, flags, family: INET, resource: 0 };
         let table = self.table;
         self.messages.add(header, |a| {
             a.string(1, table);

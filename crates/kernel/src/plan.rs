@@ -62,11 +62,31 @@ pub(crate) type Plan = BTreeMap<ListenerId, Result<Carried, String>>;
 
 /// Plans for the TCP and UDP listeners of a configuration.
 pub(crate) fn plan(config: &Config, endpoints: &EndpointTable, host: &Host) -> Plan {
-    let plan = |listener: &Listener| (listener.id.clone(), carry(listener, endpoints, host));
+    let taken = own_addresses(config);
+    let plan =
+        |listener: &Listener| (listener.id.clone(), carry(listener, endpoints, host, &taken));
     config.listeners().map(plan).collect()
 }
 
-fn carry(listener: &Listener, table: &EndpointTable, host: &Host) -> Result<Carried, String> {
+/// Sockets that are bound on one address: clients there are theirs, and no wildcard's.
+type Taken = BTreeSet<(Transport, SocketAddr)>;
+
+fn own_addresses(config: &Config) -> Taken {
+    let sessions = config
+        .listeners()
+        .flat_map(|listener| listener.binds().map(move |bind| (listener.transport, bind)));
+    let tls = config.tls_ports().iter().flat_map(|port| port.binds());
+    let http = config.http_ports().iter().flat_map(|port| port.binds());
+    let all = sessions.chain(tls.chain(http).map(|bind| (Transport::Tcp, bind)));
+    all.filter(|(_, bind)| !bind.ip().is_unspecified()).collect()
+}
+
+fn carry(
+    listener: &Listener,
+    table: &EndpointTable,
+    host: &Host,
+    taken: &Taken,
+) -> Result<Carried, String> {
     let Some(route) = &listener.route else {
         return Err("it has no route, and every session is refused".to_owned());
     };
@@ -99,7 +119,7 @@ fn carry(listener: &Listener, table: &EndpointTable, host: &Host) -> Result<Carr
     {
         host.forwards(kind.family)?;
     }
-    carried.locals = locals(listener, kind, host)?;
+    carried.locals = locals(listener, kind, host, taken)?;
     Ok(carried)
 }
 
@@ -153,12 +173,21 @@ fn kind_of_endpoints(carried: &Carried) -> Result<Kind, String> {
 }
 
 /// The addresses of this host on which clients can be sent on to endpoints of a kind.
-fn locals(listener: &Listener, kind: Kind, host: &Host) -> Result<Vec<SocketAddr>, String> {
+fn locals(
+    listener: &Listener,
+    kind: Kind,
+    host: &Host,
+    taken: &Taken,
+) -> Result<Vec<SocketAddr>, String> {
     let mut locals = BTreeSet::new();
     let fits = |ip: &IpAddr| Kind::of(*ip) == kind;
     for ip in &listener.addresses {
         if ip.is_unspecified() {
-            locals.extend(host.addresses().filter(fits).filter(|of| of.is_ipv4() == ip.is_ipv4()));
+            let is_free = |ip: &IpAddr| {
+                !taken.contains(&(listener.transport, SocketAddr::new(*ip, listener.port)))
+            };
+            let of_family = host.addresses().filter(|of| of.is_ipv4() == ip.is_ipv4());
+            locals.extend(of_family.filter(fits).filter(is_free));
         } else if fits(ip) {
             locals.insert(*ip);
         } else if Family::of(*ip) == kind.family {
@@ -224,7 +253,14 @@ mod tests {
             };
             table.0.insert(id(name), endpoints.iter().map(endpoint).collect());
         }
-        carry(&listener, &table, host)
+        let other = Listener {
+            id: ListenerId { name: "other".into(), ..listener.id.clone() },
+            addresses: vec!["198.51.100.1".parse().unwrap()],
+            route: None,
+            ..listener.clone()
+        };
+        let config = Config::new([listener.clone(), other]).unwrap();
+        plan(&config, &table, host).remove(&listener.id).unwrap()
     }
 
     fn host() -> Host {
@@ -239,7 +275,8 @@ mod tests {
     fn a_wildcard_is_each_address_that_can_reach_the_endpoints() {
         let away: &[&str] = &["203.0.113.7:1"];
         let v4 = planned(&["0.0.0.0", "::"], &[("a", away)], &host()).unwrap();
-        assert_eq!(locals(&v4), ["192.0.2.2", "198.51.100.1"]);
+        // The other address has a listener of its own.
+        assert_eq!(locals(&v4), ["192.0.2.2"]);
         let here = planned(&["0.0.0.0", "::"], &[("a", &["127.0.0.1:1"])], &host()).unwrap();
         assert_eq!(locals(&here), ["127.0.0.1"]);
         let v6 = planned(&["0.0.0.0", "::"], &[("a", &["[2001:db8::7]:1"])], &host()).unwrap();

@@ -94,7 +94,7 @@ impl Ruleset {
         match &ways[..] {
             [(_, Way::Chain(only))] => only.clone(),
             _ => {
-                let name = name(&["listener", &carried.listener.to_string()]);
+                let name = name(&["listener", &listener(carried)]);
                 self.chains.insert(name.clone(), Chain::Split(ways));
                 name
             }
@@ -122,7 +122,13 @@ impl Ruleset {
 
 /// The name of the counter of a listener's sessions that are refused for a reason.
 pub(crate) fn refused_counter(carried: &Carried, reason: RefusedReason) -> String {
-    name(&["refused", &carried.listener.to_string(), reason.as_str()])
+    name(&["refused", &listener(carried), reason.as_str()])
+}
+
+/// A listener's name, which no other has: a Gateway and a ListenerSet may be called the same.
+fn listener(carried: &Carried) -> String {
+    let kind = if carried.listener.listener_set.is_some() { "ListenerSet" } else { "Gateway" };
+    format!("{kind}/{}", carried.listener)
 }
 
 /// A name that nft(8) can read. Of parts that are too long for one, the sum of their bytes stands in.
