@@ -51,7 +51,6 @@ fn instructions(directory: &Path, counted: Counted) -> Result<u64> {
     let names: &[_] = match counted {
         Counted::Control => &["out-01"],
         Counted::Worker => &["out-02"],
-        Counted::All => &["out-01", "out-02", "out-03", "out-04"],
     };
     let of_thread = |name: &&str| {
         let path = directory.join(name);

@@ -5,7 +5,6 @@ use std::{hint::black_box, io, net::SocketAddr};
 use clap::ValueEnum;
 use l4way_model::Hostname;
 use l4way_proxy_core::{Greeting, Hostnames, WeightedPick, read_greeting};
-use l4way_scale_bench::{Pod, Size};
 
 use crate::{Result, carried::Carried};
 
@@ -24,8 +23,6 @@ pub(crate) enum Operation {
     ClientHello,
     /// A target picked by weight
     Pick,
-    /// An endpoint of 100,000 replaced, until the workers have it
-    EndpointUpdate,
 }
 
 /// Which threads' instructions count.
@@ -35,20 +32,18 @@ pub(crate) enum Counted {
     Control,
     /// The worker's, which is the second.
     Worker,
-    All,
 }
 
 impl Operation {
     /// The instructions that one may take: a tenth more than when this was written.
     pub(crate) fn budget(self) -> u64 {
         match self {
-            Self::TcpConnection => 6_900,
-            Self::TcpExchange => 2_250,
+            Self::TcpConnection => 7_350,
+            Self::TcpExchange => 2_300,
             Self::UdpFlow => 9_700,
             Self::UdpDatagram => 5_750,
             Self::ClientHello => 2_300,
             Self::Pick => 41,
-            Self::EndpointUpdate => 78_000,
         }
     }
 
@@ -58,7 +53,6 @@ impl Operation {
             Self::TcpConnection | Self::UdpFlow => 300,
             Self::TcpExchange | Self::UdpDatagram | Self::ClientHello => 1_000,
             Self::Pick => 100_000,
-            Self::EndpointUpdate => 200,
         }
     }
 
@@ -69,7 +63,6 @@ impl Operation {
                 Counted::Worker
             }
             Self::ClientHello | Self::Pick => Counted::Control,
-            Self::EndpointUpdate => Counted::All,
         }
     }
 
@@ -84,7 +77,6 @@ impl Operation {
                 }
                 Ok(())
             }
-            Self::EndpointUpdate => updates(times),
             _ => self.carry(times).map_err(|error| format!("a session failed: {error}")),
         }
     }
@@ -117,11 +109,6 @@ fn hellos(times: usize) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn updates(times: usize) -> Result<()> {
-    let mut pod = Pod::start(Size { gateways: 1, routes: 10_000, endpoints: 100_000 })?;
-    (0..times).try_for_each(|number| pod.change(pod.replaced(number)))
 }
 
 /// An address of this host for what is carried, on a port that nobody has.
