@@ -63,10 +63,8 @@ impl Poll {
 
     /// Waits for sockets to be ready, that time at most, and tells which are.
     pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+        // One that is too long for the kernel has no end.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         ready.clear();
         let mut events = [MaybeUninit::uninit(); EVENTS];
         match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {

@@ -1,6 +1,8 @@
 //! What a client asks of the backend. A session's requests follow each other; one that moves bulk
 //! data is its last.
 
+use std::io::{self, Read, Write};
+
 /// The bytes of a request, and of the answer to one for an echo.
 pub(crate) const SIZE: usize = 64;
 
@@ -37,6 +39,15 @@ impl Request {
         let all = [Self::Echo, Self::Download, Self::Upload, Self::Both];
         all.into_iter().find(|request| request.encode() == *bytes)
     }
+}
+
+/// Asks for an echo, and gets it.
+pub(crate) fn exchange(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    let request = Request::Echo.encode();
+    stream.write_all(&request)?;
+    let mut answer = [0; SIZE];
+    stream.read_exact(&mut answer)?;
+    if answer == request { Ok(()) } else { Err(io::Error::other("a wrong answer")) }
 }
 
 #[cfg(test)]

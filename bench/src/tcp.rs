@@ -18,7 +18,7 @@ use rustix::{
 use crate::{
     patience::{PATIENCE, Patience, TICK},
     poll::{Interest, Poll, Ready, unless_blocked},
-    request::{CHUNK, Request, SIZE},
+    request::{self, CHUNK, Request, SIZE},
     tally::{Record, Tally},
 };
 
@@ -49,11 +49,7 @@ impl Session {
 
     /// Sends a request and gets its echo.
     pub(crate) fn exchange(&mut self) -> io::Result<()> {
-        let request = Request::Echo.encode();
-        self.0.write_all(&request)?;
-        let mut answer = [0; SIZE];
-        self.0.read_exact(&mut answer)?;
-        if answer == request { Ok(()) } else { Err(io::Error::other("a wrong answer")) }
+        request::exchange(&mut self.0)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     certificates::HOSTNAME,
     network::GATEWAY,
     patience::PATIENCE,
-    request::{CHUNK, Request, SIZE},
+    request::{self, CHUNK, Request},
     tally::{Record, Tally},
 };
 
@@ -91,11 +91,7 @@ pub(crate) struct Session(StreamOwned<ClientConnection, Buffered>);
 impl Session {
     /// Sends a request and gets its echo.
     pub(crate) fn exchange(&mut self) -> io::Result<()> {
-        let request = Request::Echo.encode();
-        self.0.write_all(&request)?;
-        let mut answer = [0; SIZE];
-        self.0.read_exact(&mut answer)?;
-        if answer == request { Ok(()) } else { Err(io::Error::other("a wrong answer")) }
+        request::exchange(&mut self.0)
     }
 
     /// Has the backend send, and tells `more` how many bytes came each time, while it wants more.

@@ -61,8 +61,6 @@ pub(crate) struct Flow {
     pub(crate) began: Option<SystemTime>,
     /// When it ended, if the kernel keeps that, and it has.
     pub(crate) ended: Option<SystemTime>,
-    /// How long it goes on without a packet.
-    pub(crate) timeout: Option<Duration>,
 }
 
 /// Packets one way, and their bytes, headers included.
@@ -120,7 +118,6 @@ pub(crate) fn read(received: Received<'_>) -> Option<(Told, Flow)> {
         state: attributes.nest(4).and_then(|info| info.nest(1)).and_then(state),
         began: time(1),
         ended: time(2),
-        timeout: attributes.get(7).and_then(number).map(Duration::from_secs),
     };
     Some((told, flow))
 }

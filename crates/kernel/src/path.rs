@@ -125,8 +125,14 @@ impl KernelPath {
             events: events.mask,
         };
         let mut socket = Socket::open(0).map_err(failed("netlink can't be used"))?;
+        // Whoever tries again and again makes no table for nothing. Where conntrack isn't loaded yet, the
+        // table brings it.
+        if let Err(error) = switch_on(ACCOUNTING)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(failed("conntrack can't be used")(error));
+        }
         create(&mut socket, terms).map_err(failed("nftables can't be used"))?;
-        // From the first rule on, conntrack is there.
         let ready = switch_on(ACCOUNTING).and_then(|()| {
             let sessions = Sessions::new(Socket::open(0)?, settings.records);
             Watch::start(sessions, events)
@@ -312,6 +318,8 @@ impl KernelPath {
         tracing::warn!(%error, "nftables refuses a change of the rules, they are made anew");
         create(&mut self.socket, self.terms)?;
         self.ruleset = Ruleset::default();
+        // Its counters begin anew.
+        self.refused.clear();
         self.program(ruleset, flows)
     }
 

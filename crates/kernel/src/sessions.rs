@@ -493,7 +493,6 @@ mod tests {
             state,
             began: None,
             ended: None,
-            timeout: None,
         }
     }
 

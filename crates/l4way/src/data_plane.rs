@@ -16,7 +16,7 @@ pub(crate) struct DataPlane {
     http: HttpProxy,
     kernel: Kernel,
     kernel_counters: KernelCounters,
-    /// What the kernel path was given last, for when it has to look again.
+    /// What the kernel path goes by, if it was asked for.
     wanted: (Arc<Config>, EndpointTable),
     applied: ApplyReport,
     /// Whether the report differs from the last that was given away.
@@ -91,21 +91,21 @@ impl DataPlane {
         let applied = self.sessions.apply(config.clone(), endpoints);
         self.applied = ApplyReport { paths: mem::take(&mut self.applied.paths), ..applied };
         self.applied.listeners.extend(self.http.listen());
-        self.choose_paths(config, endpoints);
+        if !self.kernel.is_off() {
+            self.wanted = (config, endpoints.clone());
+            self.choose_paths();
+        }
         self.paths_changed = false;
         self.applied.clone()
     }
 
-    /// Has the kernel carry what it can, if it may.
-    fn choose_paths(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
-        if matches!(self.kernel, Kernel::Off) {
-            return;
-        }
+    /// Has the kernel carry what it can of what is wanted.
+    fn choose_paths(&mut self) {
+        let (config, endpoints) = &self.wanted;
         let proxied = |listeners: &[_]| self.sessions.udp_flows(listeners);
-        let paths = self.kernel.apply(&config, endpoints, &self.applied, &proxied);
+        let paths = self.kernel.apply(config, endpoints, &self.applied, &proxied);
         self.paths_changed |= paths != self.applied.paths;
         self.applied.paths = paths;
-        self.wanted = (config, endpoints.clone());
     }
 
     /// Sends new sessions and requests for these backends to these endpoints from now on. A backend
@@ -113,9 +113,10 @@ impl DataPlane {
     pub(crate) fn update_endpoints(&mut self, changes: &EndpointTable) {
         self.sessions.update_endpoints(changes);
         self.http.update_endpoints(changes);
-        let (config, mut endpoints) = mem::take(&mut self.wanted);
-        endpoints.0.extend(changes.0.clone());
-        self.choose_paths(config, &endpoints);
+        if !self.kernel.is_off() {
+            self.wanted.1.0.extend(changes.0.clone());
+            self.choose_paths();
+        }
     }
 
     /// Tries again to bind the listeners that failed, and looks whether the kernel can carry more or
@@ -129,8 +130,7 @@ impl DataPlane {
         }
         self.applied.listeners.extend(http.unwrap_or_default());
         if self.kernel.tick(&self.kernel_counters) || is_different {
-            let (config, endpoints) = mem::take(&mut self.wanted);
-            self.choose_paths(config, &endpoints);
+            self.choose_paths();
         }
         let is_different = is_different || mem::take(&mut self.paths_changed);
         is_different.then(|| self.applied.clone())

@@ -56,6 +56,11 @@ impl Kernel {
         }
     }
 
+    /// Whether the kernel isn't to carry anything.
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
     /// What is missing, if it was asked for.
     pub(crate) fn missing(&self) -> Option<&str> {
         match self {
