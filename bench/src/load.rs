@@ -100,6 +100,7 @@ impl Stage<'_> {
             tally.stop();
             readings
         });
+        interrupt::sleep(mode.afterlife())?;
         let (durations, errors) = tally.into_parts();
         let [before, after] = readings?;
         if after.done == before.done {

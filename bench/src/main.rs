@@ -151,7 +151,7 @@ impl Args {
             false => (200, 1000, 1000, if mode.protocol() == Protocol::Tls { 2000 } else { 5000 }),
         };
         Amount {
-            warm_up: Duration::from_millis(warm_up),
+            warm_up: Duration::from_millis(warm_up).max(mode.afterlife()),
             duration: self.seconds.unwrap_or(Duration::from_millis(duration)),
             idle_sessions: self.idle_sessions.map_or(idle, NonZeroUsize::get),
             settle: Duration::from_millis(settle),

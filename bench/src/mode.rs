@@ -1,6 +1,6 @@
 //! The kinds of work.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
 
@@ -121,7 +121,7 @@ impl Mode {
             Self::UdpWindow1400 => "1,400 bytes there and back, 64 at a time in each of 8 flows",
             Self::UdpFlows => {
                 "64 bytes there and back from a new port each time, 32 at a time; flows end after \
-                 0.5 s (of conntrack 1 s, of nginx with the answer)"
+                 0.2 s (of conntrack 1 s, of nginx with the answer)"
             }
             Self::UdpIdle => "memory of the gateway's processes (PSS) for UDP flows that are idle",
             Self::TlsHandshakeFull => {
@@ -161,6 +161,12 @@ impl Mode {
 
     pub(crate) fn is_idle(self) -> bool {
         self.unit().is_none()
+    }
+
+    /// How long a gateway takes until it has as many sessions as it will, and until they are gone
+    /// afterwards: what they cost at their end is measured, and isn't in the way of others.
+    pub(crate) fn afterlife(self) -> Duration {
+        Duration::from_millis(if self == Self::UdpFlows { 300 } else { 0 })
     }
 
     /// What clients speak.

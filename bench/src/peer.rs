@@ -176,9 +176,9 @@ impl Peer {
 }
 
 /// How long a UDP session may be silent, in seconds: idle sessions stay, and in the mode with a new
-/// flow for each datagram they go before ports and descriptors run out.
+/// flow for each datagram they go before ports and descriptors run out. [`Mode::afterlife`] is longer.
 fn udp_timeout(mode: Mode) -> &'static str {
-    if mode == Mode::UdpFlows { "0.5" } else { "3600" }
+    if mode == Mode::UdpFlows { "0.2" } else { "3600" }
 }
 
 impl fmt::Display for Peer {
