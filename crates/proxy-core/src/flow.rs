@@ -21,26 +21,12 @@ pub struct FlowKey {
     pub local: Option<IpAddr>,
 }
 
-/// Names a flow while it is in its table. It doesn't name another one later (not before 2^28 flows
+/// Names a flow while it is in its table. It doesn't name another one later (not before 2^32 flows
 /// have had the same slot), so a stale id is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowId {
     slot: u32,
     generation: u32,
-}
-
-impl FlowId {
-    const GENERATIONS: u32 = 1 << 28;
-
-    /// The id as a number of 60 bits, for example to register a socket with.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
-    }
-
-    /// The id that [`to_bits`](Self::to_bits) made this number of.
-    pub fn from_bits(bits: u64) -> Self {
-        Self { slot: bits as u32, generation: (bits >> 32) as u32 % Self::GENERATIONS }
-    }
 }
 
 /// A bounded table of flows, in the order of how long they have been idle.
@@ -199,7 +185,7 @@ impl<V, S: BuildHasher> FlowTable<V, S> {
         }
         self.unlink(id.slot);
         let slot = &mut self.slots[id.slot as usize];
-        slot.generation = (slot.generation + 1) % FlowId::GENERATIONS;
+        slot.generation = slot.generation.wrapping_add(1);
         slot.next = self.free;
         self.free = id.slot;
         slot.flow.take().map(|flow| (flow.key, flow.value))

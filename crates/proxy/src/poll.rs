@@ -27,8 +27,8 @@ pub(crate) enum Token {
     TcpUpstream(SlotId),
     /// A UDP socket that listens, by a number of the UDP module's choice.
     UdpListener(u32),
-    /// A UDP session's socket, by 60 bits of the UDP module's choice.
-    UdpSession(u64),
+    /// A UDP socket toward an endpoint, by a number of the UDP module's choice.
+    UdpUpstream(u32),
 }
 
 /// A slot of a [`Slab`](crate::slab::Slab), and which of its tenants in turn.
@@ -62,7 +62,7 @@ impl Token {
             Self::TcpDownstream(id) => (2, id.to_bits()),
             Self::TcpUpstream(id) => (3, id.to_bits()),
             Self::UdpListener(slot) => (4, u64::from(slot)),
-            Self::UdpSession(bits) => (5, bits & Self::PAYLOAD),
+            Self::UdpUpstream(number) => (5, u64::from(number)),
         };
         kind << Self::KIND_SHIFT | payload
     }
@@ -74,7 +74,7 @@ impl Token {
             2 => Self::TcpDownstream(SlotId::from_bits(payload)),
             3 => Self::TcpUpstream(SlotId::from_bits(payload)),
             4 => Self::UdpListener(payload as u32),
-            5 => Self::UdpSession(payload),
+            5 => Self::UdpUpstream(payload as u32),
             _ => Self::Mailbox,
         }
     }

@@ -121,7 +121,7 @@ impl Worker {
             Token::TcpDownstream(id) => self.tcp.on_downstream(ctx, id, ready),
             Token::TcpUpstream(id) => self.tcp.on_upstream(ctx, id, ready),
             Token::UdpListener(socket) => self.udp.on_listener(ctx, socket),
-            Token::UdpSession(bits) => self.udp.on_session(ctx, bits, ready),
+            Token::UdpUpstream(number) => self.udp.on_upstream(ctx, number, ready),
         }
     }
 

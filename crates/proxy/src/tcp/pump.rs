@@ -5,11 +5,9 @@ use super::side::{Failure, Io, Read, Side};
 /// What is read at once from a socket of which nothing is known yet.
 const READ_FIRST: usize = 64 << 10;
 /// What is read at once from a socket that always has more, toward one that takes it all. It should
-/// stay in the second-level cache until it is written: on two cores with 512 KiB each, 1 MiB cost a
-/// fifth more CPU time than 64 to 128 KiB, and saved no system call that mattered.
-const READ_MOST: usize = 128 << 10;
-/// The same, if TLS is on one of the sides: records are opened and sealed in pieces of their own.
-const READ_MOST_TLS: usize = 256 << 10;
+/// stay in the second-level cache until it is written: on cores with 512 KiB of it, 1 MiB cost a fifth
+/// more CPU time than this, on cores with 1 MiB a few percent less.
+const READ_MOST: usize = 256 << 10;
 /// What is read at once toward a socket that takes little.
 const READ_LEAST: usize = 16 << 10;
 /// Above this many unsent bytes in all of a worker's sessions, each reads as little as it can.
@@ -133,8 +131,7 @@ impl Flow {
         if !to.writable {
             self.read_size = (size / 2).max(READ_LEAST);
         } else if from.readable {
-            let tls = from.tls.is_some() || to.tls.is_some();
-            self.read_size = if tls { READ_MOST_TLS } else { READ_MOST };
+            self.read_size = READ_MOST;
         }
         Ok(n)
     }

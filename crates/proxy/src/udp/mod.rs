@@ -2,8 +2,8 @@
 //!
 //! A session is a client that writes to one of a listener's sockets, by address and port and, where
 //! the socket is bound on all addresses, by the address that it writes to. Each has a socket of its
-//! own that is connected to its endpoint. Datagrams are received in batches, and those of one
-//! session go on together.
+//! own that is connected to its endpoint, with a port of its own. Datagrams are received in batches,
+//! and those of one session go on together.
 
 mod account;
 mod send;
@@ -14,6 +14,7 @@ mod socket;
 mod sys;
 mod table;
 mod train;
+mod upstream;
 
 use std::{
     net::SocketAddr,
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy_core::{Bind, FlowId, FlowKey};
+use l4way_proxy_core::{Bind, FlowKey};
 use rustix::{io::Errno, net::sockopt};
 
 use self::{
@@ -195,18 +196,18 @@ impl Udp {
         }
     }
 
-    /// A session's socket is ready: the bits are from its [`Token::UdpSession`].
-    pub(crate) fn on_session(&mut self, ctx: &mut Context, bits: u64, ready: Readiness) {
-        self.read_session(ctx, bits, ready.error());
+    /// A socket toward an endpoint is ready: the number is from its [`Token::UdpUpstream`].
+    pub(crate) fn on_upstream(&mut self, ctx: &mut Context, number: u32, ready: Readiness) {
+        self.read_upstream(ctx, number, ready.error());
     }
 
     /// Carries replies, and notices ICMP errors. After a batch that isn't full nothing waits but,
     /// perhaps, an error.
-    fn read_session(&mut self, ctx: &mut Context, bits: u64, until_error: bool) {
-        let id = FlowId::from_bits(bits);
+    fn read_upstream(&mut self, ctx: &mut Context, number: u32, until_error: bool) {
+        let Some(id) = self.table.upstreams.owner(number) else { return };
         for _ in 0..BATCHES_PER_TURN {
             let Some(session) = self.table.flows.get(id) else { return };
-            match self.inbox.receive(session.fd.as_fd()) {
+            match self.inbox.receive(session.upstream.as_fd()) {
                 Ok(()) => {
                     self.table.reply(ctx, id, &self.inbox);
                     if !self.inbox.is_full() && !until_error {
@@ -222,7 +223,7 @@ impl Udp {
                 Err(_) => {}
             }
         }
-        self.leave_unfinished(Token::UdpSession(bits));
+        self.leave_unfinished(Token::UdpUpstream(number));
     }
 
     fn leave_unfinished(&mut self, token: Token) {
@@ -239,7 +240,7 @@ impl Udp {
         }
         let idle = self.table.flows.longest_idle();
         let expiry = idle.and_then(|(_, seen)| seen.checked_add(self.session_timeout));
-        expiry.into_iter().chain(self.next_deadline).min()
+        expiry.into_iter().chain(self.next_deadline).chain(self.table.upstreams.next_close()).min()
     }
 
     /// Does what is due at `ctx.now`.
@@ -247,11 +248,12 @@ impl Udp {
         for token in std::mem::take(&mut self.unfinished) {
             match token {
                 Token::UdpListener(number) => self.read_listener(ctx, number),
-                Token::UdpSession(bits) => self.read_session(ctx, bits, false),
+                Token::UdpUpstream(number) => self.read_upstream(ctx, number, false),
                 _ => {}
             }
         }
         self.table.expire(ctx);
+        self.table.upstreams.close_old(ctx);
         if self.next_deadline.is_some() {
             self.close_drained(ctx);
         }

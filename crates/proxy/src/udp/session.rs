@@ -1,28 +1,20 @@
-use std::{
-    net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    time::Instant,
-};
+use std::{os::fd::AsFd, time::Instant};
 
 use l4way_proxy_core::FlowKey;
-use rustix::{
-    io::Errno,
-    net::{self, AddressFamily, SocketFlags, SocketType},
-};
 
 use super::{
     account::Account,
     send::{Outcome, Path, Run},
     socket::Socket,
     sys::{self, Destination, Inbox},
+    upstream::Upstream,
 };
 use crate::counters::Toward;
 
 /// A client and the endpoint that it talks to.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Connected to the endpoint.
-    pub(super) fd: OwnedFd,
+    pub(super) upstream: Upstream,
     pub(super) account: Account,
     /// Whether the kernel joins the endpoint's datagrams.
     receives_joined: bool,
@@ -32,14 +24,25 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(fd: OwnedFd, account: Account) -> Self {
-        Self { fd, account, receives_joined: false, upward_trains: true, downward_trains: true }
+    pub(super) fn new(upstream: Upstream, account: Account) -> Self {
+        Self {
+            upstream,
+            account,
+            receives_joined: false,
+            upward_trains: true,
+            downward_trains: true,
+        }
+    }
+
+    /// Whether its socket is as a new one would be.
+    pub(super) fn has_plain_socket(&self) -> bool {
+        !self.receives_joined
     }
 
     /// Sends the client's datagrams on.
     pub(super) fn send_upstream(&mut self, inbox: &Inbox, run: Run) -> Outcome {
         let trains = &mut self.upward_trains;
-        let path = Path { socket: self.fd.as_fd(), destination: None, trains };
+        let path = Path { socket: self.upstream.as_fd(), destination: None, trains };
         let outcome = path.send(inbox, run);
         self.account.count(Toward::Upstream, &outcome);
         outcome
@@ -57,7 +60,7 @@ impl Session {
             self.receives_joined = true;
             // They come by the dozen: the system call pays, as it wouldn't for most sessions. If
             // the kernel can't join them, they just go on to come one by one.
-            let _ = sys::receive_joined(self.fd.as_fd());
+            let _ = sys::receive_joined(self.upstream.as_fd());
         }
         self.account.replied(now);
         let destination = Destination { to: key.client, from: key.local };
@@ -71,14 +74,4 @@ impl Session {
         outcome.dropped += inbox.datagrams(outcome.undeliverable);
         self.account.count(Toward::Downstream, &outcome);
     }
-}
-
-/// A socket that is connected to an endpoint: it receives from nobody else, and is told of ICMP
-/// errors.
-pub(super) fn connect(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = net::socket_with(family, SocketType::DGRAM, flags, None)?;
-    net::connect(&fd, &address)?;
-    Ok(fd)
 }

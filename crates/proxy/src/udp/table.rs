@@ -1,23 +1,21 @@
 //! Which session a datagram belongs to, and when sessions begin and end.
 
-use std::os::fd::OwnedFd;
-
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{FlowId, FlowKey, FlowTable};
 
 use super::{
     account::Account,
     send::{Run, is_from_receiver},
-    session::{Session, connect},
+    session::Session,
     shares::Shares,
     socket::Sockets,
     sys::Inbox,
+    upstream::{Upstream, Upstreams},
 };
 use crate::{
     CloseReason,
     context::Context,
     counters::Toward,
-    poll::{Interest, Token},
     routes::{Forward, UpstreamLease},
 };
 
@@ -27,6 +25,7 @@ pub(super) struct Table {
     pub(super) sockets: Sockets,
     pub(super) shares: Shares,
     pub(super) flows: FlowTable<Session>,
+    pub(super) upstreams: Upstreams,
     /// No new sessions on any socket.
     pub(super) draining: bool,
 }
@@ -37,6 +36,7 @@ impl Table {
             sockets: Sockets::default(),
             shares: Shares::new(),
             flows: FlowTable::new(limit),
+            upstreams: Upstreams::default(),
             draining: false,
         }
     }
@@ -113,17 +113,22 @@ impl Table {
         forward: Forward,
         upstream: UpstreamLease,
     ) -> Option<FlowId> {
-        if self.flows.is_full() || !ctx.descriptors.allow(1) {
+        if self.flows.is_full() {
             self.evict(ctx);
         }
         let bind = self.sockets.get(key.socket)?.bind;
         let account = Account::open(ctx, forward, upstream);
         let (account, reason) = match self.connect(ctx, account.endpoint()) {
-            Ok(fd) => {
-                let session = Session::new(fd, account);
-                match self.flows.insert(key, session, ctx.now) {
-                    Ok(id) => return self.watch(ctx, id, key.socket),
-                    Err(session) => (session.account, CloseReason::OutOfResources),
+            Ok(upstream) => {
+                match self.flows.insert(key, Session::new(upstream, account), ctx.now) {
+                    Ok(id) => {
+                        self.begun(id, key.socket);
+                        return Some(id);
+                    }
+                    Err(Session { upstream, account, .. }) => {
+                        self.upstreams.close(ctx, upstream);
+                        (account, CloseReason::OutOfResources)
+                    }
                 }
             }
             Err(reason) => (account, reason),
@@ -132,18 +137,14 @@ impl Table {
         None
     }
 
-    /// Receives from a new session's endpoint from now on.
-    fn watch(&mut self, ctx: &mut Context, id: FlowId, socket: u32) -> Option<FlowId> {
-        ctx.descriptors.take(1);
+    /// A session has begun that came by this socket.
+    fn begun(&mut self, id: FlowId, socket: u32) {
         if let Some(socket) = self.sockets.get_mut(socket) {
             socket.sessions += 1;
         }
-        let session = self.flows.get(id)?;
-        if ctx.poll.add(&session.fd, Token::UdpSession(id.to_bits()), Interest::Read).is_err() {
-            self.end(ctx, id, CloseReason::OutOfResources);
-            return None;
+        if let Some(session) = self.flows.get(id) {
+            self.upstreams.give(&session.upstream, id);
         }
-        Some(id)
     }
 
     /// A socket to an endpoint.
@@ -151,22 +152,23 @@ impl Table {
         &mut self,
         ctx: &mut Context,
         address: &EndpointAddress,
-    ) -> Result<OwnedFd, CloseReason> {
+    ) -> Result<Upstream, CloseReason> {
         let EndpointAddress::Ip(address) = address else { return Err(CloseReason::ConnectFailed) };
-        if !ctx.descriptors.allow(1) {
-            return Err(CloseReason::OutOfResources);
-        }
-        let reason = |error| match is_from_receiver(error) {
-            true => CloseReason::ConnectFailed,
-            false => CloseReason::OutOfResources,
-        };
-        match connect(*address).map_err(reason) {
-            // Descriptors or local ports have run out, perhaps for lack of a limit that would say so
-            // before: one session less, one try more.
-            Err(CloseReason::OutOfResources) if self.evict(ctx) => {
-                connect(*address).map_err(reason)
+        loop {
+            match self.upstreams.connect(ctx, address) {
+                Ok(upstream) => return Ok(upstream),
+                Err(error) if is_from_receiver(error) => return Err(CloseReason::ConnectFailed),
+                Err(_) if self.upstreams.make_room(ctx) => {}
+                // Descriptors or local ports have run out, perhaps for lack of a limit that would
+                // say so before: one session less, one try more.
+                Err(_) if self.evict(ctx) => {
+                    return self
+                        .upstreams
+                        .connect(ctx, address)
+                        .map_err(|_| CloseReason::OutOfResources);
+                }
+                Err(_) => return Err(CloseReason::OutOfResources),
             }
-            connected => connected,
         }
     }
 
@@ -190,10 +192,18 @@ impl Table {
     /// Ends a session.
     pub(super) fn end(&mut self, ctx: &mut Context, id: FlowId, reason: CloseReason) {
         let Some((key, session)) = self.flows.remove(id) else { return };
-        ctx.descriptors.give_back(1);
+        // The descriptor of an evicted one is wanted.
+        let is_reusable = session.has_plain_socket() && reason != CloseReason::Evicted;
+        let Session { upstream, account, .. } = session;
+        match account.endpoint() {
+            EndpointAddress::Ip(address) if is_reusable => {
+                self.upstreams.take_back(ctx, upstream, address);
+            }
+            _ => self.upstreams.close(ctx, upstream),
+        }
         if let Some(socket) = self.sockets.get_mut(key.socket) {
             socket.sessions -= 1;
-            session.account.end(ctx, &key, socket.bind, reason);
+            account.end(ctx, &key, socket.bind, reason);
         }
     }
 
