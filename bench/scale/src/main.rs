@@ -3,8 +3,10 @@
 //! Each size runs in a process of its own, whose memory is then that of the size.
 
 mod change;
+mod l4way;
 mod listeners;
 mod memory;
+mod sessions;
 mod stats;
 mod translate;
 
@@ -26,6 +28,9 @@ const ENDPOINTS: [usize; 3] = [1_000, 10_000, 100_000];
 
 /// How many endpoints of a backend there are in a large one.
 const LARGE: &str = "--of-a-route=1000";
+
+/// Runs a program on a new host, which has nothing but a loopback interface.
+const HOST: &str = "ip link set lo up && exec \"$0\" \"$@\"";
 
 /// Measures what l4way takes for many Gateways, routes and endpoints. Needs root, for network
 /// namespaces.
@@ -55,6 +60,11 @@ enum Part {
     },
     /// `l4way run` with many listeners
     Listeners {
+        /// The l4way to run
+        l4way: PathBuf,
+    },
+    /// As many sessions as its descriptors allow
+    Sessions {
         /// The l4way to run
         l4way: PathBuf,
     },
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
         Some(Part::Translate { shape }) => translate::measure(shape.into()),
         Some(Part::Change { shape }) => change::measure(shape.into()),
         Some(Part::Listeners { l4way }) => listeners::measure(&l4way),
+        Some(Part::Sessions { l4way }) => sessions::measure(&l4way),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,7 +118,9 @@ fn all(l4way: &Path) -> Result<()> {
     let program = env::current_exe().map_err(|error| format!("where is this program: {error}"))?;
     let here = |part: &[&str]| run(Command::new(&program).args(part));
     // Ports that are others' on this machine are free there.
-    let apart = |part: &[&str]| run(Command::new("unshare").arg("--net").arg(&program).args(part));
+    let apart = |part: &[&str]| {
+        run(Command::new("unshare").args(["--net", "sh", "-c", HOST]).arg(&program).args(part))
+    };
     let [.., most] = ENDPOINTS.map(|endpoints| endpoints.to_string());
     say(translate::HEADER);
     for endpoints in ENDPOINTS {
@@ -120,7 +133,10 @@ fn all(l4way: &Path) -> Result<()> {
     }
     apart(&["change", "--one-gateway", LARGE, &most])?;
     say(listeners::HEADER);
-    run(Command::new("unshare").arg("--net").arg(&program).arg("listeners").arg(l4way))
+    let l4way = l4way.to_string_lossy();
+    apart(&["listeners", &l4way])?;
+    say(sessions::HEADER);
+    apart(&["sessions", &l4way])
 }
 
 /// Runs a part in a process of its own, which tells what it finds.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use l4way_model::{
-    ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, ListenerId,
+    ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
     ListenerReport, PathReport, RefusedReason, Transport,
 };
 use l4way_proxy::{CloseReason, Counters, Labels, Row, SessionRecord};
@@ -22,7 +22,7 @@ use crate::{
     host::Host,
     netlink::Socket,
     nftables::{self, Ownership, Transaction},
-    plan::{Carried, Goes, Plan, plan},
+    plan::{self, Carried, Goes, Plan, Taken, plan},
     ruleset::{self, Ruleset, TABLE, Terms},
     sessions::{Counts, Directory, SessionView, Sessions},
     watch::{Observer, Watch},
@@ -76,6 +76,8 @@ pub struct KernelPath {
     drain_deadline: Duration,
     counters: Arc<Counters>,
     host: Host,
+    /// Of the configuration that was applied last.
+    taken: Taken,
     plan: Plan,
     ruleset: Ruleset,
     /// Rows of refused sessions by the name of their counter, and how many have been counted.
@@ -151,6 +153,7 @@ impl KernelPath {
             drain_deadline: settings.drain_deadline,
             counters: settings.counters,
             host,
+            taken: Taken::new(),
             plan: Plan::new(),
             ruleset: Ruleset::default(),
             refused: HashMap::new(),
@@ -171,7 +174,8 @@ impl KernelPath {
         if let Ok(host) = Host::read() {
             self.host = host;
         }
-        let mut plan = plan(config, endpoints, &self.host);
+        self.taken = plan::own_addresses(config);
+        let mut plan = plan(config, endpoints, &self.host, &self.taken);
         for (id, planned) in &mut plan {
             if !matches!(bound.listeners.get(id), Some(ListenerReport::Bound)) {
                 *planned = Err("its port is not bound".to_owned());
@@ -179,7 +183,7 @@ impl KernelPath {
         }
         self.note_leaving(config);
         if self.drain.is_some() || plan == self.plan {
-            self.end_orphans(config, endpoints);
+            self.end_orphans(endpoints, &backends(config, endpoints));
             return self.report();
         }
         self.refuse();
@@ -199,8 +203,81 @@ impl KernelPath {
         }
         self.plan = plan;
         self.count_refused();
-        self.end_orphans(config, endpoints);
+        self.end_orphans(endpoints, &backends(config, endpoints));
         self.report()
+    }
+
+    /// The same where only `changed` backends have other endpoints than before, among all
+    /// `endpoints`. `None` if every listener stays with whom it is.
+    pub fn update_endpoints(
+        &mut self,
+        config: &Config,
+        endpoints: &EndpointTable,
+        changed: &EndpointTable,
+        bound: &ApplyReport,
+        proxied: ProxiedFlows<'_>,
+    ) -> Option<BTreeMap<ListenerId, PathReport>> {
+        let Some(moved) = self.only_moved(config, endpoints, changed) else {
+            return Some(self.apply(config, endpoints, bound, proxied));
+        };
+        if !moved.is_empty()
+            && let Err(error) = self.move_endpoints(moved)
+        {
+            tracing::warn!(%error, "nftables refuses a change of endpoints");
+            return Some(self.apply(config, endpoints, bound, proxied));
+        }
+        self.end_orphans(endpoints, &changed.0.keys().collect());
+        None
+    }
+
+    /// The listeners that get other endpoints, if nothing else becomes of any.
+    fn only_moved(
+        &self,
+        config: &Config,
+        endpoints: &EndpointTable,
+        changed: &EndpointTable,
+    ) -> Option<Vec<Carried>> {
+        if self.drain.is_some() {
+            return None;
+        }
+        let is_concerned = |listener: &&Listener| {
+            let targets = listener.route.iter().flat_map(|route| &route.targets);
+            targets.filter_map(|target| target.target.backend()).any(|b| changed.0.contains_key(b))
+        };
+        let mut moved = Vec::new();
+        for listener in config.listeners().filter(is_concerned) {
+            let now = plan::carry(listener, endpoints, &self.host, &self.taken);
+            match (self.plan.get(&listener.id)?, now) {
+                (Ok(before), Ok(now)) if before.without_endpoints() == now.without_endpoints() => {
+                    moved.push(now);
+                }
+                (Err(before), Err(now)) if *before == now => {}
+                _ => return None,
+            }
+        }
+        Some(moved)
+    }
+
+    fn move_endpoints(&mut self, moved: Vec<Carried>) -> io::Result<()> {
+        self.watch.observer.with(|sessions| {
+            for carried in &moved {
+                let counts = self.counts(carried, sessions);
+                for local in &carried.locals {
+                    sessions.set_endpoints(carried.transport, *local, counts.iter().cloned());
+                }
+            }
+        });
+        let to = Ruleset::of(moved.iter());
+        let mut transaction = Transaction::new(TABLE);
+        ruleset::change(&mut transaction, self.terms, &self.ruleset.part(&to), &to);
+        if !transaction.is_empty() {
+            transaction.commit(&mut self.socket)?;
+        }
+        self.ruleset.put(to);
+        for carried in moved {
+            self.plan.insert(carried.listener.clone(), Ok(carried));
+        }
+        Ok(())
     }
 
     /// Looks whether the host's addresses have changed, and ends what has had its time. Whether
@@ -272,18 +349,26 @@ impl KernelPath {
     fn directory(&self, plan: &Plan, sessions: &mut Sessions) -> Directory {
         let mut directory = Directory::default();
         for carried in carried(plan) {
-            for (backend, endpoints) in carried.backends() {
-                let row = self.row(carried, Some(backend));
-                for endpoint in endpoints {
-                    let endpoint = sessions.endpoint(&row, *endpoint);
-                    let counts = Counts { row: row.clone(), endpoint };
-                    for local in &carried.locals {
-                        directory.insert(carried.transport, *local, counts.clone());
-                    }
+            for counts in self.counts(carried, sessions) {
+                for local in &carried.locals {
+                    directory.insert(carried.transport, *local, counts.clone());
                 }
             }
         }
         directory
+    }
+
+    /// What counts the sessions of a listener, for each endpoint.
+    fn counts(&self, carried: &Carried, sessions: &mut Sessions) -> Vec<Counts> {
+        let mut counts = Vec::new();
+        for (backend, endpoints) in carried.backends() {
+            let row = self.row(carried, Some(backend));
+            for endpoint in endpoints {
+                let endpoint = sessions.endpoint(&row, *endpoint);
+                counts.push(Counts { row: row.clone(), endpoint });
+            }
+        }
+        counts
     }
 
     fn row(&self, carried: &Carried, backend: Option<&BackendId>) -> Arc<Row> {
@@ -365,18 +450,15 @@ impl KernelPath {
         self.leaving.retain(|id, _| config.listener(id).is_none());
     }
 
-    /// Ends UDP sessions with endpoints that are gone: what clients send goes to others from now on.
-    fn end_orphans(&self, config: &Config, endpoints: &EndpointTable) {
-        let named: BTreeSet<_> = config.session_backends().collect();
+    /// Ends UDP sessions with endpoints that these backends don't have any more: what clients send
+    /// goes to others from now on.
+    fn end_orphans(&self, endpoints: &EndpointTable, of: &BTreeSet<&BackendId>) {
         let is_orphan = |session: &SessionView<'_>| {
-            let Some(backend) = session.backend.filter(|_| session.transport == Transport::Udp)
-            else {
-                return false;
-            };
-            match endpoints.0.get(backend) {
-                Some(all) => !all.iter().any(|endpoint| is_at(endpoint, session.endpoint)),
-                None => named.contains(backend),
-            }
+            let is_concerned =
+                |backend: &&BackendId| session.transport == Transport::Udp && of.contains(backend);
+            let Some(backend) = session.backend.filter(is_concerned) else { return false };
+            let all = endpoints.0.get(backend).map_or(&[][..], |endpoints| endpoints);
+            !all.iter().any(|endpoint| is_at(endpoint, session.endpoint))
         };
         if self.watch.observer.known(|sessions| sessions.any(is_orphan)) {
             self.end(|session| is_orphan(session).then_some(CloseReason::EndpointRemoved));
@@ -407,6 +489,11 @@ impl Drop for KernelPath {
 /// The listeners of a plan that the kernel carries.
 fn carried(plan: &Plan) -> impl Iterator<Item = &Carried> {
     plan.values().filter_map(|planned| planned.as_ref().ok())
+}
+
+/// The backends that sessions may be with.
+fn backends<'a>(config: &'a Config, endpoints: &'a EndpointTable) -> BTreeSet<&'a BackendId> {
+    config.session_backends().chain(endpoints.0.keys()).collect()
 }
 
 fn is_at(endpoint: &Endpoint, address: SocketAddr) -> bool {

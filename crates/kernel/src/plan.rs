@@ -55,23 +55,33 @@ impl Carried {
             Goes::Refused(_) => None,
         })
     }
+
+    /// All of it but the endpoints of its backends.
+    pub(crate) fn without_endpoints(&self) -> Self {
+        let mut carried = self.clone();
+        for share in &mut carried.shares {
+            if let Goes::To(_, endpoints) = &mut share.goes {
+                endpoints.clear();
+            }
+        }
+        carried
+    }
 }
 
 /// Each listener's part of the plan: what the kernel carries, or why it can't.
 pub(crate) type Plan = BTreeMap<ListenerId, Result<Carried, String>>;
 
 /// Plans for the TCP and UDP listeners of a configuration.
-pub(crate) fn plan(config: &Config, endpoints: &EndpointTable, host: &Host) -> Plan {
-    let taken = own_addresses(config);
-    let plan =
-        |listener: &Listener| (listener.id.clone(), carry(listener, endpoints, host, &taken));
+pub(crate) fn plan(config: &Config, endpoints: &EndpointTable, host: &Host, taken: &Taken) -> Plan {
+    let plan = |listener: &Listener| (listener.id.clone(), carry(listener, endpoints, host, taken));
     config.listeners().map(plan).collect()
 }
 
 /// Sockets that are bound on one address: clients there are theirs, and no wildcard's.
-type Taken = BTreeSet<(Transport, SocketAddr)>;
+pub(crate) type Taken = BTreeSet<(Transport, SocketAddr)>;
 
-fn own_addresses(config: &Config) -> Taken {
+/// All such sockets of a configuration.
+pub(crate) fn own_addresses(config: &Config) -> Taken {
     let sessions = config
         .listeners()
         .flat_map(|listener| listener.binds().map(move |bind| (listener.transport, bind)));
@@ -81,7 +91,11 @@ fn own_addresses(config: &Config) -> Taken {
     all.filter(|(_, bind)| !bind.ip().is_unspecified()).collect()
 }
 
-fn carry(
+/// A listener's part of the plan.
+///
+/// # Errors
+/// Why the kernel can't carry it.
+pub(crate) fn carry(
     listener: &Listener,
     table: &EndpointTable,
     host: &Host,
@@ -260,7 +274,7 @@ mod tests {
             ..listener.clone()
         };
         let config = Config::new([listener.clone(), other]).unwrap();
-        plan(&config, &table, host).remove(&listener.id).unwrap()
+        plan(&config, &table, host, &own_addresses(&config)).remove(&listener.id).unwrap()
     }
 
     fn host() -> Host {

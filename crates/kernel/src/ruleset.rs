@@ -87,6 +87,24 @@ impl Ruleset {
         ruleset
     }
 
+    /// The part of this ruleset that has the names of `other`.
+    pub(crate) fn part(&self, other: &Self) -> Self {
+        let chains = other.chains.keys().filter_map(|name| self.chains.get_key_value(name));
+        let entries = other.entries.keys().filter_map(|entry| self.entries.get_key_value(entry));
+        Self {
+            chains: chains.map(|(name, chain)| (name.clone(), chain.clone())).collect(),
+            entries: entries.map(|(entry, chain)| (entry.clone(), chain.clone())).collect(),
+            counters: self.counters.intersection(&other.counters).cloned().collect(),
+        }
+    }
+
+    /// Puts `part` in place of what has the same names.
+    pub(crate) fn put(&mut self, part: Self) {
+        self.chains.extend(part.chains);
+        self.entries.extend(part.entries);
+        self.counters.extend(part.counters);
+    }
+
     /// Adds a listener's chains. Returns the one that its sessions begin with.
     fn add(&mut self, carried: &Carried) -> String {
         let ways: Vec<_> =

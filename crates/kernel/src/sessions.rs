@@ -195,6 +195,24 @@ impl Sessions {
         self.endpoints.retain(|_, row| Arc::strong_count(row) > 1);
     }
 
+    /// Goes by these endpoints from now on for clients that write to an address.
+    pub(crate) fn set_endpoints(
+        &mut self,
+        transport: Transport,
+        local: SocketAddr,
+        endpoints: impl Iterator<Item = Counts>,
+    ) {
+        let now = endpoints.map(|counts| (counts.endpoint.endpoint, counts)).collect();
+        let before = self.directory.0.insert((transport, local), now).unwrap_or_default();
+        for (endpoint, counts) in before {
+            let key = (counts.row.labels().clone(), endpoint);
+            drop(counts);
+            if self.endpoints.get(&key).is_some_and(|row| Arc::strong_count(row) == 1) {
+                self.endpoints.remove(&key);
+            }
+        }
+    }
+
     /// What counts the sessions of a row that go to an endpoint.
     pub(crate) fn endpoint(&mut self, row: &Row, endpoint: SocketAddr) -> Arc<EndpointRow> {
         let labels = row.labels();

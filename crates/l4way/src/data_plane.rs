@@ -1,10 +1,10 @@
 //! Everything that carries bytes, as one: TCP and UDP listeners, and HTTP's.
 
-use std::{io, mem, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, mem, sync::Arc, time::Duration};
 
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
-use l4way_model::{ApplyReport, Config, EndpointTable};
+use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
 use l4way_proxy::{Limits, Proxy};
 
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
@@ -89,11 +89,17 @@ impl DataPlane {
         // new ones.
         self.http.prepare(&config, endpoints);
         let applied = self.sessions.apply(config.clone(), endpoints);
-        self.applied = ApplyReport { paths: mem::take(&mut self.applied.paths), ..applied };
+        let paths = mem::take(&mut self.applied.paths);
+        let before = mem::replace(&mut self.applied, ApplyReport { paths, ..applied });
         self.applied.listeners.extend(self.http.listen());
         if !self.kernel.is_off() {
-            self.wanted = (config, endpoints.clone());
-            self.choose_paths();
+            let listeners_stay =
+                self.wanted.0 == config && before.listeners == self.applied.listeners;
+            let (_, before) = mem::replace(&mut self.wanted, (config, endpoints.clone()));
+            match listeners_stay {
+                true => self.move_endpoints(&changes(&before, endpoints)),
+                false => self.choose_paths(),
+            }
         }
         self.paths_changed = false;
         self.applied.clone()
@@ -104,6 +110,19 @@ impl DataPlane {
         let (config, endpoints) = &self.wanted;
         let proxied = |listeners: &[_]| self.sessions.udp_flows(listeners);
         let paths = self.kernel.apply(config, endpoints, &self.applied, &proxied);
+        self.set_paths(paths);
+    }
+
+    /// The same where nothing else is different but these backends' endpoints.
+    fn move_endpoints(&mut self, changes: &EndpointTable) {
+        let (config, endpoints) = &self.wanted;
+        let proxied = |listeners: &[_]| self.sessions.udp_flows(listeners);
+        let paths =
+            self.kernel.update_endpoints(config, endpoints, changes, &self.applied, &proxied);
+        paths.into_iter().for_each(|paths| self.set_paths(paths));
+    }
+
+    fn set_paths(&mut self, paths: BTreeMap<ListenerId, PathReport>) {
         self.paths_changed |= paths != self.applied.paths;
         self.applied.paths = paths;
     }
@@ -115,7 +134,7 @@ impl DataPlane {
         self.http.update_endpoints(changes);
         if !self.kernel.is_off() {
             self.wanted.1.0.extend(changes.0.clone());
-            self.choose_paths();
+            self.move_endpoints(changes);
         }
     }
 
@@ -178,6 +197,16 @@ impl Counters {
         let kernel = self.kernel.refresh();
         CounterSnapshot { sessions: self.sessions.snapshot(), http: self.http.snapshot(), kernel }
     }
+}
+
+/// The backends whose endpoints differ from what was before; those that are gone have none.
+fn changes(before: &EndpointTable, now: &EndpointTable) -> EndpointTable {
+    let gone = before.0.keys().filter(|backend| !now.0.contains_key(*backend));
+    let changed = now.0.iter().filter(|(backend, all)| before.0.get(*backend) != Some(*all));
+    let changed = changed.map(|(backend, all)| (backend.clone(), all.clone()));
+    EndpointTable(
+        changed.chain(gone.map(|backend| (backend.clone(), Default::default()))).collect(),
+    )
 }
 
 #[cfg(test)]

@@ -87,6 +87,22 @@ impl Kernel {
         }
     }
 
+    /// The same where only `changed` backends have other endpoints than before, as
+    /// [`KernelPath::update_endpoints`] does.
+    pub(crate) fn update_endpoints(
+        &mut self,
+        config: &Config,
+        endpoints: &EndpointTable,
+        changed: &EndpointTable,
+        bound: &ApplyReport,
+        proxied: ProxiedFlows<'_>,
+    ) -> Option<BTreeMap<ListenerId, PathReport>> {
+        match self {
+            Self::Off | Self::Missing { .. } => None,
+            Self::On(path) => path.update_endpoints(config, endpoints, changed, bound, proxied),
+        }
+    }
+
     /// Looks whether something is different. Whether [`apply`](Self::apply) would do something else.
     pub(crate) fn tick(&mut self, counters: &KernelCounters) -> bool {
         match self {

@@ -16,13 +16,17 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use l4way_proxy::SessionRecord;
 use tracing::{error, info};
 
 /// How many records wait at most while others are written; the proxy drops what comes beyond.
-const QUEUE: usize = 4_096;
+const QUEUE: usize = 16_384;
+/// How long records gather after some have been written: a thread that waits for each has workers wake it
+/// for each.
+const GATHER: Duration = Duration::from_millis(5);
 /// How much is written at once, at most a line more.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -151,6 +155,9 @@ impl Writer {
                 line::append(&mut batch, &next);
             }
             self.write(&batch);
+            if batch.len() < BATCH_BYTES {
+                thread::sleep(GATHER);
+            }
         }
     }
 

@@ -44,8 +44,18 @@ struct Control([u8; CONTROL]);
 #[derive(Debug)]
 pub(super) struct Inbox {
     /// `BATCH` messages, `STRIDE` bytes apart.
-    buffers: Box<[u8]>,
+    buffers: Vec<u8>,
+    headers: Headers,
     messages: Vec<Received>,
+}
+
+/// `BATCH` headers for recvmmsg(2), made once, for most calls bring a single message.
+struct Headers {
+    headers: Vec<libc::mmsghdr>,
+    /// What the headers point to, beside the buffers of an [`Inbox`]; none of it ever moves.
+    _names: Vec<libc::sockaddr_storage>,
+    _controls: Vec<Control>,
+    _parts: Vec<libc::iovec>,
 }
 
 #[derive(Debug)]
@@ -88,14 +98,44 @@ impl<'a> Message<'a> {
     }
 }
 
+impl Headers {
+    /// For messages in these buffers, which may not move nor be dropped before.
+    fn new(buffers: &mut [u8]) -> Self {
+        // SAFETY: all zeroes are a valid address of no family.
+        let name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let mut names = vec![name; BATCH];
+        let mut controls = vec![Control([0; CONTROL]); BATCH];
+        let part = |buffer: &mut [u8]| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: MESSAGE,
+        };
+        let mut parts: Vec<_> = buffers.chunks_exact_mut(STRIDE).map(part).collect();
+        let targets = names.iter_mut().zip(&mut controls).zip(&mut parts);
+        let headers = targets.map(|((name, control), part)| {
+            header(
+                (ptr::from_mut(name).cast(), size_of_val(name)),
+                (part, 1),
+                (control.0.as_mut_ptr().cast(), CONTROL),
+            )
+        });
+        let headers = headers.collect();
+        Self { headers, _names: names, _controls: controls, _parts: parts }
+    }
+}
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Headers").finish_non_exhaustive()
+    }
+}
+
 impl Inbox {
     pub(super) fn new() -> Self {
         // The kernel hands out zeroed pages once they are used, which those far into a buffer
         // rarely are.
-        Self {
-            buffers: vec![0; BATCH * STRIDE].into_boxed_slice(),
-            messages: Vec::with_capacity(BATCH),
-        }
+        let mut buffers = vec![0; BATCH * STRIDE];
+        let headers = Headers::new(&mut buffers);
+        Self { buffers, headers, messages: Vec::with_capacity(BATCH) }
     }
 
     /// How many messages the last [`receive`](Self::receive) brought.
@@ -132,34 +172,26 @@ impl Inbox {
     /// then there are no messages.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         self.messages.clear();
-        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
-        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
-        let mut parts: [libc::iovec; BATCH] = std::array::from_fn(|i| libc::iovec {
-            iov_base: self.buffers[i * STRIDE..].as_mut_ptr().cast(),
-            iov_len: MESSAGE,
-        });
-        let mut headers: [libc::mmsghdr; BATCH] = std::array::from_fn(|i| {
-            header(
-                (names[i].as_mut_ptr().cast(), size_of::<libc::sockaddr_storage>()),
-                (&raw mut parts[i], 1),
-                (controls[i].as_mut_ptr().cast(), CONTROL),
-            )
-        });
+        let headers = &mut self.headers.headers;
         // SAFETY: each header points to a name, a buffer and a control buffer of its own, as long as
-        // it says, and all of them outlive the call.
+        // it says; they belong to `self`, stay where they are, and nobody else has a reference to
+        // them now.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as u32,
+                headers.len() as u32,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
         };
         let count = usize::try_from(count).map_err(|_| last_error())?;
-        self.messages.extend(headers[..count].iter().map(|header| {
+        self.messages.extend(headers[..count].iter_mut().map(|header| {
             // SAFETY: the kernel has filled in this header, its name and its control messages.
-            unsafe { received(header) }
+            let received = unsafe { received(header) };
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL;
+            received
         }));
         Ok(())
     }

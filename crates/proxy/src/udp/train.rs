@@ -2,6 +2,8 @@
 
 use std::io::IoSlice;
 
+use smallvec::SmallVec;
+
 use super::sys::{BATCH, Message};
 
 /// The most bytes in a train of several datagrams: with its headers it must be a valid IP packet.
@@ -25,8 +27,6 @@ pub(super) struct Train {
 }
 
 impl Train {
-    const EMPTY: Self = Self { parts: (0, 0), segment: 0, bytes: 0, datagrams: 0, message: 0 };
-
     /// The length to cut the parts at, laid end to end; `None` if they are a single datagram.
     pub(super) fn cut(&self) -> Option<u16> {
         u16::try_from(self.segment).ok().filter(|_| self.datagrams > 1)
@@ -56,53 +56,45 @@ impl Train {
 /// Trains to send with one call.
 #[derive(Debug)]
 pub(super) struct Trains<'a> {
-    parts: [IoSlice<'a>; BATCH],
-    part_count: usize,
-    trains: [Train; BATCH],
-    count: usize,
+    parts: SmallVec<[IoSlice<'a>; BATCH]>,
+    trains: SmallVec<[Train; BATCH]>,
 }
 
 impl<'a> Trains<'a> {
     pub(super) fn new() -> Self {
-        Self {
-            parts: [IoSlice::new(&[]); BATCH],
-            part_count: 0,
-            trains: [Train::EMPTY; BATCH],
-            count: 0,
-        }
+        Self { parts: SmallVec::new(), trains: SmallVec::new() }
     }
 
     /// Whether there is no room for another message.
     pub(super) fn is_full(&self) -> bool {
-        self.part_count == BATCH
+        self.parts.len() == BATCH
     }
 
     /// The payloads.
     pub(super) fn parts(&self) -> &[IoSlice<'a>] {
-        &self.parts[..self.part_count]
+        &self.parts
     }
 
     /// How the payloads go out.
     pub(super) fn as_slice(&self) -> &[Train] {
-        &self.trains[..self.count]
+        &self.trains
     }
 
     /// Adds the message of this index, if `couple` to the last train, where it fits there.
     pub(super) fn push(&mut self, index: usize, message: &Message<'a>, couple: bool) {
         let bytes = message.bytes.len();
-        self.parts[self.part_count] = IoSlice::new(message.bytes);
+        let part = self.parts.len();
+        self.parts.push(IoSlice::new(message.bytes));
         let train = Train {
-            parts: (self.part_count, self.part_count + 1),
+            parts: (part, part + 1),
             segment: if message.segment == 0 { bytes } else { message.segment },
             bytes,
             datagrams: message.datagrams(),
             message: index,
         };
-        self.part_count += 1;
-        let last = self.trains[..self.count].last_mut();
+        let last = self.trains.last_mut();
         if !last.is_some_and(|last| couple && last.couple(&train)) {
-            self.trains[self.count] = train;
-            self.count += 1;
+            self.trains.push(train);
         }
     }
 }

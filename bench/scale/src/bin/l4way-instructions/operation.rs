@@ -40,8 +40,8 @@ impl Operation {
         match self {
             Self::TcpConnection => 7_350,
             Self::TcpExchange => 2_300,
-            Self::UdpFlow => 9_700,
-            Self::UdpDatagram => 5_750,
+            Self::UdpFlow => 7_900,
+            Self::UdpDatagram => 3_820,
             Self::ClientHello => 2_300,
             Self::Pick => 41,
         }
