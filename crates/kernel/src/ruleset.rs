@@ -412,3 +412,45 @@ fn split(transaction: &mut Transaction<'_>, name: &str, ways: &[(u32, Way)]) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use l4way_model::{BackendId, GatewayId, ListenerId, RouteId};
+
+    use super::*;
+
+    /// A listener on this port, with these backends and the ports of their endpoints.
+    fn carried(port: u16, backends: &[(&str, &[u16])]) -> Carried {
+        let (kind, namespace) = ("TCPRoute".into(), "ns".into());
+        let address = |port: &u16| SocketAddr::from(([198, 51, 100, 2], *port));
+        let share = |(name, ports): &(&str, &[u16])| {
+            let (kind, namespace, name) = ("Backend".into(), "ns".into(), (*name).into());
+            let id = BackendId { kind, namespace, name, port: None, transport: Transport::Tcp };
+            Share { weight: 1, goes: Goes::To(id, ports.iter().map(address).collect()) }
+        };
+        Carried {
+            listener: ListenerId {
+                gateway: GatewayId::new("ns", "gw"),
+                listener_set: None,
+                name: port.to_string().into(),
+            },
+            transport: Transport::Tcp,
+            locals: vec![SocketAddr::from(([192, 0, 2, 2], port))],
+            route: RouteId { kind, namespace, name: "r".into() },
+            shares: backends.iter().map(share).collect(),
+        }
+    }
+
+    #[test]
+    fn a_part_with_other_endpoints_makes_the_same_as_all_would() {
+        let one = carried(7000, &[("own", &[1, 2]), ("shared", &[3])]);
+        let other = carried(7001, &[("shared", &[3])]);
+        let changed = carried(7000, &[("own", &[2, 4]), ("shared", &[3])]);
+        let mut ruleset = Ruleset::of([&one, &other].into_iter());
+        let part = Ruleset::of([&changed].into_iter());
+        let before = ruleset.part(&part);
+        assert_eq!(before, Ruleset::of([&one].into_iter()));
+        ruleset.put(part);
+        assert_eq!(ruleset, Ruleset::of([&changed, &other].into_iter()));
+    }
+}
