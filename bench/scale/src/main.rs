@@ -3,6 +3,7 @@
 //! Each size runs in a process of its own, whose memory is then that of the size.
 
 mod change;
+mod kernel;
 mod l4way;
 mod listeners;
 mod memory;
@@ -29,8 +30,10 @@ const ENDPOINTS: [usize; 3] = [1_000, 10_000, 100_000];
 /// How many endpoints of a backend there are in a large one.
 const LARGE: &str = "--of-a-route=1000";
 
-/// Runs a program on a new host, which has nothing but a loopback interface.
-const HOST: &str = "ip link set lo up && exec \"$0\" \"$@\"";
+/// Runs a program on a new host, which has nothing but a loopback interface with an address more, and
+/// forwards.
+const HOST: &str = "ip link set lo up && ip address add 192.0.2.1/32 dev lo &&
+    echo 1 >/proc/sys/net/ipv4/ip_forward && exec \"$0\" \"$@\"";
 
 /// Measures what l4way takes for many Gateways, routes and endpoints. Needs root, for network
 /// namespaces.
@@ -57,6 +60,11 @@ enum Part {
     Change {
         #[command(flatten)]
         shape: Shape,
+    },
+    /// The kernel path with many listeners, in this network namespace
+    KernelPath {
+        /// How many listeners there are
+        listeners: usize,
     },
     /// `l4way run` with many listeners
     Listeners {
@@ -97,6 +105,7 @@ fn main() -> ExitCode {
         None => all(&args.l4way.unwrap_or_default()),
         Some(Part::Translate { shape }) => translate::measure(shape.into()),
         Some(Part::Change { shape }) => change::measure(shape.into()),
+        Some(Part::KernelPath { listeners }) => kernel::measure(listeners),
         Some(Part::Listeners { l4way }) => listeners::measure(&l4way),
         Some(Part::Sessions { l4way }) => sessions::measure(&l4way),
     };
@@ -132,6 +141,10 @@ fn all(l4way: &Path) -> Result<()> {
         apart(&["change", "--one-gateway", &endpoints.to_string()])?;
     }
     apart(&["change", "--one-gateway", LARGE, &most])?;
+    say(kernel::HEADER);
+    for listeners in kernel::LISTENERS {
+        apart(&["kernel-path", &listeners.to_string()])?;
+    }
     say(listeners::HEADER);
     let l4way = l4way.to_string_lossy();
     apart(&["listeners", &l4way])?;

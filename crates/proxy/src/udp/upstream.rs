@@ -226,7 +226,11 @@ mod tests {
     }
 
     fn endpoint() -> (UdpSocket, SocketAddr) {
-        let endpoint = UdpSocket::bind("127.0.0.1:0").unwrap();
+        endpoint_at("127.0.0.1:0")
+    }
+
+    fn endpoint_at(bind: &str) -> (UdpSocket, SocketAddr) {
+        let endpoint = UdpSocket::bind(bind).unwrap();
         let address = endpoint.local_addr().unwrap();
         (endpoint, address)
     }
@@ -241,8 +245,12 @@ mod tests {
 
     #[test]
     fn what_comes_late_reaches_no_later_session() {
+        ["127.0.0.1:0", "[::1]:0"].into_iter().for_each(nothing_comes_late);
+    }
+
+    fn nothing_comes_late(bind: &str) {
         let (mut ctx, mut upstreams) = (context(100), Upstreams::default());
-        let (endpoint, address) = endpoint();
+        let (endpoint, address) = endpoint_at(bind);
         let first = upstreams.connect(&ctx, &address).unwrap();
         let (descriptor, old) = (first.fd.as_raw_fd(), port(&first));
         endpoint.send_to(b"before the session's end", old).unwrap();
