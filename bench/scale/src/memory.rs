@@ -20,15 +20,25 @@ impl Resident {
     /// If the kernel doesn't tell.
     pub(crate) fn of(process: &str) -> Result<Self> {
         let path = format!("/proc/{process}/status");
-        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        let bytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-            let kilobytes = kilobytes.and_then(|number| number.parse::<u64>().ok());
-            kilobytes.map(|number| number * 1024).ok_or_else(|| format!("{path} has no {name}"))
-        };
-        Ok(Self { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+        Ok(Self { now: bytes(&path, "VmRSS:")?, peak: bytes(&path, "VmHWM:")? })
     }
+}
+
+/// Bytes that the machine has left, as the kernel estimates it.
+///
+/// # Errors
+/// If the kernel doesn't tell.
+pub(crate) fn available() -> Result<u64> {
+    bytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// What a file of proc(5) says of `name`, which it has in kilobytes.
+fn bytes(path: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kilobytes = kilobytes.and_then(|number| number.parse::<u64>().ok());
+    kilobytes.map(|number| number * 1024).ok_or_else(|| format!("{path} has no {name}"))
 }
 
 /// Bytes in MiB, for a person.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     Result,
     l4way::L4way,
-    memory::{Resident, mebibytes},
+    memory::{self, Resident, mebibytes},
     say,
 };
 
@@ -41,16 +41,16 @@ pub(crate) fn measure(l4way: &Path) -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     raised.map_err(|error| format!("can't raise the limit of descriptors: {error}"))?;
-    let failed = |error: io::Error| format!("can't open sessions: {error}");
-    measure_tcp(l4way).map_err(failed)??;
-    measure_udp(l4way).map_err(failed)?
+    let measured = measure_tcp(l4way).and_then(|()| measure_udp(l4way));
+    measured.map_err(|error| format!("can't open sessions: {error}"))
 }
 
-fn measure_tcp(l4way: &Path) -> io::Result<Result<()>> {
+fn measure_tcp(l4way: &Path) -> io::Result<()> {
     let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     backend.set_nonblocking(true)?;
     let manifests = manifests("TCP", backend.local_addr()?)?;
-    held(l4way, manifests.path(), "TCP", || {
+    let l4way = L4way::start(l4way, manifests.path()).map_err(io::Error::other)?;
+    fill(&l4way, "TCP", 2, || {
         let mut client = TcpStream::connect(TARGET)?;
         client.set_read_timeout(Some(PATIENCE))?;
         client.write_all(b"?")?;
@@ -62,11 +62,12 @@ fn measure_tcp(l4way: &Path) -> io::Result<Result<()>> {
     })
 }
 
-fn measure_udp(l4way: &Path) -> io::Result<Result<()>> {
+fn measure_udp(l4way: &Path) -> io::Result<()> {
     let backend = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     backend.set_read_timeout(Some(PATIENCE))?;
     let manifests = manifests("UDP", backend.local_addr()?)?;
-    held(l4way, manifests.path(), "UDP", || {
+    let l4way = L4way::start(l4way, manifests.path()).map_err(io::Error::other)?;
+    fill(&l4way, "UDP", 1, || {
         let client = UdpSocket::bind((CLIENTS, 0))?;
         client.set_read_timeout(Some(PATIENCE))?;
         client.connect(TARGET)?;
@@ -78,48 +79,39 @@ fn measure_udp(l4way: &Path) -> io::Result<Result<()>> {
     })
 }
 
-/// Opens sessions until no more fit, and tells what they take.
-fn held<S>(
-    l4way: &Path,
-    manifests: &Path,
+/// Opens sessions, of so many of l4way's descriptors each, until no more fit, and tells what they take.
+fn fill<S>(
+    l4way: &L4way,
     protocol: &str,
+    descriptors_of_one: usize,
     mut open: impl FnMut() -> io::Result<S>,
-) -> io::Result<Result<()>> {
-    let l4way = match L4way::start(l4way, manifests) {
-        Ok(l4way) => l4way,
-        Err(error) => return Ok(Err(error)),
-    };
+) -> io::Result<()> {
     let process = l4way.process();
     let look = || -> io::Result<(usize, u64, u64)> {
         let descriptors = fs::read_dir(format!("/proc/{process}/fd"))?.count();
         let resident = Resident::of(&process).map_err(io::Error::other)?.now;
-        Ok((descriptors, resident, available()?))
+        Ok((descriptors, resident, memory::available().map_err(io::Error::other)?))
     };
-    // What the first sessions make isn't theirs.
+    // What the first session makes isn't only its own.
     let mut sessions = vec![open()?];
     let before = look()?;
     let mut after = before;
-    let mut is_full = false;
-    while !is_full {
-        for _ in 0..STEP {
-            match open() {
-                Ok(session) => sessions.push(session),
-                Err(error) if is_late(&error) && sessions.len() > STEP => is_full = true,
-                Err(error) => return Err(error),
-            }
-            if is_full {
-                break;
-            }
+    loop {
+        let opened = (0..STEP).try_for_each(|_| open().map(|session| sessions.push(session)));
+        if let Err(error) = &opened
+            && (!is_late(error) || sessions.len() <= STEP)
+        {
+            return opened;
         }
         let now = look()?;
-        // In place of the longest idle UDP sessions.
-        is_full |= now.0 <= after.0;
+        // UDP sessions come in place of the longest idle ones then.
+        let is_full = opened.is_err() || now.0 <= after.0;
         after = now;
+        if is_full {
+            break;
+        }
     }
-    let count = match protocol {
-        "TCP" => (after.0 - before.0) / 2,
-        _ => after.0 - before.0,
-    };
+    let count = (after.0 - before.0) / descriptors_of_one;
     let each = |bytes: u64| bytes as f64 / count as f64;
     let l4way = each(after.1.saturating_sub(before.1));
     let machine = each(before.2.saturating_sub(after.2));
@@ -129,7 +121,7 @@ fn held<S>(
         machine / 1024.0,
         mebibytes((l4way * 1e6) as u64),
     ));
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn is_late(error: &io::Error) -> bool {
@@ -150,14 +142,6 @@ fn accept(backend: &TcpListener) -> io::Result<TcpStream> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Bytes that the machine has left.
-fn available() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kilobytes.map(|number| number * 1024).ok_or_else(|| io::Error::other("no MemAvailable"))
 }
 
 /// A Gateway with one listener and one backend.
