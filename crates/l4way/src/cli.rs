@@ -280,6 +280,12 @@ pub(crate) struct ControllerArgs {
     #[arg(hide_default_value = true)]
     pub(crate) identity: String,
 
+    /// Features that every configuration requires of proxies beside those that it needs: to see what
+    /// proxies without them do
+    #[arg(long, value_name = "NAMES", env = "L4WAY_REQUIRE_FEATURES", value_delimiter = ',')]
+    #[arg(hide = true)]
+    pub(crate) require_features: Vec<String>,
+
     /// Lead without asking: for a single controller outside of the cluster
     #[arg(long)]
     pub(crate) no_leader_election: bool,
@@ -314,6 +320,7 @@ impl ControllerArgs {
             image: self.image.clone(),
             image_pull_policy: self.image_pull_policy.clone(),
             endpoints_role: self.endpoints_role.clone(),
+            requires: self.require_features.iter().cloned().collect(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a cluster holds now, for the commands that look at one: no controller has to be asked.
 
+mod proxies;
+
 use std::time::Duration;
 
 use l4way_model::ApplyReport;
@@ -15,7 +17,12 @@ use l4way_translate::{Graph, Observed, Settings, graph, status};
 use serde_json::{Value, json};
 use tokio::{runtime, time::timeout};
 
-use crate::{cli::ClusterArgs, clock::unix_time, problems};
+use crate::{
+    cli::ClusterArgs,
+    clock::unix_time,
+    overview::{Overview, ProxyRow},
+    problems,
+};
 
 /// How long the API server may take to list everything.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
@@ -26,6 +33,8 @@ pub(crate) struct Live {
     graph: Graph,
     /// The status of every object of ours, as the API server has it.
     pub(crate) objects: Vec<StatusUpdate>,
+    /// The pods of Gateways, or why there is nothing to say of them.
+    proxies: Result<Vec<ProxyRow>, String>,
     /// What is wrong with what the controller has told, or hasn't.
     untold: Vec<Diagnostic>,
     /// Kinds whose CRDs aren't installed.
@@ -66,17 +75,26 @@ impl Live {
 
     /// What is to be known beside problems.
     pub(crate) fn notes(&self) -> Vec<String> {
-        match &*self.missing {
+        let mut notes = match &*self.missing {
             [] => Vec::new(),
             kinds => vec![format!("CRDs that are not installed: {}", kinds.join(", "))],
-        }
+        };
+        notes.extend(self.proxies.as_ref().err().cloned());
+        notes
+    }
+
+    /// Every object of ours at a glance, and the pods of Gateways.
+    pub(crate) fn overview(&self) -> Overview {
+        let proxies = self.proxies.clone().unwrap_or_default();
+        Overview { proxies, ..Overview::new(&self.snapshot, &self.objects) }
     }
 }
 
 async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
     let client = connect(cluster.context.as_deref()).await.map_err(|error| error.to_string())?;
     server_version(&client).await.map_err(|error| error.to_string())?;
-    let mut source = Source::start(client, Wants { endpoint_slices: true, raw: Vec::new() });
+    let mut source =
+        Source::start(client.clone(), Wants { endpoint_slices: true, raw: Vec::new() });
     let listed = async {
         loop {
             source.changed().await;
@@ -103,7 +121,8 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
             told(update, &current.unwrap_or_default(), &mut untold)
         })
         .collect();
-    Ok(Live { missing: source.missing(), snapshot, graph, objects, untold })
+    let proxies = proxies::read(&client).await;
+    Ok(Live { missing: source.missing(), snapshot, graph, objects, proxies, untold })
 }
 
 /// The status as the API server has it, in place of what would be said without having asked a proxy.

@@ -20,6 +20,9 @@ pub(crate) struct Overview {
     /// BackendTLSPolicies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) policies: Vec<PolicyRow>,
+    /// The pods of Gateways; only a cluster tells of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) proxies: Vec<ProxyRow>,
     /// Only a proxy pod tells of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) backends: Vec<BackendRow>,
@@ -71,6 +74,24 @@ pub(crate) struct PolicyRow {
     /// `namespace/name`.
     pub(crate) gateway: String,
     pub(crate) conditions: Vec<Condition>,
+}
+
+/// One pod of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProxyRow {
+    /// `namespace/name` of the pod.
+    pub(crate) name: String,
+    /// `namespace/name`.
+    pub(crate) gateway: String,
+    /// Whether it takes sessions.
+    pub(crate) ready: bool,
+    /// The version of l4way that it runs, if it has said so.
+    pub(crate) version: Option<String>,
+    /// The hash of the configuration in force, if there is one.
+    pub(crate) configuration: Option<String>,
+    /// Why that isn't the Gateway's latest one, as a clause about the pod.
+    pub(crate) behind: Option<String>,
 }
 
 /// One backend.
@@ -166,11 +187,11 @@ impl Overview {
         let listeners = self.listeners.iter().map(|row| ("listener", &row.name, &row.conditions));
         let routes = self.routes.iter().map(|row| ("", &row.name, &row.conditions));
         let policies = self.policies.iter().map(|row| ("", &row.name, &row.conditions));
-        gateways
-            .chain(listeners)
-            .chain(routes)
-            .chain(policies)
-            .flat_map(|(what, name, conditions)| {
+        let proxies = self.proxies.iter();
+        let behind = proxies.filter_map(|row| Some((&row.name, row.behind.as_ref()?)));
+        let behind = behind.map(|(name, behind)| format!("proxy {name}: {behind}"));
+        let conditions = gateways.chain(listeners).chain(routes).chain(policies).flat_map(
+            |(what, name, conditions)| {
                 conditions.iter().filter(|condition| is_complaint(condition)).map(
                     move |condition| {
                         let Condition { kind, status, reason, message, .. } = condition;
@@ -180,8 +201,9 @@ impl Overview {
                             .to_owned()
                     },
                 )
-            })
-            .collect()
+            },
+        );
+        conditions.chain(behind).collect()
     }
 }
 

@@ -6,7 +6,6 @@ use crate::{
     cli::{ClusterArgs, StatusArgs, StatusOutput},
     live::Live,
     output::{self, print},
-    overview::Overview,
     report::{Phase, StatusReport},
     table,
 };
@@ -34,7 +33,7 @@ fn of_cluster(cluster: &ClusterArgs) -> Result<StatusReport, String> {
         phase: Phase::Serving,
         notes: live.notes(),
         problems: live.problems_with_status(),
-        overview: Overview::new(&live.snapshot, &live.objects),
+        overview: live.overview(),
         objects: live.objects,
         ..StatusReport::starting()
     })

@@ -7,6 +7,9 @@ use l4way_resources::status::{Condition, ConditionStatus};
 
 use crate::overview::Overview;
 
+/// How much of a hash is shown: enough to tell two apart.
+const HASH_DIGITS: usize = 12;
+
 /// The tables of Gateways, listeners, routes and policies, and below them what is wrong.
 pub(crate) fn render(overview: &Overview) -> String {
     let mut text = String::new();
@@ -70,6 +73,21 @@ pub(crate) fn render(overview: &Overview) -> String {
                 row.gateway.clone(),
                 verdict(&row.conditions, "Accepted"),
                 verdict(&row.conditions, "ResolvedRefs"),
+            ]
+        }),
+    );
+    write_table(
+        &mut text,
+        &["PROXY", "GATEWAY", "READY", "VERSION", "CONFIGURATION"],
+        overview.proxies.iter().map(|row| {
+            let hash = row.configuration.as_deref().unwrap_or_default();
+            let short = or_none(hash.chars().take(HASH_DIGITS).collect());
+            vec![
+                row.name.clone(),
+                row.gateway.clone(),
+                if row.ready { "True" } else { "False" }.to_owned(),
+                or_none(row.version.clone().unwrap_or_default()),
+                if row.behind.is_some() { format!("{short} (behind)") } else { short },
             ]
         }),
     );

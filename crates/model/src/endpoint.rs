@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::BackendId;
 
 /// Where the bytes for a backend go: one address that the proxy can connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address to connect to.
     pub address: EndpointAddress,
@@ -59,8 +59,7 @@ impl Endpoint {
 }
 
 /// Where to find endpoints of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointSource {
     /// It is this one.
     Address(Endpoint),
@@ -83,8 +82,7 @@ impl fmt::Display for EndpointSource {
 }
 
 /// How to come by all endpoints of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendSource {
     /// They are these.
     Known(Vec<EndpointSource>),
@@ -94,8 +92,7 @@ pub enum BackendSource {
 }
 
 /// A Service's port, as far as its EndpointSlices are read by it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// The port's name, by which EndpointSlices know it; empty for an only port.
     pub name: Arc<str>,

@@ -11,7 +11,7 @@ use crate::{Hostname, ListenerId, Route};
 
 /// The HTTP listeners that share a port, told apart by hostname. Those of HTTPS are in a
 /// [`TlsPort`](crate::TlsPort).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpPort {
     /// The addresses to bind, each at `port`; never empty.
     pub addresses: Vec<IpAddr>,
@@ -29,7 +29,7 @@ impl HttpPort {
 }
 
 /// An HTTP listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpListener {
     /// Whose listener it is.
     pub id: ListenerId,
@@ -41,7 +41,7 @@ pub struct HttpListener {
 }
 
 /// Which requests go where. Every condition has to hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRule {
     /// The hosts; any that the listener is for if missing.
     pub hostname: Option<Hostname>,

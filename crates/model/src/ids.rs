@@ -44,6 +44,7 @@ pub struct ListenerId {
     pub gateway: GatewayId,
     /// The ListenerSet `(namespace, name)` that brings the listener, where the Gateway itself
     /// doesn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_set: Option<(Arc<str>, Arc<str>)>,
     /// The listener's `name`, unique in its Gateway or ListenerSet.
     pub name: Arc<str>,
@@ -87,6 +88,7 @@ pub struct BackendId {
     /// The object's name.
     pub name: Arc<str>,
     /// The Service's port; a Backend has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// A Service port's number may be used once for TCP and once for UDP.
     pub transport: crate::Transport,

@@ -2,11 +2,12 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, HttpPort, HttpRule, ListenerId, Route, TlsPort};
+use crate::{BackendId, HttpPort, HttpRule, KeyPair, ListenerId, Route, TlsPort};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ impl fmt::Display for Transport {
 }
 
 /// A port to listen on, on one or more addresses, and the route that its sessions take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Whose listener it is.
     pub id: ListenerId,
@@ -52,8 +53,7 @@ impl Listener {
 
 /// Everything that a proxy carries, but for the endpoints: its listeners, no two of which want the
 /// same socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     listeners: BTreeMap<ListenerId, Listener>,
     tls: Vec<TlsPort>,
@@ -61,7 +61,7 @@ pub struct Config {
 }
 
 /// The listeners of a [`Config`], by what tells those of a port apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// TCP and UDP listeners: nothing, so each has a port to itself.
     pub listeners: Vec<Listener>,
@@ -158,6 +158,15 @@ impl Config {
     /// The routes of all listeners.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.session_routes().chain(self.http_rules().map(|rule| &rule.route))
+    }
+
+    /// The key pairs that listeners and backends are shown, some of them several times.
+    pub fn key_pairs(&self) -> impl Iterator<Item = &Arc<KeyPair>> {
+        let listeners = self.tls.iter().flat_map(|port| &port.listeners);
+        let shown = listeners.filter_map(|listener| listener.mode.tls());
+        let shown = shown.flat_map(|tls| &tls.certificates);
+        let to_backends = self.routes().flat_map(Route::backend_tls);
+        shown.chain(to_backends.filter_map(|(_, tls)| tls.client_certificate.as_ref()))
     }
 
     /// The backends that sessions go to, some of them several times.

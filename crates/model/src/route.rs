@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BackendId, BackendTls, RouteId};
 
 /// Where a listener's sessions go: one of several targets, picked for each session by weight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The route object.
     pub id: RouteId,
@@ -15,7 +15,7 @@ pub struct Route {
 }
 
 /// A target and its share of the sessions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedTarget {
     /// The share, relative to the sum of the route's weights: 0 to 1,000,000.
     pub weight: u32,
@@ -24,8 +24,7 @@ pub struct WeightedTarget {
 }
 
 /// What a share of the sessions meets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One of the backend's endpoints.
     Backend(BackendId),

@@ -16,7 +16,7 @@ use crate::{Hostname, HttpRule, ListenerId, Route};
 
 /// The TLS and HTTPS listeners that share a port, told apart by the server name that a client asks
 /// for (RFC 6066, section 3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPort {
     /// The addresses to bind, each at `port`; never empty.
     pub addresses: Vec<IpAddr>,
@@ -44,7 +44,7 @@ impl TlsPort {
 }
 
 /// A TLS or HTTPS listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsListener {
     /// Whose listener it is.
     pub id: ListenerId,
@@ -57,8 +57,7 @@ pub struct TlsListener {
 }
 
 /// Who ends a TLS session, and where what is in it goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// The endpoint: every byte from the ClientHello on is its own.
     Passthrough {
@@ -110,7 +109,7 @@ impl TlsMode {
 }
 
 /// Which clients of a listener go where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsRoute {
     /// The names that it is for; any, and none, if missing.
     pub hostname: Option<Hostname>,
@@ -119,7 +118,7 @@ pub struct TlsRoute {
 }
 
 /// How the proxy ends the TLS sessions of clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// What it shows to clients; never empty. The first whose names fit the client's is taken, else
     /// the first.
@@ -131,7 +130,7 @@ pub struct ServerTls {
 }
 
 /// What is asked of clients' certificates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientValidation {
     /// The authorities that may have signed them, in PEM; one at least.
     pub authorities: Arc<str>,
@@ -140,7 +139,7 @@ pub struct ClientValidation {
 }
 
 /// What a TLS listener negotiates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsOptions {
     /// The oldest version. Default: 1.2.
     pub min_version: TlsVersion,
@@ -251,7 +250,7 @@ impl CipherSuite {
 }
 
 /// How the proxy begins TLS sessions with the endpoints of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTls {
     /// The name that endpoints are asked for, and that has to be in their certificate unless there
     /// are `alternative_names`.
@@ -285,7 +284,7 @@ pub enum Authorities {
 }
 
 /// A certificate with its chain, and its private key, in PEM (RFC 7468). `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyPair {
     /// Where it is from, as a person would look for it: the Secret's `namespace/name`.
     pub name: Arc<str>,

@@ -122,6 +122,11 @@ pub(crate) mod gateway {
     }
 }
 
+/// A proxy can't take the configuration, and carries the one before.
+pub(crate) fn proxy_outdated(message: impl Into<Message>) -> Outcome {
+    outcome(PROGRAMMED, False, "ProxyOutdated", message)
+}
+
 /// Outcomes for Gateways and ListenerSets alike, which sum up their listeners.
 pub(crate) mod listeners {
     use super::*;

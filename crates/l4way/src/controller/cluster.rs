@@ -9,9 +9,7 @@ use l4way_resources::api::ObjectKey;
 use l4way_source_kube::{RawKind, Source, Wants};
 use serde_json::Value;
 
-use super::objects::{
-    CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, MANAGED_BY, MANAGER,
-};
+use super::objects::{CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind};
 
 /// The kinds that are made for Gateways, and their pods.
 const KINDS: [Kind; 9] = [
@@ -26,6 +24,10 @@ const KINDS: [Kind; 9] = [
     Kind::Deployment,
 ];
 
+/// The selector of the objects that were made for Gateways, and of their pods.
+pub(crate) const OWNED: &str =
+    "app.kubernetes.io/managed-by=l4way,gateway.networking.k8s.io/gateway-name";
+
 const NODE: &str = "Node";
 
 /// What a source has to follow for the controller.
@@ -39,7 +41,7 @@ pub(crate) fn wants() -> Wants {
                 version: resource.version,
                 kind: resource.kind,
                 plural: resource.plural,
-                label_selector: Some(format!("{MANAGED_BY}={MANAGER},{GATEWAY_NAME}")),
+                label_selector: Some(OWNED.to_owned()),
             }
         })
         .collect();
@@ -190,6 +192,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::controller::objects::{MANAGED_BY, MANAGER};
+
+    #[test]
+    fn what_is_ours_is_selected_by_its_labels() {
+        assert_eq!(OWNED, format!("{MANAGED_BY}={MANAGER},{GATEWAY_NAME}"));
+    }
 
     #[test]
     fn an_answer_holds_until_the_watch_goes_on() {

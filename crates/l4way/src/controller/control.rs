@@ -16,7 +16,6 @@ use l4way_resources::{
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
 use l4way_translate::{Graph, graph, provisions};
-use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -191,10 +190,10 @@ impl Control {
             let key = provision.gateway.clone();
             let gateway = match before.remove(&key) {
                 Some(mut gateway) if gateway.provision.uid == provision.uid => {
-                    gateway.follow(provision, now);
+                    gateway.follow(provision, &self.settings.requires, now);
                     gateway
                 }
-                _ => Gateway::new(provision, now),
+                _ => Gateway::new(provision, &self.settings.requires, now),
             };
             self.gateways.insert(key, gateway);
         }
@@ -216,28 +215,17 @@ impl Control {
     /// Writes the configurations that aren't in their Secrets.
     fn deliver(&mut self, cluster: &Cluster, now: Instant) {
         for (key, gateway) in &mut self.gateways {
-            let Ok(packed) = &gateway.packed else { continue };
+            let Ok(documents) = &gateway.documents else { continue };
             if !gateway.provision.may_run || !gateway.delivery.may_start(now) {
                 continue;
             }
-            let common = Common::new(&gateway.provision);
-            let secret = |name: &str, data| {
-                let parts = json!({"type": "l4way.dev/config", "data": data});
-                common.object(Kind::Secret, name, parts)
-            };
             let owned = cluster.of(&gateway.owner);
             let secrets = plan::secrets(owned);
             if gateway.is_delivered_in(&secrets) {
                 continue;
             }
-            let steps = plan::delivery(
-                &common.names,
-                packed,
-                owned,
-                &key.namespace,
-                &mut self.settled,
-                secret,
-            );
+            let common = Common::new(&gateway.provision);
+            let steps = plan::delivery(&common, documents, owned, &mut self.settled);
             if steps.is_empty() {
                 if let Some(since) = gateway.delivered(secrets) {
                     self.ports.metrics.delivered(now - since);
@@ -257,7 +245,7 @@ impl Control {
             }
             let owned = cluster.of(&gateway.owner);
             let names = Common::new(&gateway.provision).names;
-            let is_delivered = plan::hash_in_force(&names, owned, &key.namespace).is_some();
+            let is_delivered = plan::is_delivered(&names, owned, &key.namespace);
             let pods = observe::live_pods(owned);
             let is_marked = |pod: &super::objects::PodId| {
                 let key = ObjectKey::new(key.namespace.clone(), &*pod.name);

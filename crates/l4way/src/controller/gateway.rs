@@ -1,6 +1,7 @@
 //! What the controller knows of one Gateway, and what is under way for it.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,9 +13,9 @@ use super::{
     apply::Failure,
     cluster::Owner,
     objects::{self, Common, Object, PodId, Settings},
-    plan,
+    plan::{self, Documents},
 };
-use crate::delivery::{Delivery, Packed, pack};
+use crate::delivery::{Delivery, pack};
 
 /// How long a configuration may go unconfirmed before that is told.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
@@ -85,8 +86,8 @@ impl Work {
 pub(crate) struct Gateway {
     pub(crate) provision: Provision,
     pub(crate) owner: Owner,
-    /// Its configuration, or why there is none.
-    pub(crate) packed: Result<Packed, String>,
+    /// What its proxies are told, or why there is nothing.
+    pub(crate) documents: Result<Documents, String>,
     /// When a change was seen that has yet to be delivered.
     changed_at: Option<Instant>,
     /// The Secrets in which the configuration was found.
@@ -119,10 +120,10 @@ pub(crate) struct Warning {
 
 impl Gateway {
     /// A Gateway that was seen first now.
-    pub(crate) fn new(provision: Provision, now: Instant) -> Self {
+    pub(crate) fn new(provision: Provision, requires: &BTreeSet<String>, now: Instant) -> Self {
         Self {
             owner: Owner::of(&Common::new(&provision)),
-            packed: packed(&provision),
+            documents: documents(&provision, requires),
             provision,
             changed_at: Some(now),
             secrets: Vec::new(),
@@ -136,12 +137,17 @@ impl Gateway {
     }
 
     /// Takes over what is asked for now.
-    pub(crate) fn follow(&mut self, provision: Provision, now: Instant) {
+    pub(crate) fn follow(
+        &mut self,
+        provision: Provision,
+        requires: &BTreeSet<String>,
+        now: Instant,
+    ) {
         if provision == self.provision {
             return;
         }
         if provision.compiled != self.provision.compiled {
-            self.packed = packed(&provision);
+            self.documents = documents(&provision, requires);
             self.changed_at.get_or_insert(now);
             self.delivery.forgive();
         }
@@ -182,12 +188,12 @@ impl Gateway {
         (&made.objects, &made.overlays)
     }
 
-    /// Since when some proxy has still to confirm the configuration of this hash.
-    pub(crate) fn unconfirmed(&mut self, hash: &str, now: Instant) -> Instant {
+    /// Since when some proxy has still to confirm this delivery.
+    pub(crate) fn unconfirmed(&mut self, delivery: &str, now: Instant) -> Instant {
         match &self.unconfirmed {
-            Some((same, since)) if same == hash => *since,
+            Some((same, since)) if same == delivery => *since,
             _ => {
-                self.unconfirmed = Some((hash.to_owned(), now));
+                self.unconfirmed = Some((delivery.to_owned(), now));
                 now
             }
         }
@@ -233,11 +239,12 @@ impl Warning {
     }
 }
 
-fn packed(provision: &Provision) -> Result<Packed, String> {
+fn documents(provision: &Provision, requires: &BTreeSet<String>) -> Result<Documents, String> {
     let compiled = &provision.compiled;
-    let delivery =
-        Delivery { config: compiled.config.clone(), backends: compiled.backends.clone() };
-    pack(&delivery).map_err(|error| error.to_string())
+    let (config, keys) = Delivery::new(&compiled.config, &compiled.backends, requires);
+    let config = pack(&config).map_err(|error| error.to_string())?;
+    let keys = (!keys.is_empty()).then(|| pack(&keys)).transpose();
+    Ok(Documents { config, keys: keys.map_err(|error| error.to_string())? })
 }
 
 fn make(

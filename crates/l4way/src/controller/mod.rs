@@ -28,7 +28,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use self::objects::Settings as ObjectSettings;
+pub(crate) use self::{
+    cluster::{OWNED, Owned},
+    objects::{CLASS_NAME, GATEWAY_NAME, Kind, Settings as ObjectSettings},
+    observe::{is_ready, pods, proxy},
+    plan::HASH,
+};
 use self::{
     control::{Control, Ports},
     metrics::Metrics,

@@ -3,6 +3,7 @@
 
 mod address;
 mod pod;
+pub(crate) mod proxy;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,43 +12,53 @@ use l4way_resources::{api::ObjectKey, status::StatusAddress};
 use l4way_translate::Provision;
 use serde_json::Value;
 
-pub(crate) use self::pod::{is_ready, live_pods};
+pub(crate) use self::{
+    pod::{is_ready, live_pods},
+    proxy::Delivered,
+};
 use super::{
     cluster::Owned,
     objects::{Common, Kind, ServiceType, is_local, service_type},
 };
-use crate::delivery::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, Names};
+use crate::delivery::Names;
 
-/// How the proxies of a Gateway stand to the configuration that was delivered.
+/// How the proxies of a Gateway stand to what was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Every ready one runs it.
     Confirmed,
     /// Some ready one has still to say so: who.
     Unconfirmed(String),
+    /// Some ready one can't take it, and still serves what was before: who, and why.
+    Refused(String),
     /// No one is ready: why.
     NoneReady(String),
 }
 
-/// How the ready proxies stand to the configuration of this hash, and what they report of it
-/// together.
+/// How the ready proxies stand to what was delivered, and what they report of it together.
 pub(crate) fn standing(
     names: &Names,
     owned: &Owned,
     config: &Config,
-    hash: &str,
+    delivered: Delivered<'_>,
 ) -> (Standing, ApplyReport) {
     let mut report = ApplyReport::default();
-    let (mut ready, mut unconfirmed) = (0, None);
+    let (mut ready, mut unconfirmed, mut refusing) = (0, None, Vec::new());
     for (key, pod) in pods(owned).filter(|(_, pod)| is_ready(pod)) {
         ready += 1;
-        match acknowledgement(names, owned, key, pod) {
-            Some(answer) if answer.hash == hash => {
-                add(&mut report, answer.report(config.listener_ids()))
+        let answer = proxy::answer(names, owned, key, pod);
+        refusing.extend(proxy::why_refused(key, &answer, delivered));
+        match answer.acknowledgement {
+            Some(said) if said.hash == delivered.config => {
+                if said.keys.as_deref() != delivered.keys {
+                    unconfirmed =
+                        Some(format!("Pod {key} has not confirmed the latest certificates"));
+                }
+                add(&mut report, said.report(config.listener_ids()));
             }
-            Some(answer) => {
+            Some(said) => {
                 // What is refused stays so until it is known better.
-                report.refused_backends.extend(answer.refused_backends);
+                report.refused_backends.extend(said.refused_backends);
                 unconfirmed = Some(format!(
                     "Pod {key} has not confirmed the configuration; it still runs an earlier one"
                 ));
@@ -55,10 +66,15 @@ pub(crate) fn standing(
             None => unconfirmed = Some(format!("Pod {key} has not confirmed the configuration")),
         }
     }
-    let standing = match (ready, unconfirmed) {
-        (0, _) => Standing::NoneReady(pod::why_none_is_ready(owned, &names.base)),
-        (_, Some(who)) => Standing::Unconfirmed(who),
-        (_, None) => Standing::Confirmed,
+    let standing = match (ready, refusing.split_first(), unconfirmed) {
+        (0, ..) => Standing::NoneReady(pod::why_none_is_ready(names, owned, delivered)),
+        (_, Some((first, [])), _) => Standing::Refused(first.clone()),
+        (_, Some((first, others)), _) => Standing::Refused(format!(
+            "{first} The same is true of {} more of the Gateway's pods.",
+            others.len()
+        )),
+        (_, None, Some(who)) => Standing::Unconfirmed(who),
+        (_, None, None) => Standing::Confirmed,
     };
     (standing, report)
 }
@@ -66,20 +82,6 @@ pub(crate) fn standing(
 /// The Gateway's pods.
 pub(crate) fn pods(owned: &Owned) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
     owned.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|((_, key), pod)| (key, pod))
-}
-
-/// What the proxy in a pod has answered.
-fn acknowledgement(
-    names: &Names,
-    owned: &Owned,
-    key: &ObjectKey,
-    pod: &Value,
-) -> Option<Acknowledgement> {
-    let uid = pod["metadata"]["uid"].as_str()?;
-    let lease = ObjectKey::new(key.namespace.clone(), names.lease(uid));
-    let lease = owned.get(&(Kind::Lease, lease))?;
-    let text = lease["metadata"]["annotations"][ACKNOWLEDGEMENT_ANNOTATION].as_str()?;
-    serde_json::from_str(text).ok()
 }
 
 /// Adds what one more proxy reports: what failed anywhere has failed.

@@ -1,5 +1,7 @@
 //! What to do so that a Gateway has what it should have. No I/O.
 
+mod documents;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -8,12 +10,13 @@ use std::{
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};
 
+pub(crate) use self::documents::{Documents, HASH, delivery};
 use super::{
     cluster::{Cluster, Owned},
     objects::{Kind, Object},
     project::{covers, project},
 };
-use crate::delivery::{Names, Packed, Set, hash};
+use crate::delivery::{DocumentKind, Names, hash};
 
 /// The annotation that tells what an object was last asked to be. It differs as well when something
 /// is no longer asked for, which an object doesn't show otherwise.
@@ -160,77 +163,17 @@ pub(crate) fn removals<'a>(
     })
 }
 
-/// The Secrets that hold a configuration, the index last, by what `secret` makes of their name and
-/// data.
-pub(crate) fn delivery(
-    names: &Names,
-    packed: &Packed,
-    owned: &Owned,
-    namespace: &Arc<str>,
-    settled: &mut Settled,
-    secret: impl Fn(&str, Value) -> Object,
-) -> Steps {
-    let sealed = |name: &str, data: Value| {
-        let mut object = secret(name, data);
-        seal(&mut object);
-        object
-    };
-    let index = owned.get(&(Kind::Secret, ObjectKey::new(namespace.clone(), names.index())));
-    let data = |key: &str| index.and_then(|index| index["data"][key].as_str());
-    let hash = base64(packed.hash.as_bytes());
-    if let [config] = &*packed.parts {
-        let index = sealed(&names.index(), json!({"hash": hash, "config": base64(config)}));
-        return step(&index, owned, settled).map(|step| vec![step]).into_iter().collect();
-    }
-    let in_force = [Set::A, Set::B]
-        .into_iter()
-        .find(|set| data("set") == Some(&*base64(set.as_str().as_bytes())));
-    let objects = |set: Set| {
-        let parts = packed.parts.iter().enumerate();
-        let parts: Vec<_> = parts
-            .map(|(number, part)| sealed(&names.part(set, number), json!({"part": base64(part)})))
-            .collect();
-        let count = packed.parts.len().to_string();
-        let index = json!({
-            "hash": hash,
-            "set": base64(set.as_str().as_bytes()),
-            "parts": base64(count.as_bytes()),
-        });
-        (parts, sealed(&names.index(), index))
-    };
-    let mut steps = |set: Set| {
-        let (parts, index) = objects(set);
-        let needed = |object: &Object, settled: &mut Settled| step(object, owned, settled);
-        let parts: Vec<_> = parts.iter().filter_map(|part| needed(part, settled)).collect();
-        let index: Vec<_> = needed(&index, settled).into_iter().collect();
-        [parts, index].into_iter().filter(|group| !group.is_empty()).collect::<Steps>()
-    };
-    match in_force.filter(|_| data("hash") == Some(&*hash)) {
-        Some(set) if steps(set).is_empty() => Steps::new(),
-        // Also to repair a part: whoever reads the set in force shouldn't see it change.
-        _ => steps(in_force.map_or(Set::A, Set::other)),
-    }
-}
-
 /// The Secrets that there are, in the order of their names.
 pub(crate) fn secrets(owned: &Owned) -> Vec<Arc<Value>> {
     let secrets = owned.iter().filter(|((kind, _), _)| *kind == Kind::Secret);
     secrets.map(|(_, secret)| secret.clone()).collect()
 }
 
-/// The hash of the configuration that a Gateway's Secrets hold, in base64, if they hold one.
-pub(crate) fn hash_in_force<'a>(
-    names: &Names,
-    owned: &'a Owned,
-    namespace: &Arc<str>,
-) -> Option<&'a str> {
-    let index = ObjectKey::new(namespace.clone(), names.index());
-    owned.get(&(Kind::Secret, index))?["data"]["hash"].as_str()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
+/// Whether a Gateway's Secrets hold a configuration.
+pub(crate) fn is_delivered(names: &Names, owned: &Owned, namespace: &Arc<str>) -> bool {
+    let index = ObjectKey::new(namespace.clone(), names.index(DocumentKind::Config));
+    let index = owned.get(&(Kind::Secret, index));
+    index.is_some_and(|index| index["data"]["hash"].is_string())
 }
 
 #[cfg(test)]

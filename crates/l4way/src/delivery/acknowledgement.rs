@@ -12,6 +12,9 @@ pub(crate) const ACKNOWLEDGEMENT_ANNOTATION: &str = "l4way.dev/applied";
 pub(crate) struct Acknowledgement {
     /// Which configuration, by the hash of its index.
     pub(crate) hash: String,
+    /// Which key pairs, by the hash of theirs, if it needs any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keys: Option<String>,
     /// How many listeners it has bound: all of the configuration but those that failed.
     pub(crate) bound: usize,
     /// The listeners that it could not bind.
@@ -26,8 +29,9 @@ pub(crate) struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// The answer of a proxy that reports this of the configuration of this hash.
-    pub(crate) fn new(hash: impl Into<String>, report: &ApplyReport) -> Self {
+    /// The answer of a proxy that reports this of the configuration of this hash, with the key pairs of
+    /// that one.
+    pub(crate) fn new(hash: impl Into<String>, keys: Option<String>, report: &ApplyReport) -> Self {
         let failed: Vec<_> = report
             .listeners
             .iter()
@@ -38,6 +42,7 @@ impl Acknowledgement {
             .collect();
         Self {
             hash: hash.into(),
+            keys,
             bound: report.listeners.len() - failed.len(),
             failed,
             refused_backends: report.refused_backends.clone().into_iter().collect(),
@@ -90,7 +95,7 @@ mod tests {
             refused_backends: BTreeMap::new(),
             paths: BTreeMap::from([(id("a"), PathReport::Proxy("it has no route".to_owned()))]),
         };
-        let answer = Acknowledgement::new("hash", &report);
+        let answer = Acknowledgement::new("hash", None, &report);
         let written = serde_json::to_string(&answer).unwrap();
         let read: Acknowledgement = serde_json::from_str(&written).unwrap();
         assert_eq!(read, answer);

@@ -1,7 +1,9 @@
+use super::DocumentKind;
+
 /// How many Secrets each set of parts has.
 pub(crate) const PARTS: usize = 8;
 
-/// One of the two sets of Secrets that a configuration in parts is in.
+/// One of the two sets of Secrets that a document in parts is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Set {
     A,
@@ -48,20 +50,20 @@ impl Names {
         Self { base: shortened(&format!("{gateway}-{class}"), Self::LONGEST) }
     }
 
-    /// The Secret that proxies watch: the configuration, or where it is.
-    pub(crate) fn index(&self) -> String {
-        self.of("config")
+    /// The Secret that proxies watch: the document, or where it is.
+    pub(crate) fn index(&self, document: DocumentKind) -> String {
+        self.of(document.as_str())
     }
 
-    /// The Secret with one part of a configuration.
-    pub(crate) fn part(&self, set: Set, part: usize) -> String {
-        self.of(&format!("config-{}-{part}", set.as_str()))
+    /// The Secret with one part of a document.
+    pub(crate) fn part(&self, document: DocumentKind, set: Set, part: usize) -> String {
+        self.of(&format!("{}-{}-{part}", document.as_str(), set.as_str()))
     }
 
-    /// Every Secret that may hold a part.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = String> {
-        let of = |set| (0..PARTS).map(move |part| self.part(set, part));
-        of(Set::A).chain(of(Set::B))
+    /// Every Secret that may hold a document or a part of it.
+    pub(crate) fn secrets(&self, document: DocumentKind) -> impl Iterator<Item = String> {
+        let of = move |set| (0..PARTS).map(move |part| self.part(document, set, part));
+        std::iter::once(self.index(document)).chain(of(Set::A)).chain(of(Set::B))
     }
 
     /// The Lease in which the proxy in the Pod of this UID answers.
@@ -102,12 +104,14 @@ mod tests {
     #[test]
     fn each_part_has_a_name_of_its_own() {
         let names = Names::new("gw", "l4way");
-        let mut all: Vec<_> = names.parts().chain([names.index()]).collect();
-        assert_eq!(all.len(), 2 * PARTS + 1);
+        let (config, keys) = (DocumentKind::Config, DocumentKind::Keys);
+        let mut all: Vec<_> = names.secrets(config).chain(names.secrets(keys)).collect();
+        assert_eq!(all.len(), 2 * (2 * PARTS + 1));
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 2 * PARTS + 1);
-        assert_eq!(names.part(Set::B, 3), "gw-l4way-config-b-3");
+        assert_eq!(all.len(), 2 * (2 * PARTS + 1));
+        assert_eq!(names.index(keys), "gw-l4way-keys");
+        assert_eq!(names.part(config, Set::B, 3), "gw-l4way-config-b-3");
         assert_eq!(Set::parse("b"), Some(Set::B));
     }
 }

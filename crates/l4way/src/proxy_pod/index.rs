@@ -1,4 +1,4 @@
-//! The configuration, as the controller has written it into Secrets.
+//! The documents that a proxy is given, as the controller has written them into Secrets.
 
 use std::{fmt, sync::Arc};
 
@@ -14,108 +14,120 @@ use tokio::{
 };
 
 use super::api_server::ApiServer;
-use crate::delivery::{Delivery, Names, PARTS, Set, unpack};
+use crate::delivery::{Document, DocumentKind, Names, PARTS, Refusal, Set, UnpackError, unpack};
 
-/// A configuration that has arrived.
-pub(super) struct Delivered {
+/// A document that has arrived.
+#[derive(Debug)]
+pub(super) struct Arrival<D> {
     /// What names it.
     pub(super) hash: Arc<str>,
-    /// The configuration.
-    pub(super) delivery: Delivery,
+    /// The document, or why this l4way can't take it.
+    pub(super) document: Result<Arc<D>, Refusal>,
 }
 
-/// Follows the index and what it names; the receiver always has the latest configuration that could
-/// be read.
-pub(super) fn follow(
-    server: ApiServer,
-    namespace: &str,
-    names: Names,
-) -> watch::Receiver<Option<Arc<Delivered>>> {
-    let api: Api<Secret> = Api::namespaced(server.client(), namespace);
-    let (indexes, receiver) = watch::channel(None);
-    let indexes = Arc::new(indexes);
-    tokio::spawn(follow_index(server.clone(), api.clone(), names.clone(), indexes.clone()));
-    let (deliveries, delivered) = watch::channel(None);
-    tokio::spawn(Reader { server, api, names, indexes, deliveries }.read(receiver));
-    delivered
+impl<D> Clone for Arrival<D> {
+    fn clone(&self) -> Self {
+        Self { hash: self.hash.clone(), document: self.document.clone() }
+    }
 }
 
-async fn follow_index(
+/// The latest of a kind of document that has arrived, if any has.
+pub(super) type Latest<D> = Option<Arrival<D>>;
+
+/// The way to a Gateway's documents.
+#[derive(Clone)]
+pub(super) struct Deliveries {
     server: ApiServer,
     api: Api<Secret>,
     names: Names,
-    indexes: Arc<watch::Sender<Option<Index>>>,
-) {
-    let name = names.index();
-    let config = Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = server.follow(format!("Secret {name}"), api, config);
-    let (mut is_there, mut told) = (false, false);
-    loop {
-        match events.next().await {
-            Event::Init => is_there = false,
-            Event::InitApply(secret) | Event::Apply(secret) => {
-                (is_there, told) = (true, false);
-                match Index::parse(secret) {
-                    Ok(index) => drop(indexes.send_replace(Some(index))),
-                    Err(error) => tracing::error!(
-                        secret = name,
-                        "the configuration can't be read, and what is in force stays: {error}"
-                    ),
+}
+
+impl Deliveries {
+    /// To the documents of these names.
+    pub(super) fn new(server: ApiServer, namespace: &str, names: Names) -> Self {
+        let api = Api::namespaced(server.client(), namespace);
+        Self { server, api, names }
+    }
+
+    /// Follows the index of a kind of document and what it names, and sends the latest one.
+    pub(super) fn follow<D: Document>(&self, latest: watch::Sender<Latest<D>>) {
+        let (indexes, changes) = watch::channel(None);
+        let indexes = Arc::new(indexes);
+        tokio::spawn(self.clone().follow_index(D::KIND, indexes.clone()));
+        tokio::spawn(Reader { deliveries: self.clone(), indexes, latest }.read(changes));
+    }
+
+    async fn follow_index(self, kind: DocumentKind, indexes: Arc<watch::Sender<Option<Index>>>) {
+        let name = self.names.index(kind);
+        let config = Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = self.server.follow(format!("Secret {name}"), self.api, config);
+        let (mut is_there, mut told) = (false, false);
+        loop {
+            match events.next().await {
+                Event::Init => is_there = false,
+                Event::InitApply(secret) | Event::Apply(secret) => {
+                    (is_there, told) = (true, false);
+                    match Index::parse(secret, kind) {
+                        Ok(index) => drop(indexes.send_replace(Some(index))),
+                        Err(error) => tracing::error!(
+                            secret = name,
+                            "it can't be read, and what is in force stays: {error}"
+                        ),
+                    }
                 }
-            }
-            Event::InitDone if is_there || told => {}
-            Event::InitDone | Event::Delete(_) => {
-                told = true;
-                tracing::warn!(
-                    secret = name,
-                    "there is no configuration; what is in force stays until the controller has \
-                     written one"
-                );
+                Event::InitDone if is_there || told => {}
+                Event::InitDone | Event::Delete(_) => {
+                    told = true;
+                    tracing::warn!(
+                        secret = name,
+                        "there is no {}; what is in force stays until the controller has written one",
+                        kind.noun()
+                    );
+                }
             }
         }
     }
 }
 
 /// Reads what an index names.
-struct Reader {
-    server: ApiServer,
-    api: Api<Secret>,
-    names: Names,
+struct Reader<D> {
+    deliveries: Deliveries,
     indexes: Arc<watch::Sender<Option<Index>>>,
-    deliveries: watch::Sender<Option<Arc<Delivered>>>,
+    latest: watch::Sender<Latest<D>>,
 }
 
-impl Reader {
+impl<D: Document> Reader<D> {
     async fn read(self, mut changes: watch::Receiver<Option<Index>>) {
         let mut retry = Backoff::following();
-        let mut delivered: Option<Arc<str>> = None;
+        let mut arrived: Option<Arc<str>> = None;
         let mut told: Option<Arc<str>> = None;
         let mut failed: Option<Index> = None;
         loop {
             changes.mark_unchanged();
-            // Taken out: a configuration isn't kept in memory twice.
+            // Taken out: a document isn't kept in memory twice.
             let mut index = failed.take();
             self.indexes.send_if_modified(|latest| {
                 index = latest.take().or(index.take());
                 false
             });
-            let Some(index) = index.filter(|index| delivered.as_ref() != Some(&index.hash)) else {
+            let Some(index) = index.filter(|index| arrived.as_ref() != Some(&index.hash)) else {
                 // The sender is this task's own.
                 let _ = changes.changed().await;
                 continue;
             };
             match self.fetch(&index).await {
-                Ok(delivery) => {
+                Ok(document) => {
                     retry.reset();
-                    delivered = Some(index.hash.clone());
+                    arrived = Some(index.hash.clone());
                     let hash = index.hash;
-                    self.deliveries.send_replace(Some(Arc::new(Delivered { hash, delivery })));
+                    self.latest.send_replace(Some(Arrival { hash, document }));
                 }
                 Err(error) => {
                     if told.as_ref() != Some(&index.hash) {
                         tracing::warn!(
                             hash = &*index.hash,
-                            "a configuration can't be taken yet, and what is in force stays: {error}"
+                            "a {} can't be taken yet, and what is in force stays: {error}",
+                            D::KIND.noun()
                         );
                         told = Some(index.hash.clone());
                     }
@@ -127,7 +139,11 @@ impl Reader {
         }
     }
 
-    async fn fetch(&self, index: &Index) -> Result<Delivery, String> {
+    /// The document, or why this l4way can't take it.
+    ///
+    /// # Errors
+    /// What may be different when it is tried again.
+    async fn fetch(&self, index: &Index) -> Result<Result<Arc<D>, Refusal>, String> {
         let parts;
         let packed = match &index.place {
             Place::Inline(packed) => packed,
@@ -136,16 +152,20 @@ impl Reader {
                 &parts
             }
         };
-        unpack(packed, &index.hash).map_err(|error| error.to_string())
+        match unpack(packed, &index.hash) {
+            Ok(document) => Ok(Ok(Arc::new(document))),
+            Err(UnpackError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn parts(&self, set: Set, count: usize) -> Result<Vec<u8>, String> {
+        let Deliveries { server, api, names } = &self.deliveries;
         let mut packed = Vec::new();
         for part in 0..count {
-            let name = self.names.part(set, part);
-            let secret = self
-                .server
-                .answer(self.api.get(&name))
+            let name = names.part(D::KIND, set, part);
+            let secret = server
+                .answer(api.get(&name))
                 .await
                 .map_err(|error| format!("Secret {name}: {error}"))?;
             let ByteString(bytes) = secret
@@ -165,7 +185,7 @@ struct Index {
     place: Place,
 }
 
-/// Where the configuration is.
+/// Where the document is.
 #[derive(PartialEq, Eq)]
 enum Place {
     /// In the index itself.
@@ -175,16 +195,16 @@ enum Place {
 }
 
 impl fmt::Debug for Index {
-    /// Not the configuration itself: private keys are in it.
+    /// Not the document itself: private keys may be in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Index").field("hash", &self.hash).finish_non_exhaustive()
     }
 }
 
 impl Index {
-    fn parse(secret: Secret) -> Result<Self, String> {
+    fn parse(secret: Secret, kind: DocumentKind) -> Result<Self, String> {
         let mut data = secret.data.unwrap_or_default();
-        let packed = data.remove("config");
+        let packed = data.remove(kind.as_str());
         let mut text = |key: &str| match data.remove(key) {
             Some(ByteString(bytes)) => {
                 String::from_utf8(bytes).map_err(|_| format!("its {key} is no text"))
@@ -213,11 +233,12 @@ mod tests {
         let data = data
             .iter()
             .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
-        Index::parse(Secret { data: Some(data.collect()), ..Secret::default() })
+        let secret = Secret { data: Some(data.collect()), ..Secret::default() };
+        Index::parse(secret, DocumentKind::Config)
     }
 
     #[test]
-    fn an_index_says_where_the_configuration_is() {
+    fn an_index_says_where_the_document_is() {
         let hash: Arc<str> = "abc".into();
         assert_eq!(
             parse(&[("hash", "abc"), ("config", "packed")]),

@@ -34,6 +34,11 @@ impl<T> Intake<T> {
         self.waiting = Some(Waiting { config, namespaces, until });
     }
 
+    /// What waits.
+    pub(super) fn waiting(&mut self) -> Option<&mut T> {
+        self.waiting.as_mut().map(|waiting| &mut waiting.config)
+    }
+
     /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         self.waiting = None;

@@ -10,6 +10,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use l4way_source_kube::Backoff;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -19,7 +20,7 @@ use tokio::{
 use super::api_server::ApiServer;
 use crate::{
     cli::PodArgs,
-    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
+    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Answer, IDENTITY_ANNOTATION},
 };
 
 /// How often the Lease is renewed without anything new to say.
@@ -28,14 +29,10 @@ const RENEWAL: Duration = Duration::from_secs(30);
 /// The failures before this one are none: the Lease may just not be there yet.
 const BELIEVED: u32 = 8;
 
-/// Writes what is sent into the Lease, the latest first of all, again and again until it is there: the
-/// Lease and the right to write it come just after the pod.
-pub(super) fn keep(
-    server: &ApiServer,
-    pod: &PodArgs,
-    lease: String,
-) -> watch::Sender<Option<Acknowledgement>> {
-    let (answers, latest) = watch::channel(None);
+/// Writes who the proxy is into the Lease, and then what is sent, the latest first of all, again and again
+/// until it is there: the Lease and the right to write it come just after the pod.
+pub(super) fn keep(server: &ApiServer, pod: &PodArgs, lease: String) -> watch::Sender<Answer> {
+    let (answers, latest) = watch::channel(Answer::new());
     let api = Api::namespaced(server.client(), &pod.namespace);
     let keeper = Keeper { server: server.clone(), api, lease, holder: pod.pod_name.clone() };
     tokio::spawn(keeper.keep(latest));
@@ -50,33 +47,30 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(self, mut latest: watch::Receiver<Option<Acknowledgement>>) {
+    async fn keep(self, mut latest: watch::Receiver<Answer>) {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failures = 0;
         loop {
             let answer = latest.borrow_and_update().clone();
-            let wait = match answer {
-                None => RENEWAL,
-                Some(answer) => match self.write(&answer).await {
-                    Ok(()) => {
-                        backoff.reset();
-                        failures = 0;
-                        RENEWAL
+            let wait = match self.write(&answer).await {
+                Ok(()) => {
+                    backoff.reset();
+                    failures = 0;
+                    RENEWAL
+                }
+                Err(error) => {
+                    if !self.server.is_lost() {
+                        failures += 1;
                     }
-                    Err(error) => {
-                        if !self.server.is_lost() {
-                            failures += 1;
-                        }
-                        if failures == BELIEVED {
-                            tracing::warn!(
-                                lease = self.lease,
-                                error,
-                                "the controller can't be answered, and it is retried"
-                            );
-                        }
-                        backoff.delay(Instant::now())
+                    if failures == BELIEVED {
+                        tracing::warn!(
+                            lease = self.lease,
+                            error,
+                            "the controller can't be answered, and it is retried"
+                        );
                     }
-                },
+                    backoff.delay(Instant::now())
+                }
             };
             if let Ok(Err(_)) = time::timeout(wait, latest.changed()).await {
                 return;
@@ -84,19 +78,27 @@ impl Keeper {
         }
     }
 
-    async fn write(&self, answer: &Acknowledgement) -> Result<(), String> {
+    async fn write(&self, answer: &Answer) -> Result<(), String> {
         let patch = patch(answer, &self.holder, MicroTime(Timestamp::now()));
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
         self.server.answer(self.api.patch(&self.lease, &parameters, &patch)).await.map(drop)
     }
 }
 
-fn patch(answer: &Acknowledgement, holder: &str, now: MicroTime) -> Value {
-    let answer = serde_json::to_string(answer).expect("an answer can be written as JSON");
+fn patch(answer: &Answer, holder: &str, now: MicroTime) -> Value {
+    let Answer { identity, acknowledgement } = answer;
+    let mut annotations = json!({ IDENTITY_ANNOTATION: text(identity) });
+    if let Some(acknowledgement) = acknowledgement {
+        annotations[ACKNOWLEDGEMENT_ANNOTATION] = text(acknowledgement).into();
+    }
     json!({
-        "metadata": { "annotations": { ACKNOWLEDGEMENT_ANNOTATION: answer } },
+        "metadata": { "annotations": annotations },
         "spec": { "holderIdentity": holder, "renewTime": now },
     })
+}
+
+fn text(part: &impl Serialize) -> String {
+    serde_json::to_string(part).expect("an answer can be written as JSON")
 }
 
 #[cfg(test)]
@@ -104,19 +106,26 @@ mod tests {
     use l4way_model::ApplyReport;
 
     use super::*;
+    use crate::delivery::Acknowledgement;
 
     #[test]
-    fn an_answer_is_an_annotation_and_a_renewal() {
-        let answer = Acknowledgement::new("abc", &ApplyReport::default());
-        let patch = patch(&answer, "pod-1", MicroTime(Timestamp::UNIX_EPOCH));
+    fn an_answer_is_annotations_and_a_renewal() {
+        let mut answer = Answer::new();
+        answer.identity.version = "1.2.3".to_owned();
+        let renewed = |answer: &Answer| patch(answer, "pod-1", MicroTime(Timestamp::UNIX_EPOCH));
+        let spec = json!({ "holderIdentity": "pod-1", "renewTime": "1970-01-01T00:00:00.000000Z" });
         assert_eq!(
-            patch,
+            renewed(&answer),
             json!({
-                "metadata": { "annotations": {
-                    "l4way.dev/applied": r#"{"hash":"abc","bound":0}"#,
-                }},
-                "spec": { "holderIdentity": "pod-1", "renewTime": "1970-01-01T00:00:00.000000Z" },
+                "metadata": { "annotations": { "l4way.dev/proxy": r#"{"version":"1.2.3"}"# }},
+                "spec": spec,
             })
+        );
+        answer.acknowledgement = Some(Acknowledgement::new("abc", None, &ApplyReport::default()));
+        let patch = renewed(&answer);
+        assert_eq!(
+            patch["metadata"]["annotations"]["l4way.dev/applied"],
+            r#"{"hash":"abc","bound":0}"#
         );
         let lease: Lease = serde_json::from_value(patch).unwrap();
         assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some("pod-1"));

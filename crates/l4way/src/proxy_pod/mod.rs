@@ -15,12 +15,15 @@ mod view;
 
 use std::{future, process::ExitCode, time::Duration};
 
-use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{self, Instant, MissedTickBehavior},
+};
 
-use self::{api_server::ApiServer, pod::Pod};
+use self::{api_server::ApiServer, index::Deliveries, pod::Pod};
 use crate::{
     cli::ProxyArgs,
-    delivery::Names,
+    delivery::{Delivery, KeyPairs, Names},
     serving::{RETRY_INTERVAL, Serving, control_side},
     signals::{Signal, Signals},
 };
@@ -40,11 +43,15 @@ async fn serve(args: &ProxyArgs) -> Result<(), String> {
     let server = ApiServer::new().await?;
     let names = Names { base: args.name.clone() };
 
-    let mut deliveries = index::follow(server.clone(), &args.pod.namespace, names.clone());
+    let documents = Deliveries::new(server.clone(), &args.pod.namespace, names.clone());
+    let (configs, mut config_arrivals) = watch::channel(None);
+    let (keys, mut key_arrivals) = watch::channel(None);
+    documents.follow::<Delivery>(configs);
     let lease = names.lease(&args.pod.pod_uid);
     let answers = lease::keep(&server, &args.pod, lease);
     let (slices, mut slice_changes) = slices::Watches::new(server);
-    let mut pod = Pod::new(args, serving, slices, answers);
+    let mut pod =
+        Pod::new(args, serving, slices, answers, move || documents.follow::<KeyPairs>(keys));
     let mut addresses = pod.addresses();
     let mut retry = time::interval(RETRY_INTERVAL);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,11 +61,13 @@ async fn serve(args: &ProxyArgs) -> Result<(), String> {
         let leave_at = leave.as_ref().map(|leave| leave.stop_accepting);
         tokio::select! {
             // The senders live as long as what they follow, which doesn't end.
-            _ = deliveries.changed() => {
-                let delivered = deliveries.borrow_and_update().clone();
-                if let Some(delivered) = delivered {
-                    pod.deliver(delivered);
-                }
+            Ok(()) = config_arrivals.changed() => {
+                let arrival = config_arrivals.borrow_and_update().clone();
+                arrival.into_iter().for_each(|arrival| pod.deliver(arrival));
+            }
+            Ok(()) = key_arrivals.changed() => {
+                let arrival = key_arrivals.borrow_and_update().clone();
+                arrival.into_iter().for_each(|arrival| pod.deliver_keys(arrival));
             }
             _ = slice_changes.recv_many(&mut batch, slices::BATCH) => pod.slices(batch.drain(..)),
             _ = addresses.changed() => pod.addresses_changed(),

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     binds,
-    index::Delivered,
+    index::Arrival,
     intake::Intake,
     slices::{Change, Watches},
     view,
@@ -18,7 +18,9 @@ use super::{
 use crate::{
     certificates::Warnings,
     cli::ProxyArgs,
-    delivery::Acknowledgement,
+    delivery::{
+        Acknowledgement, Answer, ConfigError, Delivery, DocumentKind, KeyPairs, Refusal, Refused,
+    },
     dns::{Resolver, Sources},
     report::{Phase, StatusReport},
     serving::Serving,
@@ -30,10 +32,12 @@ pub(super) struct Pod {
     slices: Watches,
     resolver: Resolver,
     addresses: watch::Receiver<Addresses>,
-    answers: watch::Sender<Option<Acknowledgement>>,
+    answers: watch::Sender<Answer>,
     zone: Option<Arc<str>>,
     pod_ips: Vec<IpAddr>,
-    intake: Intake<Arc<Delivered>>,
+    intake: Intake<Waiting>,
+    /// The latest key pairs that this l4way can read.
+    keys: Keys,
     in_force: Option<InForce>,
     /// Backends that no configuration names any more but that still have sessions. They are followed,
     /// so that a UDP session moves on when its endpoint goes, and isn't sent to nobody.
@@ -44,9 +48,29 @@ pub(super) struct Pod {
     expiry: Warnings,
 }
 
+/// A configuration that has yet to be put in force.
+struct Waiting {
+    hash: Arc<str>,
+    delivery: Arc<Delivery>,
+    /// What it says; missing until the key pairs that it names have arrived.
+    config: Option<Config>,
+}
+
+/// Key pairs that have arrived.
+#[derive(Default)]
+struct Keys {
+    /// What names them; nothing before the first have come.
+    hash: Option<Arc<str>>,
+    pairs: Arc<KeyPairs>,
+    /// Begins to follow them. A Gateway that needs none has none, and a controller of before there were
+    /// any doesn't let its proxies ask for them.
+    follow: Option<Box<dyn FnOnce()>>,
+}
+
 /// The configuration in force.
 struct InForce {
     hash: Arc<str>,
+    delivery: Arc<Delivery>,
     config: Arc<Config>,
     backends: BTreeMap<BackendId, BackendSource>,
     /// These, and the former ones, with their endpoints.
@@ -58,7 +82,8 @@ impl Pod {
         args: &ProxyArgs,
         serving: Serving,
         slices: Watches,
-        answers: watch::Sender<Option<Acknowledgement>>,
+        answers: watch::Sender<Answer>,
+        follow_keys: impl FnOnce() + 'static,
     ) -> Self {
         let resolver = Resolver::start(Sources::default());
         Self {
@@ -70,6 +95,7 @@ impl Pod {
             zone: args.zone.as_deref().map(Into::into),
             pod_ips: args.pod.pod_ips.clone(),
             intake: Intake::default(),
+            keys: Keys { follow: Some(Box::new(follow_keys)), ..Keys::default() },
             in_force: None,
             former: BTreeMap::new(),
             unpublished: false,
@@ -87,32 +113,117 @@ impl Pod {
         &mut self.serving
     }
 
-    /// Takes a configuration in, to be put in force as soon as the endpoints of its backends are
-    /// known.
-    pub(super) fn deliver(&mut self, delivered: Arc<Delivered>) {
-        if self.in_force.as_ref().is_some_and(|in_force| in_force.hash == delivered.hash) {
-            self.intake.clear();
-        } else {
-            let namespaces = namespaces(&delivered.delivery.backends);
-            self.intake.offer(delivered, namespaces, Instant::now());
+    /// Takes a configuration in, to be put in force as soon as the endpoints of its backends and its key
+    /// pairs are known. One that can't be taken is refused, and what is in force or waits stays.
+    pub(super) fn deliver(&mut self, arrival: Arrival<Delivery>) {
+        let Arrival { hash, document } = arrival;
+        match document.and_then(|delivery| self.waiting(&hash, delivery)) {
+            Ok(waiting) => {
+                self.accept(DocumentKind::Config);
+                if self.in_force.as_ref().is_some_and(|in_force| in_force.hash == hash) {
+                    self.intake.clear();
+                } else {
+                    let namespaces = namespaces(&waiting.delivery.backends());
+                    self.intake.offer(waiting, namespaces, Instant::now());
+                }
+            }
+            Err(refusal) => self.refuse(DocumentKind::Config, &hash, refusal),
         }
         self.follow_namespaces();
         self.take_delivery();
     }
 
+    /// A configuration as it waits, with what key pairs there are.
+    fn waiting(&mut self, hash: &Arc<str>, delivery: Arc<Delivery>) -> Result<Waiting, Refusal> {
+        let config = match delivery.config(&self.keys.pairs) {
+            Ok(config) => Some(config),
+            Err(ConfigError::MissingKeyPair(missing)) => {
+                tracing::debug!(hash = &**hash, "the configuration waits: {missing}");
+                self.keys.follow.take().into_iter().for_each(|follow| follow());
+                None
+            }
+            Err(ConfigError::DuplicateBind(duplicate)) => {
+                return Err(Refusal::contradiction(&duplicate));
+            }
+        };
+        Ok(Waiting { hash: hash.clone(), delivery, config })
+    }
+
+    /// Takes key pairs in: they are used from the next handshake on.
+    pub(super) fn deliver_keys(&mut self, arrival: Arrival<KeyPairs>) {
+        let Arrival { hash, document } = arrival;
+        match document {
+            Ok(pairs) => {
+                self.accept(DocumentKind::Keys);
+                self.keys.hash = Some(hash);
+                self.keys.pairs = pairs;
+                self.renew();
+                if let Some(waiting) = self.intake.waiting() {
+                    waiting.config = waiting.delivery.config(&self.keys.pairs).ok();
+                }
+                self.take_delivery();
+            }
+            Err(refusal) => self.refuse(DocumentKind::Keys, &hash, refusal),
+        }
+    }
+
+    /// Puts renewed key pairs in the place of those in force. One that isn't there any more stays in force
+    /// as long as its configuration does.
+    fn renew(&mut self) {
+        let Some(InForce { delivery, config, endpoints, .. }) = &mut self.in_force else { return };
+        let pairs = self.keys.pairs.or(&KeyPairs::of(config));
+        match delivery.config(&pairs) {
+            Ok(renewed) => {
+                let renewed = binds::in_pod(&renewed, &self.pod_ips);
+                if renewed != **config {
+                    *config = Arc::new(renewed);
+                    self.serving.apply(config.clone(), endpoints.table());
+                    tracing::info!("renewed key pairs are in force");
+                }
+            }
+            Err(error) => tracing::error!("key pairs can't be renewed: {error:?}"),
+        }
+        self.answer();
+        self.publish();
+    }
+
+    /// What was refused of this kind of document has been followed by something better.
+    fn accept(&mut self, kind: DocumentKind) {
+        let accepted = |answer: &mut Answer| answer.identity.refused.remove(&kind).is_some();
+        if self.answers.send_if_modified(accepted) {
+            self.unpublished = true;
+        }
+    }
+
+    /// Says that this document can't be taken.
+    fn refuse(&mut self, kind: DocumentKind, hash: &str, refusal: Refusal) {
+        let noun = kind.noun();
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::error!(
+            hash,
+            "this l4way, {version}, refuses the {noun} because {refusal}; what is in force stays"
+        );
+        let refused = Refused { hash: hash.to_owned(), refusal };
+        self.answers.send_modify(|answer| drop(answer.identity.refused.insert(kind, refused)));
+        self.publish();
+    }
+
     /// When [`take_delivery`](Self::take_delivery) is to be called at the latest.
-    pub(super) fn waits_until(&self) -> Option<Instant> {
-        self.intake.waits_until()
+    pub(super) fn waits_until(&mut self) -> Option<Instant> {
+        // Without its key pairs a configuration isn't taken, however long it waits.
+        let is_complete = self.intake.waiting().is_some_and(|waiting| waiting.config.is_some());
+        self.intake.waits_until().filter(|_| is_complete)
     }
 
     /// Puts the configuration that waits in force, if it has waited for long enough.
     pub(super) fn take_delivery(&mut self) {
+        let is_complete = self.intake.waiting().is_some_and(|waiting| waiting.config.is_some());
         let known = self.slices.known();
-        let Some(delivered) = self.intake.take(|namespace| known.knows(namespace), Instant::now())
-        else {
-            return;
-        };
-        let missing = namespaces(&delivered.delivery.backends);
+        let taken = is_complete
+            .then(|| self.intake.take(|namespace| known.knows(namespace), Instant::now()))
+            .flatten();
+        let Some(Waiting { hash, delivery, config: Some(config) }) = taken else { return };
+        let missing = namespaces(&delivery.backends());
         let missing: Vec<_> = missing.iter().filter(|name| !known.knows(name)).collect();
         if !missing.is_empty() {
             tracing::warn!(
@@ -121,20 +232,19 @@ impl Pod {
                  sessions for their backends are refused until they are there"
             );
         }
-        self.put_in_force(&delivered);
+        self.put_in_force(hash, delivery, &config);
         self.follow_namespaces();
     }
 
-    fn put_in_force(&mut self, delivered: &Delivered) {
-        let delivery = &delivered.delivery;
-        let config = Arc::new(binds::in_pod(&delivery.config, &self.pod_ips));
+    fn put_in_force(&mut self, hash: Arc<str>, delivery: Arc<Delivery>, config: &Config) {
+        let config = Arc::new(binds::in_pod(config, &self.pod_ips));
         if let Some(before) = self.in_force.take() {
             self.former.extend(before.backends);
         }
+        let backends = delivery.backends();
         self.former.retain(|backend, source| {
-            matches!(source, BackendSource::Slices(_)) && !delivery.backends.contains_key(backend)
+            matches!(source, BackendSource::Slices(_)) && !backends.contains_key(backend)
         });
-        let backends = delivery.backends.clone();
         let mut followed = backends.clone();
         followed.extend(self.former.clone());
         let known = self.slices.known();
@@ -142,13 +252,12 @@ impl Pod {
         self.resolver.set_names(endpoints.hostnames());
         self.serving.apply(config.clone(), endpoints.table());
         tracing::info!(
-            hash = &*delivered.hash,
+            hash = &*hash,
             listeners = self.serving.report().listeners.len(),
             backends = endpoints.len(),
             "a new configuration is in force"
         );
-        let hash = delivered.hash.clone();
-        self.in_force = Some(InForce { hash, config, backends, endpoints });
+        self.in_force = Some(InForce { hash, delivery, config, backends, endpoints });
         self.answer();
         self.publish();
     }
@@ -245,29 +354,28 @@ impl Pod {
 
     /// Answers the controller.
     fn answer(&self) {
-        if let Some(in_force) = &self.in_force {
-            let mut report = self.serving.report().clone();
-            report.refused_backends = in_force.endpoints.refused().clone();
-            let answer = Acknowledgement::new(&*in_force.hash, &report);
-            self.answers.send_replace(Some(answer));
-        }
+        let Some(InForce { hash, config, endpoints, .. }) = &self.in_force else { return };
+        let mut report = self.serving.report().clone();
+        report.refused_backends = endpoints.refused().clone();
+        let keys = self.keys.hash.as_deref().filter(|_| config.key_pairs().next().is_some());
+        let said = Acknowledgement::new(&**hash, keys.map(str::to_owned), &report);
+        self.answers.send_modify(|answer| answer.acknowledgement = Some(said));
     }
 
     fn publish(&mut self) {
-        let Some(in_force) = &self.in_force else { return };
-        let InForce { hash, config, endpoints, .. } = in_force;
         self.unpublished = false;
-        let phase = match self.serving.is_serving() {
+        let phase = match self.in_force.is_some() && self.serving.is_serving() {
             _ if self.leaving => Phase::Leaving,
             true => Phase::Serving,
             false => Phase::Starting,
         };
-        self.serving.publish(Arc::new(StatusReport {
-            phase,
-            notes: view::notes(hash, config, endpoints.refused()),
-            overview: view::overview(config, self.serving.report(), endpoints.table()),
-            ..StatusReport::starting()
-        }));
+        let mut report = StatusReport { phase, ..StatusReport::starting() };
+        if let Some(InForce { hash, config, endpoints, .. }) = &self.in_force {
+            report.notes = view::notes(hash, config, endpoints.refused());
+            report.overview = view::overview(config, self.serving.report(), endpoints.table());
+        }
+        report.notes.extend(view::refusals(&self.answers.borrow().identity));
+        self.serving.publish(Arc::new(report));
     }
 }
 

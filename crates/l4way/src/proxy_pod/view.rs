@@ -8,6 +8,7 @@ use l4way_model::{
 };
 use l4way_resources::status::{Condition, ConditionStatus};
 
+use crate::delivery::{Identity, Refused};
 use crate::overview::{BackendRow, ListenerRow, Overview};
 
 /// Every listener with its state, and every backend with how many endpoints it has.
@@ -48,6 +49,13 @@ pub(super) fn notes(
     }
     notes.extend(refused.iter().map(|(backend, sentence)| format!("{backend}: {sentence}")));
     notes
+}
+
+/// What the proxy can't take, a line each.
+pub(super) fn refusals(identity: &Identity) -> impl Iterator<Item = String> {
+    identity.refused.iter().map(|(kind, Refused { hash, refusal })| {
+        format!("{} {hash} is refused because {refusal}", kind.noun())
+    })
 }
 
 fn row(listener: &Listener, applied: &ApplyReport) -> ListenerRow {

@@ -23,6 +23,8 @@ pub(super) enum State<'a> {
     Waiting,
     /// The Gateway's proxies in the cluster can't take its sessions yet.
     ProxiesWaiting(&'a str),
+    /// A proxy of the Gateway can't take what the listener is now.
+    ProxyRefusing(&'a str),
     /// Its port can't be bound.
     PortUnavailable(&'a BindFailure),
     /// Its Gateway's address can't be bound.
@@ -43,8 +45,10 @@ impl<'a> State<'a> {
         if gateway.addresses.is_empty() {
             return Self::GatewayInvalid("The Gateway has no address.");
         }
-        if let Some(Proxies::Waiting(why)) = seen.gateway(gateway).map(|seen| &seen.proxies) {
-            return Self::ProxiesWaiting(why);
+        match seen.gateway(gateway).map(|seen| &seen.proxies) {
+            Some(Proxies::Waiting(why)) => return Self::ProxiesWaiting(why),
+            Some(Proxies::Refusing(why)) => return Self::ProxyRefusing(why),
+            Some(Proxies::Confirmed) | None => {}
         }
         match seen.report.listeners.get(&listener.id) {
             None => Self::Waiting,
@@ -69,6 +73,7 @@ impl<'a> State<'a> {
             Self::GatewayInvalid(why) => listener::invalid(why),
             Self::Waiting => listener::programming(),
             Self::ProxiesWaiting(why) => listener::proxies_not_ready(why.to_owned()),
+            Self::ProxyRefusing(why) => conditions::proxy_outdated(why.to_owned()),
             Self::PortUnavailable(failure) => {
                 let [_, programmed] = listener::port_unavailable(failure.message.clone());
                 programmed
@@ -171,12 +176,13 @@ impl<'a> Summary<'a> {
         if self.listeners.iter().any(|(_, state)| matches!(state, State::Waiting)) {
             return listeners::programming();
         }
-        let waiting = self.listeners.iter().find_map(|(_, state)| match state {
-            State::ProxiesWaiting(why) => Some(*why),
+        let of_proxies = self.listeners.iter().find_map(|(_, state)| match state {
+            State::ProxiesWaiting(why) => Some(listeners::proxies_not_ready((*why).to_owned())),
+            State::ProxyRefusing(why) => Some(conditions::proxy_outdated((*why).to_owned())),
             _ => None,
         });
-        if let Some(why) = waiting {
-            return listeners::proxies_not_ready(why.to_owned());
+        if let Some(outcome) = of_proxies {
+            return outcome;
         }
         let (bound, not): (Vec<_>, Vec<_>) =
             self.listeners.iter().partition(|(_, state)| matches!(state, State::Bound(_)));

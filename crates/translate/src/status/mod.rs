@@ -51,6 +51,8 @@ pub enum Proxies {
     Confirmed,
     /// Not yet, and why.
     Waiting(String),
+    /// One can't take it and carries what was before: who, and why.
+    Refusing(String),
 }
 
 impl Default for Proxies {

@@ -25,7 +25,7 @@ use crate::{
         events,
         gateway::{CONFIRM_WITHIN, Gateway, Warning},
         objects::{Common, Kind, ServiceType, service_type},
-        observe::{self, Standing},
+        observe::{self, Delivered, Standing},
         service_events,
     },
     overview::Overview,
@@ -167,13 +167,16 @@ enum Word {
 fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: Instant) -> Word {
     let names = Common::new(&gateway.provision).names;
     let waiting = |text: String| Word::Said(Proxies::Waiting(text));
-    let packed = match &gateway.packed {
-        Ok(packed) => packed,
+    let documents = match &gateway.documents {
+        Ok(documents) => documents,
         Err(error) => return waiting(error.clone()),
     };
-    let hash = packed.hash.clone();
+    let keys = documents.keys.as_ref().map(|keys| &*keys.hash);
+    let delivered = Delivered { config: &documents.config.hash, keys };
     let config = &gateway.provision.compiled.config;
-    let (standing, reported) = observe::standing(&names, owned, config, &hash);
+    let (standing, reported) = observe::standing(&names, owned, config, delivered);
+    // A certificate that is renewed is another delivery, too.
+    let id = format!("{} {}", delivered.config, keys.unwrap_or_default());
     report.listeners.extend(reported.listeners);
     report.refused_backends.extend(reported.refused_backends);
     report.paths.extend(reported.paths);
@@ -192,8 +195,12 @@ fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: 
             gateway.confirmed();
             waiting(failure.unwrap_or(why))
         }
+        Standing::Refused(why) => {
+            gateway.confirmed();
+            Word::Said(Proxies::Refusing(why))
+        }
         Standing::Unconfirmed(who) => {
-            if now - gateway.unconfirmed(&hash, now) < CONFIRM_WITHIN {
+            if now - gateway.unconfirmed(&id, now) < CONFIRM_WITHIN {
                 Word::Held
             } else {
                 waiting(failure.unwrap_or(who))

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Common, GATEWAY_NAMESPACE, Kind, Object, PodId, Settings};
-use crate::delivery::shortened;
+use crate::delivery::{DocumentKind, shortened};
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -16,7 +16,8 @@ pub(super) fn service_account(common: &Common<'_>) -> Object {
 
 pub(super) fn role(common: &Common<'_>, pods: &[PodId]) -> Object {
     let names = &common.names;
-    let secrets: Vec<_> = std::iter::once(names.index()).chain(names.parts()).collect();
+    let documents = [DocumentKind::Config, DocumentKind::Keys];
+    let secrets: Vec<_> = documents.into_iter().flat_map(|kind| names.secrets(kind)).collect();
     let mut rules = vec![json!({
         "apiGroups": [""],
         "resources": ["secrets"],

@@ -6,7 +6,7 @@ mod disruption;
 mod kind;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use l4way_resources::{GATEWAY_GROUP, api::ObjectKey};
 use l4way_translate::Provision;
@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) image_pull_policy: Option<String>,
     /// The ClusterRole that lets a proxy follow EndpointSlices, where a RoleBinding names it.
     pub(crate) endpoints_role: String,
+    /// Features that every configuration requires of proxies, beside those that it needs.
+    pub(crate) requires: BTreeSet<String>,
 }
 
 /// An object as it should be.
@@ -191,4 +193,4 @@ pub(crate) fn pod_metadata(provision: &Provision, pod: &PodId) -> Object {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,10 +13,12 @@ fn settings() -> Settings {
         image: "l4way:test".to_owned(),
         image_pull_policy: None,
         endpoints_role: "l4way-proxy-endpoints".to_owned(),
+        requires: BTreeSet::new(),
     }
 }
 
-fn small() -> Provision {
+/// A Gateway of which nothing special is asked.
+pub(crate) fn small() -> Provision {
     Provision {
         gateway: ObjectKey::new("team", "gw"),
         uid: Some("1234".into()),

@@ -3,11 +3,17 @@
 use l4way_resources::api::ObjectKey;
 use serde_json::Value;
 
-use super::pods;
-use crate::controller::{
-    cluster::Owned,
-    objects::{CONTAINER, Kind, PodId},
-    plan::is_ending,
+use super::{
+    Delivered, pods,
+    proxy::{self, CURE},
+};
+use crate::{
+    controller::{
+        cluster::Owned,
+        objects::{CONTAINER, Kind, PodId},
+        plan::is_ending,
+    },
+    delivery::Names,
 };
 
 /// Whether the pod takes sessions.
@@ -37,24 +43,34 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// Why no proxy takes sessions.
-pub(super) fn why_none_is_ready(owned: &Owned, name: &str) -> String {
+pub(super) fn why_none_is_ready(names: &Names, owned: &Owned, delivered: Delivered<'_>) -> String {
+    let name = &names.base;
     let running = pods(owned).filter(|(_, pod)| !is_ending(pod));
     // What a person has to see to comes before what passes.
-    let mut reasons: Vec<_> = running.map(|(key, pod)| why_not_ready(key, pod)).collect();
+    let mut reasons: Vec<_> = running
+        .map(|(key, pod)| {
+            let answer = proxy::answer(names, owned, key, pod);
+            match proxy::refusal(&answer, delivered) {
+                Some(why) => (0, format!("Pod {key} runs {why}; to mend this, {CURE}")),
+                None => why_not_ready(key, pod, answer.identity.is_some()),
+            }
+        })
+        .collect();
     reasons.sort();
     if let Some((_, reason)) = reasons.into_iter().next() {
         return format!("No proxy is ready: {reason}");
     }
     let deployment =
-        owned.iter().find(|((kind, key), _)| *kind == Kind::Deployment && &*key.name == name);
+        owned.iter().find(|((kind, key), _)| *kind == Kind::Deployment && *key.name == **name);
     match deployment {
         Some((_, deployment)) => why_no_pod(name, deployment),
         None => "No proxy is ready: its Deployment has yet to be made".to_owned(),
     }
 }
 
-/// Why a pod isn't ready, after how much it matters.
-fn why_not_ready(key: &ObjectKey, pod: &Value) -> (u8, String) {
+/// Why a pod isn't ready, after how much it matters. `has_spoken` is whether its proxy has said who it is,
+/// which it does first of all.
+fn why_not_ready(key: &ObjectKey, pod: &Value, has_spoken: bool) -> (u8, String) {
     let pod_status = &pod["status"];
     let statuses = pod_status["containerStatuses"].as_array();
     let container = statuses.and_then(|all| all.iter().find(|each| each["name"] == CONTAINER));
@@ -80,7 +96,17 @@ fn why_not_ready(key: &ObjectKey, pod: &Value) -> (u8, String) {
         let text = |field: &str| pod_status[field].as_str().unwrap_or_default().to_owned();
         return (2, format!("Pod {key} has failed: {} {}", text("reason"), text("message")));
     }
-    (3, format!("Pod {key} is starting"))
+    let is_running = container.is_some_and(|container| !container["state"]["running"].is_null());
+    if is_running && !has_spoken {
+        return (
+            3,
+            format!(
+                "Pod {key} runs, and has not said which l4way it is: it is starting, can't reach the \
+                 API server, or its image is from before 0.1.0 and can't read the configuration"
+            ),
+        );
+    }
+    (4, format!("Pod {key} is starting"))
 }
 
 /// Why a Deployment has no pod.

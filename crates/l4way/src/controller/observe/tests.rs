@@ -3,7 +3,13 @@ use l4way_translate::Provision;
 use serde_json::json;
 
 use super::*;
-use crate::controller::objects::CONTAINER;
+use crate::{
+    controller::objects::{CONTAINER, tests::small},
+    delivery::{
+        ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
+        Refusal, Refused,
+    },
+};
 
 const HASH: &str = "hash";
 
@@ -40,16 +46,32 @@ fn pod(name: &str, ready: bool) -> ((Kind, ObjectKey), Arc<Value>) {
 fn lease(pod: &str, hash: &str, failure: Option<BindFailure>) -> ((Kind, ObjectKey), Arc<Value>) {
     let result = failure.map_or(ListenerReport::Bound, ListenerReport::Failed);
     let report = ApplyReport { listeners: [(id(), result)].into(), ..ApplyReport::default() };
-    let answer = serde_json::to_string(&Acknowledgement::new(hash, &report)).unwrap();
-    let value = json!({"metadata": {"annotations": {ACKNOWLEDGEMENT_ANNOTATION: answer}}});
+    answered(pod, Some(&Identity::own()), Some(&Acknowledgement::new(hash, None, &report)))
+}
+
+/// The Lease of a pod whose proxy has said this.
+fn answered(
+    pod: &str,
+    identity: Option<&Identity>,
+    said: Option<&Acknowledgement>,
+) -> ((Kind, ObjectKey), Arc<Value>) {
+    let mut annotations = json!({});
+    if let Some(identity) = identity {
+        annotations[IDENTITY_ANNOTATION] = serde_json::to_string(identity).unwrap().into();
+    }
+    if let Some(said) = said {
+        annotations[ACKNOWLEDGEMENT_ANNOTATION] = serde_json::to_string(said).unwrap().into();
+    }
     let name = names().lease(&format!("uid-{pod}"));
+    let value = json!({"metadata": {"annotations": annotations}});
     ((Kind::Lease, ObjectKey::new("team", name)), Arc::new(value))
 }
 
 fn standing_of<const N: usize>(
     objects: [((Kind, ObjectKey), Arc<Value>); N],
 ) -> (Standing, ApplyReport) {
-    standing(&names(), &objects.into(), &config(), HASH)
+    let delivered = Delivered { config: HASH, keys: None };
+    standing(&names(), &objects.into(), &config(), delivered)
 }
 
 #[test]
@@ -73,6 +95,91 @@ fn every_ready_proxy_has_to_confirm() {
 
     let old = [pod("a", true), lease("a", "old", None)];
     assert!(matches!(standing_of(old).0, Standing::Unconfirmed(who) if who.contains("earlier")));
+}
+
+/// A proxy of version 0.0.9 that refuses the configuration.
+fn refusing() -> Identity {
+    let refusal = Refusal {
+        features: ["invented".to_owned()].into(),
+        message: "it lacks the feature \"invented\"".to_owned(),
+    };
+    let refused = Refused { hash: HASH.to_owned(), refusal };
+    Identity {
+        version: "0.0.9".to_owned(),
+        refused: [(DocumentKind::Config, refused)].into(),
+        ..Identity::own()
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_is_named_with_its_version_and_what_it_lacks() {
+    let before = Acknowledgement::new("old", None, &ApplyReport::default());
+    let others = [pod("b", true), lease("b", HASH, None)];
+    let refusing_one = [pod("a", true), answered("a", Some(&refusing()), Some(&before))];
+    let [a, b] = others;
+    let [c, d] = refusing_one;
+    let (standing, _) = standing_of([a, b, c, d]);
+    assert_eq!(
+        standing,
+        Standing::Refused(
+            "Pod team/a runs l4way 0.0.9, which refuses the configuration because it lacks the \
+             feature \"invented\". The pod still serves the configuration before. To mend this, give \
+             the Gateway's proxies a newer image, or take `image` out of its GatewayParameters."
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_refusal_of_an_earlier_configuration_is_no_refusal_of_this_one() {
+    let mut identity = refusing();
+    identity.refused.get_mut(&DocumentKind::Config).unwrap().hash = "other".to_owned();
+    let before = Acknowledgement::new("old", None, &ApplyReport::default());
+    let objects = [pod("a", true), answered("a", Some(&identity), Some(&before))];
+    let (standing, _) = standing_of(objects);
+    assert!(matches!(standing, Standing::Unconfirmed(_)), "{standing:?}");
+}
+
+#[test]
+fn a_proxy_from_before_there_were_versions_is_recognised() {
+    let before = Acknowledgement::new("old", None, &ApplyReport::default());
+    let (standing, _) = standing_of([pod("a", true), answered("a", None, Some(&before))]);
+    assert!(
+        matches!(&standing, Standing::Refused(why) if why.contains("from before 0.1.0")),
+        "{standing:?}"
+    );
+}
+
+#[test]
+fn a_pod_that_can_read_nothing_says_so_and_one_that_says_nothing_is_suspected() {
+    let (standing, _) = standing_of([pod("a", false), answered("a", Some(&refusing()), None)]);
+    assert!(
+        matches!(&standing, Standing::NoneReady(why) if why.contains("\"invented\"")),
+        "{standing:?}"
+    );
+    let running = json!({"containerStatuses": [{"name": CONTAINER, "state": {"running": {}}}]});
+    assert_not_ready(
+        running,
+        "No proxy is ready: Pod team/a runs, and has not said which l4way it is: it is starting, \
+         can't reach the API server, or its image is from before 0.1.0 and can't read the \
+         configuration",
+    );
+}
+
+#[test]
+fn renewed_key_pairs_have_to_be_confirmed() {
+    let confirmed = |keys: &str| {
+        let said = Acknowledgement::new(HASH, Some(keys.to_owned()), &ApplyReport::default());
+        let objects = [pod("a", true), answered("a", Some(&Identity::own()), Some(&said))].into();
+        let delivered = Delivered { config: HASH, keys: Some("k2") };
+        standing(&names(), &objects, &config(), delivered).0
+    };
+    assert_eq!(confirmed("k2"), Standing::Confirmed);
+    let unconfirmed = confirmed("k1");
+    assert!(
+        matches!(&unconfirmed, Standing::Unconfirmed(who) if who.contains("certificates")),
+        "{unconfirmed:?}"
+    );
 }
 
 #[test]
@@ -135,20 +242,7 @@ fn it_is_told_why_no_proxy_is_ready() {
 }
 
 fn provision(parameters: Value) -> Provision {
-    Provision {
-        gateway: ObjectKey::new("team", "gw"),
-        uid: None,
-        generation: 1,
-        class: "l4way".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        parameters: serde_json::from_value(parameters).unwrap(),
-        addresses: Vec::new(),
-        ports: [(9000, Transport::Tcp)].into(),
-        compiled: Default::default(),
-        endpoint_namespaces: Default::default(),
-        may_run: true,
-    }
+    Provision { parameters: serde_json::from_value(parameters).unwrap(), ..small() }
 }
 
 fn service(value: Value) -> ((Kind, ObjectKey), Arc<Value>) {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::delivery::PARTS;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("team", name)
@@ -100,80 +99,6 @@ fn what_is_ending_is_waited_for() {
     let owned: Owned = [(id, value)].into();
     assert_eq!(infrastructure_of(&desired, &owned, true), Steps::new());
     assert_eq!(infrastructure_of(&[], &owned, true), Steps::new());
-}
-
-/// A cluster that does as it is told.
-#[derive(Default)]
-struct Secrets(Owned);
-
-impl Secrets {
-    /// The names of what is written to deliver this, group by group.
-    fn deliver(&mut self, packed: &Packed) -> Vec<Vec<String>> {
-        let names = Names::new("gw", "l4way");
-        let secret = |name: &str, data: Value| Object {
-            kind: Kind::Secret,
-            key: key(name),
-            value: json!({"metadata": {"name": name}, "data": data}),
-        };
-        let namespace = "team".into();
-        let mut settled = Settled::default();
-        let steps = delivery(&names, packed, &self.0, &namespace, &mut settled, secret);
-        let mut written = Vec::new();
-        for group in steps {
-            let mut group: Vec<_> = group.into_iter().map(|step| self.apply(step)).collect();
-            group.sort();
-            written.push(group);
-        }
-        let hash = hash_in_force(&names, &self.0, &namespace).map(ToOwned::to_owned);
-        assert_eq!(hash, Some(base64(packed.hash.as_bytes())));
-        written
-    }
-
-    fn apply(&mut self, step: Step) -> String {
-        let Step::Apply { object, exists } = step else { panic!("{step:?}") };
-        let name = object.key.name.to_string();
-        let before = self.0.insert((object.kind, object.key), Arc::new(object.value));
-        assert_eq!(before.is_some(), exists);
-        name
-    }
-}
-
-fn packed(hash: &str, parts: usize) -> Packed {
-    let parts = (0..parts).map(|number| format!("{hash}{number}").into_bytes());
-    Packed { hash: hash.to_owned(), parts: parts.collect() }
-}
-
-#[test]
-fn a_small_configuration_is_in_its_index() {
-    let mut secrets = Secrets::default();
-    assert_eq!(secrets.deliver(&packed("one", 1)), [["gw-l4way-config"]]);
-    assert_eq!(secrets.deliver(&packed("one", 1)), [[""; 0]; 0]);
-    assert_eq!(secrets.deliver(&packed("two", 1)), [["gw-l4way-config"]]);
-}
-
-#[test]
-fn parts_are_written_in_turn_and_the_index_last() {
-    let mut secrets = Secrets::default();
-    let index = vec!["gw-l4way-config".to_owned()];
-    let parts = |set: &str| -> Vec<String> {
-        (0..2).map(|part| format!("gw-l4way-config-{set}-{part}")).collect()
-    };
-    assert_eq!(secrets.deliver(&packed("one", 2)), [parts("a"), index.clone()]);
-    assert!(secrets.deliver(&packed("one", 2)).is_empty());
-    assert_eq!(secrets.deliver(&packed("two", 2)), [parts("b"), index.clone()]);
-    assert_eq!(secrets.deliver(&packed("three", 2)), [parts("a"), index.clone()]);
-    assert_eq!(secrets.deliver(&packed("small", 1)), [index]);
-    assert!(secrets.deliver(&packed("most", PARTS)).len() == 2);
-}
-
-#[test]
-fn a_part_that_was_lost_is_delivered_again() {
-    let mut secrets = Secrets::default();
-    secrets.deliver(&packed("one", 2));
-    secrets.0.remove(&(Kind::Secret, key("gw-l4way-config-a-1")));
-    let written = secrets.deliver(&packed("one", 2));
-    assert_eq!(written[0], ["gw-l4way-config-b-0", "gw-l4way-config-b-1"]);
-    assert!(secrets.deliver(&packed("one", 2)).is_empty());
 }
 
 #[test]

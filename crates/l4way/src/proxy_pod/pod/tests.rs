@@ -1,8 +1,14 @@
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    cell::Cell,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    rc::Rc,
+    time::Duration,
+};
 
 use clap::Parser;
 use l4way_model::{
-    GatewayId, Listener, ListenerId, Route, RouteId, ServicePort, Target, Transport, WeightedTarget,
+    GatewayId, KeyPair, Listener, ListenerId, Parts, Route, RouteId, ServerTls, ServicePort,
+    Target, TlsListener, TlsMode, TlsOptions, TlsPort, Transport, WeightedTarget,
 };
 use l4way_resources::api::{
     EndpointConditions, EndpointPort, EndpointSlice, ObjectMeta, SliceEndpoint,
@@ -12,7 +18,6 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     cli::{Cli, Command},
-    delivery::Delivery,
     proxy_pod::{api_server::ApiServer, slices},
 };
 
@@ -22,7 +27,9 @@ const POD: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 3);
 /// A pod without an API server: what it follows is told to it by the test.
 struct Harness {
     pod: Pod,
-    answers: watch::Receiver<Option<Acknowledgement>>,
+    answers: watch::Receiver<Answer>,
+    /// Whether key pairs are followed.
+    follows_keys: Rc<Cell<bool>>,
     _changes: mpsc::Receiver<Change>,
 }
 
@@ -49,9 +56,11 @@ impl Harness {
         let Command::Proxy(args) = Cli::parse_from(args).command else { panic!("no proxy") };
         let serving = Serving::start(&args.sessions, args.admin_address).unwrap();
         let (watches, changes) = slices::Watches::new(ApiServer::absent());
-        let (sender, answers) = watch::channel(None);
-        let pod = Pod::new(&args, serving, watches, sender);
-        Self { pod, answers, _changes: changes }
+        let (sender, answers) = watch::channel(Answer::new());
+        let follows_keys = Rc::new(Cell::new(false));
+        let follow = follows_keys.clone();
+        let pod = Pod::new(&args, serving, watches, sender, move || follow.set(true));
+        Self { pod, answers, follows_keys, _changes: changes }
     }
 
     /// The hash of what is in force.
@@ -67,7 +76,13 @@ impl Harness {
     }
 
     fn answer(&self) -> Option<Acknowledgement> {
-        self.answers.borrow().clone()
+        self.answers.borrow().acknowledgement.clone()
+    }
+
+    /// Why the latest document of this kind is refused.
+    fn refused(&self, kind: DocumentKind) -> Option<String> {
+        let answer = self.answers.borrow();
+        answer.identity.refused.get(&kind).map(|refused| refused.refusal.message.clone())
     }
 }
 
@@ -82,7 +97,12 @@ fn backend(namespace: &str, name: &str) -> BackendId {
 }
 
 /// A configuration that sends what comes to `port` to the backend.
-fn delivered(hash: &str, port: u16, backend: &BackendId, source: BackendSource) -> Arc<Delivered> {
+fn delivered(
+    hash: &str,
+    port: u16,
+    backend: &BackendId,
+    source: BackendSource,
+) -> Arrival<Delivery> {
     let route = Route {
         id: RouteId { kind: "TCPRoute".into(), namespace: "default".into(), name: "route".into() },
         targets: vec![WeightedTarget { weight: 1, target: Target::Backend(backend.clone()) }],
@@ -99,8 +119,13 @@ fn delivered(hash: &str, port: u16, backend: &BackendId, source: BackendSource) 
         route: Some(route),
     };
     let config = Config::new([listener]).unwrap();
-    let delivery = Delivery { config, backends: [(backend.clone(), source)].into() };
-    Arc::new(Delivered { hash: hash.into(), delivery })
+    let backends = [(backend.clone(), source)].into();
+    let (delivery, _) = Delivery::new(&config, &backends, &BTreeSet::new());
+    arrival(hash, delivery)
+}
+
+fn arrival<D>(hash: &str, document: D) -> Arrival<D> {
+    Arrival { hash: hash.into(), document: Ok(Arc::new(document)) }
 }
 
 fn followed() -> BackendSource {
@@ -227,7 +252,115 @@ async fn a_pod_is_ready_while_a_listener_is_bound_and_until_it_leaves() {
 #[tokio::test]
 async fn a_configuration_without_a_listener_is_ready() {
     let mut harness = Harness::new();
-    let empty = Delivered { hash: "none".into(), delivery: Delivery::default() };
-    harness.pod.deliver(Arc::new(empty));
+    harness.pod.deliver(arrival("none", Delivery::default()));
     assert_eq!(harness.pod.serving().phase(), Phase::Serving);
+}
+
+/// A configuration with a TLS listener that shows the key pair of this name, and that key pair.
+fn terminating(hash: &str, port: u16, name: &str, key: &str) -> (Arrival<Delivery>, KeyPairs) {
+    let pair = KeyPair {
+        name: name.into(),
+        certificate_chain: format!("chain {key}").into(),
+        private_key: format!("key {key}").into(),
+    };
+    let tls = ServerTls {
+        certificates: vec![Arc::new(pair)],
+        client_validation: None,
+        options: TlsOptions::default(),
+    };
+    let listener = TlsListener {
+        id: ListenerId {
+            gateway: GatewayId::new("default", "gw"),
+            listener_set: None,
+            name: "tls".into(),
+        },
+        hostname: None,
+        handshake_timeout: Duration::from_secs(10),
+        mode: TlsMode::Terminate { tls: Arc::new(tls), routes: Vec::new() },
+    };
+    let tls = vec![TlsPort { addresses: vec![POD.into()], port, listeners: vec![listener] }];
+    let config = Parts { tls, ..Parts::default() }.try_into().unwrap();
+    let (delivery, keys) = Delivery::new(&config, &BTreeMap::new(), &BTreeSet::new());
+    (arrival(hash, delivery), keys)
+}
+
+/// The keys that listeners show now.
+fn shown(harness: &Harness) -> Vec<String> {
+    let config = harness.pod.in_force.as_ref().map(|in_force| in_force.config.clone());
+    let config = config.unwrap_or_default();
+    config.key_pairs().map(|pair| pair.private_key.to_string()).collect()
+}
+
+fn invented() -> Refusal {
+    Refusal {
+        features: ["invented".to_owned()].into(),
+        message: "it lacks the feature \"invented\"".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_waits_for_its_key_pairs() {
+    let mut harness = Harness::new();
+    let (config, keys) = terminating("one", free_port(), "default/cert", "old");
+    assert!(!harness.follows_keys.get());
+    harness.pod.deliver(config);
+    assert!(harness.follows_keys.get());
+    assert_eq!(harness.pod.waits_until(), None);
+    assert_eq!(harness.hash(), None);
+
+    harness.pod.deliver_keys(arrival("k1", keys));
+    assert_eq!(harness.hash(), Some("one"));
+    let answer = harness.answer().unwrap();
+    assert_eq!((answer.hash.as_str(), answer.keys.as_deref()), ("one", Some("k1")));
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_and_endpoints_followed_while_a_configuration_is_refused() {
+    let mut harness = Harness::new();
+    let port = free_port();
+    let (config, keys) = terminating("one", port, "default/cert", "old");
+    harness.pod.deliver_keys(arrival("k1", keys));
+    harness.pod.deliver(config);
+    harness.pod.deliver(Arrival { hash: "two".into(), document: Err(invented()) });
+    assert_eq!(harness.hash(), Some("one"));
+    assert!(harness.refused(DocumentKind::Config).unwrap().contains("invented"));
+    assert_eq!(harness.answer().unwrap().hash, "one");
+
+    let (_, renewed) = terminating("", port, "default/cert", "new");
+    harness.pod.deliver_keys(arrival("k2", renewed));
+    assert_eq!(shown(&harness), ["key new"]);
+    assert_eq!(harness.answer().unwrap().keys.as_deref(), Some("k2"));
+
+    // What the refused configuration no longer names stays with the one in force.
+    harness.pod.deliver_keys(arrival("k3", KeyPairs::default()));
+    assert_eq!(shown(&harness), ["key new"]);
+
+    let (config, keys) = terminating("three", port, "default/other", "other");
+    harness.pod.deliver_keys(arrival("k4", keys));
+    harness.pod.deliver(config);
+    assert_eq!(harness.hash(), Some("three"));
+    assert_eq!(harness.refused(DocumentKind::Config), None);
+    assert_eq!(shown(&harness), ["key other"]);
+}
+
+#[tokio::test]
+async fn key_pairs_that_cannot_be_read_change_nothing() {
+    let mut harness = Harness::new();
+    let (config, keys) = terminating("one", free_port(), "default/cert", "old");
+    harness.pod.deliver_keys(arrival("k1", keys));
+    harness.pod.deliver(config);
+    harness.pod.deliver_keys(Arrival { hash: "k2".into(), document: Err(invented()) });
+    assert_eq!(shown(&harness), ["key old"]);
+    assert_eq!(harness.answer().unwrap().keys.as_deref(), Some("k1"));
+    assert!(harness.refused(DocumentKind::Keys).is_some());
+}
+
+#[tokio::test]
+async fn a_pod_that_refuses_its_first_configuration_is_not_ready() {
+    let mut harness = Harness::new();
+    harness.pod.deliver(Arrival { hash: "one".into(), document: Err(invented()) });
+    assert_eq!(harness.pod.serving().phase(), Phase::Starting);
+    assert_eq!(harness.answer(), None);
+    let report = harness.pod.serving().publish(Arc::new(StatusReport::starting()));
+    assert!(report.notes.iter().any(|note| note.contains("invented")), "{:?}", report.notes);
 }

@@ -1,0 +1,255 @@
+//! The two documents that a proxy is given, each with a version of its own: its configuration, and the key
+//! pairs that the configuration names. So a certificate is renewed also for a proxy that can't read the
+//! latest configuration.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use l4way_model::{BackendId, BackendSource, Config, DuplicateBind, KeyPair, Parts};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    refusal::Refusal,
+    wire::{self, FEATURES, Head, MissingKeyPair, Writer},
+};
+
+/// One of the documents that a proxy is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DocumentKind {
+    /// A [`Delivery`].
+    Config,
+    /// [`KeyPairs`].
+    Keys,
+}
+
+impl DocumentKind {
+    /// The document as names of Secrets, and keys of their data, have it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Keys => "keys",
+        }
+    }
+
+    /// The document as a person calls it.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Config => "configuration",
+            Self::Keys => "set of key pairs",
+        }
+    }
+}
+
+/// What is packed into Secrets.
+pub(crate) trait Document: Sized + Send + Sync + 'static {
+    const KIND: DocumentKind;
+
+    /// The document as JSON. It may hold keys.
+    fn to_json(&self) -> Zeroizing<Vec<u8>>;
+
+    /// Reads what an l4way of this or another release has written.
+    ///
+    /// # Errors
+    /// If this one can't read it, or lacks a feature that it requires.
+    fn from_json(json: &[u8]) -> Result<Self, Refusal>;
+}
+
+/// What a proxy is to run, but for the endpoints that it follows itself, and for key pairs.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Delivery(Written);
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    requires: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<wire::Listener>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tls: Vec<wire::TlsPort>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    http: Vec<wire::HttpPort>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    backends: Vec<(BackendId, wire::BackendSource)>,
+}
+
+/// A configuration as it was before there were versions. Proxies of that time can't read a later one, for
+/// it has no `config`.
+#[derive(Deserialize)]
+struct Unversioned {
+    config: Ports,
+    backends: Vec<(BackendId, wire::BackendSource)>,
+}
+
+#[derive(Deserialize)]
+struct Ports {
+    listeners: Vec<wire::Listener>,
+    tls: Vec<wire::TlsPort>,
+    http: Vec<wire::HttpPort>,
+}
+
+impl Delivery {
+    /// Writes a configuration down, and the key pairs that it names beside it. `requires` has features
+    /// that a proxy has to have in any case.
+    pub(crate) fn new(
+        config: &Config,
+        backends: &BTreeMap<BackendId, BackendSource>,
+        requires: &BTreeSet<String>,
+    ) -> (Self, KeyPairs) {
+        let mut writer = Writer { requires: requires.clone(), ..Writer::default() };
+        let Parts { listeners, tls, http } = config.clone().into();
+        let written = Written {
+            version: wire::VERSION,
+            listeners: listeners.iter().map(|l| wire::Listener::write(l, &mut writer)).collect(),
+            tls: tls.iter().map(|port| wire::TlsPort::write(port, &mut writer)).collect(),
+            http: http.iter().map(|port| wire::HttpPort::write(port, &mut writer)).collect(),
+            backends: backends
+                .iter()
+                .map(|(id, source)| (id.clone(), wire::BackendSource::write(source)))
+                .collect(),
+            requires: BTreeSet::new(),
+        };
+        (Self(Written { requires: writer.requires, ..written }), writer.pairs)
+    }
+
+    /// The configuration, with these key pairs.
+    ///
+    /// # Errors
+    /// If one that it names isn't among them, or two listeners want the same socket.
+    pub(crate) fn config(&self, pairs: &KeyPairs) -> Result<Config, ConfigError> {
+        let parts = self.parts(pairs).map_err(ConfigError::MissingKeyPair)?;
+        parts.try_into().map_err(ConfigError::DuplicateBind)
+    }
+
+    fn parts(&self, pairs: &KeyPairs) -> Result<Parts, MissingKeyPair> {
+        let Written { listeners, tls, http, .. } = &self.0;
+        let listeners = listeners.iter().map(|listener| listener.read(pairs));
+        let tls = tls.iter().map(|port| port.read(pairs));
+        let http = http.iter().map(|port| port.read(pairs));
+        Ok(Parts {
+            listeners: listeners.collect::<Result<_, _>>()?,
+            tls: tls.collect::<Result<_, _>>()?,
+            http: http.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Where the endpoints of every backend are that the configuration names.
+    pub(crate) fn backends(&self) -> BTreeMap<BackendId, BackendSource> {
+        self.0.backends.iter().map(|(id, source)| (id.clone(), source.read())).collect()
+    }
+}
+
+impl Document for Delivery {
+    const KIND: DocumentKind = DocumentKind::Config;
+
+    fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        serde_json::to_vec(&self.0).expect("a configuration can be written as JSON").into()
+    }
+
+    fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        let head: Head = serde_json::from_slice(json).map_err(Refusal::content)?;
+        let written = match head.version {
+            None => {
+                let Unversioned { config: Ports { listeners, tls, http }, backends } =
+                    serde_json::from_slice(json).map_err(Refusal::content)?;
+                Written { listeners, tls, http, backends, ..Written::default() }
+            }
+            Some(version) => {
+                head.may_be_read(wire::VERSION, version)?;
+                serde_json::from_slice(json).map_err(Refusal::content)?
+            }
+        };
+        Ok(Self(written))
+    }
+}
+
+impl Head {
+    /// Whether whoever reads documents up to version `newest` may take one of this `version`.
+    fn may_be_read(self, newest: u32, version: u32) -> Result<(), Refusal> {
+        if version == 0 || version > newest {
+            return Err(Refusal::version(version));
+        }
+        let mut lacking = self.requires;
+        lacking.retain(|feature| !FEATURES.contains(&feature.as_str()));
+        if lacking.is_empty() { Ok(()) } else { Err(Refusal::features(lacking)) }
+    }
+}
+
+/// Why there is no configuration to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigError {
+    /// A key pair has yet to arrive.
+    MissingKeyPair(MissingKeyPair),
+    /// It can't run, whatever comes.
+    DuplicateBind(Box<DuplicateBind>),
+}
+
+/// Key pairs by the name of the Secret that each is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyPairs(BTreeMap<Arc<str>, Arc<KeyPair>>);
+
+/// The version of the form of key pairs.
+const KEYS_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct WrittenKeys {
+    version: u32,
+    pairs: Vec<wire::KeyPair>,
+}
+
+impl KeyPairs {
+    /// Adds one, in the place of one of its name.
+    pub(super) fn insert(&mut self, pair: Arc<KeyPair>) {
+        self.0.insert(pair.name.clone(), pair);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Arc<KeyPair>> {
+        self.0.get(name).cloned()
+    }
+
+    /// Those that a configuration has.
+    pub(crate) fn of(config: &Config) -> Self {
+        let mut pairs = Self::default();
+        config.key_pairs().cloned().for_each(|pair| pairs.insert(pair));
+        pairs
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These, and of the others those whose name isn't among them.
+    #[must_use]
+    pub(crate) fn or(&self, others: &Self) -> Self {
+        let mut all = others.clone();
+        all.0.extend(self.0.clone());
+        all
+    }
+}
+
+impl Document for KeyPairs {
+    const KIND: DocumentKind = DocumentKind::Keys;
+
+    fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let pairs = self.0.values().map(|pair| wire::KeyPair::write(pair)).collect();
+        let written = WrittenKeys { version: KEYS_VERSION, pairs };
+        serde_json::to_vec(&written).expect("key pairs can be written as JSON").into()
+    }
+
+    fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        // What an error says of the text may be a key.
+        let unreadable = |_| Refusal::unreadable();
+        let head: Head = serde_json::from_slice(json).map_err(unreadable)?;
+        let version = head.version.unwrap_or_default();
+        head.may_be_read(KEYS_VERSION, version)?;
+        let written: WrittenKeys = serde_json::from_slice(json).map_err(unreadable)?;
+        let mut pairs = Self::default();
+        written.pairs.iter().for_each(|pair| pairs.insert(pair.read()));
+        Ok(pairs)
+    }
+}

@@ -1,0 +1,45 @@
+use std::net::IpAddr;
+
+use l4way_model as model;
+use serde::{Deserialize, Serialize};
+
+use super::{MissingKeyPair, Writer, route::Route};
+use crate::delivery::KeyPairs;
+
+/// A TCP or UDP listener.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::delivery) struct Listener {
+    id: model::ListenerId,
+    transport: model::Transport,
+    addresses: Vec<IpAddr>,
+    port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    route: Option<Route>,
+}
+
+impl Listener {
+    pub(in crate::delivery) fn write(listener: &model::Listener, writer: &mut Writer) -> Self {
+        let model::Listener { id, transport, addresses, port, route } = listener;
+        Self {
+            id: id.clone(),
+            transport: *transport,
+            addresses: addresses.clone(),
+            port: *port,
+            route: route.as_ref().map(|route| Route::write(route, writer)),
+        }
+    }
+
+    pub(in crate::delivery) fn read(
+        &self,
+        pairs: &KeyPairs,
+    ) -> Result<model::Listener, MissingKeyPair> {
+        let Self { id, transport, addresses, port, route } = self;
+        Ok(model::Listener {
+            id: id.clone(),
+            transport: *transport,
+            addresses: addresses.clone(),
+            port: *port,
+            route: route.as_ref().map(|route| route.read(pairs)).transpose()?,
+        })
+    }
+}
