@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use l4way_model::SessionTerms;
 use l4way_resources::Channel;
 use l4way_translate::{AddressPool, Addresses, Settings};
 
@@ -233,6 +234,16 @@ pub(crate) struct SessionArgs {
     /// How long sessions may go on after SIGTERM or after their listener is gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_zero)]
     pub(crate) drain_timeout: Duration,
+}
+
+impl SessionArgs {
+    /// What holds for all sessions.
+    pub(crate) fn terms(&self) -> SessionTerms {
+        SessionTerms {
+            connect_timeout: self.connect_timeout,
+            udp_session_timeout: self.udp_session_timeout,
+        }
+    }
 }
 
 /// Who carries TCP and UDP sessions.

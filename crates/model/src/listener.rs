@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, HttpPort, HttpRule, KeyPair, ListenerId, Route, TlsPort};
+use crate::{BackendId, HttpPort, HttpRule, KeyPair, ListenerId, Route, SessionTerms, TlsPort};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,9 +58,11 @@ pub struct Config {
     listeners: BTreeMap<ListenerId, Listener>,
     tls: Vec<TlsPort>,
     http: Vec<HttpPort>,
+    terms: SessionTerms,
 }
 
-/// The listeners of a [`Config`], by what tells those of a port apart.
+/// What a [`Config`] is made of: its listeners, by what tells those of a port apart, and the terms of
+/// their sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// TCP and UDP listeners: nothing, so each has a port to itself.
@@ -69,11 +71,13 @@ pub struct Parts {
     pub tls: Vec<TlsPort>,
     /// HTTP listeners: the host of each request.
     pub http: Vec<HttpPort>,
+    /// What holds for all sessions. The defaults, if a configuration doesn't say.
+    pub terms: SessionTerms,
 }
 
 impl From<Config> for Parts {
-    fn from(Config { listeners, tls, http }: Config) -> Self {
-        Self { listeners: listeners.into_values().collect(), tls, http }
+    fn from(Config { listeners, tls, http, terms }: Config) -> Self {
+        Self { listeners: listeners.into_values().collect(), tls, http, terms }
     }
 }
 
@@ -81,14 +85,14 @@ impl TryFrom<Parts> for Config {
     type Error = Box<DuplicateBind>;
 
     /// Fails if two listeners want the same address, port and transport.
-    fn try_from(Parts { listeners, tls, http }: Parts) -> Result<Self, Self::Error> {
+    fn try_from(Parts { listeners, tls, http, terms }: Parts) -> Result<Self, Self::Error> {
         let mut taken = BTreeMap::new();
         let mut take =
             |transport, bind, id: &ListenerId| match taken.insert((transport, bind), id.clone()) {
                 Some(first) => Err(Box::new(DuplicateBind { bind, first, second: id.clone() })),
                 None => Ok(()),
             };
-        let mut config = Self::default();
+        let mut config = Self { terms, ..Self::default() };
         for listener in listeners {
             for bind in listener.binds() {
                 take(listener.transport, bind, &listener.id)?;
@@ -130,6 +134,11 @@ impl Config {
     /// The ports with HTTP listeners.
     pub fn http_ports(&self) -> &[HttpPort] {
         &self.http
+    }
+
+    /// What holds for all sessions.
+    pub fn terms(&self) -> SessionTerms {
+        self.terms
     }
 
     /// The ids of all listeners.

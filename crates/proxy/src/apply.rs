@@ -181,7 +181,7 @@ impl Applied {
         let bound = ConfigParts {
             listeners: wanted.listeners().filter(|l| is_bound(&l.id)).cloned().collect(),
             tls: tls.cloned().collect(),
-            http: Vec::new(),
+            ..ConfigParts::default()
         };
         self.running = bound.try_into().expect("part of a configuration is one");
     }

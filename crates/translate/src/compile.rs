@@ -9,8 +9,8 @@ use std::{
 
 use l4way_model::{
     BackendId, BackendSource, BackendTls, Config, Hostname, HttpListener, HttpPort, HttpRule,
-    Listener, Parts, RefusedReason, Route, RouteId, Target, TlsListener, TlsMode, TlsPort,
-    TlsRoute, WeightedTarget,
+    Listener, Parts, RefusedReason, Route, RouteId, SessionTerms, Target, TlsListener, TlsMode,
+    TlsPort, TlsRoute, WeightedTarget,
 };
 use l4way_resources::api;
 
@@ -76,8 +76,10 @@ pub(crate) fn compile_gateways<'a>(
     let tls = tls.map(|((addresses, port), listeners)| TlsPort { addresses, port, listeners });
     let http = http.into_iter();
     let http = http.map(|((addresses, port), listeners)| HttpPort { addresses, port, listeners });
-    let config = Config::try_from(Parts { listeners, tls: tls.collect(), http: http.collect() })
-        .expect("the graph refused listeners whose socket another one has");
+    let terms = SessionTerms::default();
+    let parts = Parts { listeners, tls: tls.collect(), http: http.collect(), terms };
+    let config =
+        Config::try_from(parts).expect("the graph refused listeners whose socket another one has");
     let targets = config.routes().flat_map(|route| &route.targets);
     let named: BTreeSet<_> = targets.filter_map(|weighted| weighted.target.backend()).collect();
     let backends = named

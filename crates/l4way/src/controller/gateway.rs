@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_resources::api::{GatewayParametersSpec, LogParameters};
 use l4way_translate::Provision;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use super::{
     objects::{self, Common, Object, PodId, Settings},
     plan::{self, Documents},
 };
-use crate::delivery::{Delivery, pack};
+use crate::delivery::{Contents, Delivery, Logs, pack};
 
 /// How long a configuration may go unconfirmed before that is told.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
@@ -146,7 +147,8 @@ impl Gateway {
         if provision == self.provision {
             return;
         }
-        if provision.compiled != self.provision.compiled {
+        let logs_differ = logs(&provision.parameters) != logs(&self.provision.parameters);
+        if provision.compiled != self.provision.compiled || logs_differ {
             self.documents = documents(&provision, requires);
             self.changed_at.get_or_insert(now);
             self.delivery.forgive();
@@ -241,10 +243,24 @@ impl Warning {
 
 fn documents(provision: &Provision, requires: &BTreeSet<String>) -> Result<Documents, String> {
     let compiled = &provision.compiled;
-    let (config, keys) = Delivery::new(&compiled.config, &compiled.backends, requires);
+    let logs = logs(&provision.parameters);
+    let contents =
+        Contents { config: &compiled.config, backends: &compiled.backends, logs: &logs, requires };
+    let (config, keys) = Delivery::new(contents);
     let config = pack(&config).map_err(|error| error.to_string())?;
     let keys = (!keys.is_empty()).then(|| pack(&keys)).transpose();
     Ok(Documents { config, keys: keys.map_err(|error| error.to_string())? })
+}
+
+fn logs(parameters: &GatewayParametersSpec) -> Logs {
+    let defaults = Logs::default();
+    let LogParameters { level, format } = parameters.log.clone().unwrap_or_default();
+    let lower = |name: Option<Arc<str>>| name.map(|name| name.to_lowercase().into());
+    Logs {
+        level: lower(level).unwrap_or(defaults.level),
+        format: lower(format).unwrap_or(defaults.format),
+        access_log: parameters.access_log.as_deref() == Some("Stdout"),
+    }
 }
 
 fn make(

@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use l4way_model::{BackendId, BackendSource, Config, DuplicateBind, KeyPair, Parts};
+use l4way_model::{BackendId, BackendSource, Config, DuplicateBind, KeyPair, Parts, SessionTerms};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
     refusal::Refusal,
-    wire::{self, FEATURES, Head, MissingKeyPair, Writer},
+    wire::{self, FEATURES, Head, MissingKeyPair, Writer, is_default},
 };
 
 /// One of the documents that a proxy is given.
@@ -67,6 +67,10 @@ struct Written {
     version: u32,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     requires: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    terms: wire::Terms,
+    #[serde(default, skip_serializing_if = "is_default")]
+    logs: Logs,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     listeners: Vec<wire::Listener>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,6 +79,48 @@ struct Written {
     http: Vec<wire::HttpPort>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     backends: Vec<(BackendId, wire::BackendSource)>,
+}
+
+/// What a proxy writes of itself and of sessions. A name that a proxy doesn't know changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Logs {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(skip_serializing_if = "is_info")]
+    pub(crate) level: Arc<str>,
+    /// `json` or `text`.
+    #[serde(skip_serializing_if = "is_json")]
+    pub(crate) format: Arc<str>,
+    /// Whether there is an access log on standard output.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) access_log: bool,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { level: "info".into(), format: "json".into(), access_log: false }
+    }
+}
+
+fn is_info(level: &Arc<str>) -> bool {
+    **level == *"info"
+}
+
+fn is_json(format: &Arc<str>) -> bool {
+    **format == *"json"
+}
+
+/// What a [`Delivery`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contents<'a> {
+    /// The listeners and routes.
+    pub(crate) config: &'a Config,
+    /// Where the endpoints of every backend are that the configuration names.
+    pub(crate) backends: &'a BTreeMap<BackendId, BackendSource>,
+    /// What is written of it all.
+    pub(crate) logs: &'a Logs,
+    /// Features that a proxy has to have in any case.
+    pub(crate) requires: &'a BTreeSet<String>,
 }
 
 /// A configuration as it was before there were versions. Proxies of that time can't read a later one, for
@@ -93,17 +139,15 @@ struct Ports {
 }
 
 impl Delivery {
-    /// Writes a configuration down, and the key pairs that it names beside it. `requires` has features
-    /// that a proxy has to have in any case.
-    pub(crate) fn new(
-        config: &Config,
-        backends: &BTreeMap<BackendId, BackendSource>,
-        requires: &BTreeSet<String>,
-    ) -> (Self, KeyPairs) {
+    /// Writes a configuration down, and the key pairs that it names beside it.
+    pub(crate) fn new(contents: Contents<'_>) -> (Self, KeyPairs) {
+        let Contents { config, backends, logs, requires } = contents;
         let mut writer = Writer { requires: requires.clone(), ..Writer::default() };
-        let Parts { listeners, tls, http } = config.clone().into();
+        let Parts { listeners, tls, http, terms } = config.clone().into();
         let written = Written {
             version: wire::VERSION,
+            terms: wire::Terms::write(&terms),
+            logs: logs.clone(),
             listeners: listeners.iter().map(|l| wire::Listener::write(l, &mut writer)).collect(),
             tls: tls.iter().map(|port| wire::TlsPort::write(port, &mut writer)).collect(),
             http: http.iter().map(|port| wire::HttpPort::write(port, &mut writer)).collect(),
@@ -116,17 +160,22 @@ impl Delivery {
         (Self(Written { requires: writer.requires, ..written }), writer.pairs)
     }
 
-    /// The configuration, with these key pairs.
+    /// The configuration, with these key pairs. `before` are the terms where it is from before
+    /// configurations had terms.
     ///
     /// # Errors
     /// If one that it names isn't among them, or two listeners want the same socket.
-    pub(crate) fn config(&self, pairs: &KeyPairs) -> Result<Config, ConfigError> {
-        let parts = self.parts(pairs).map_err(ConfigError::MissingKeyPair)?;
+    pub(crate) fn config(
+        &self,
+        pairs: &KeyPairs,
+        before: SessionTerms,
+    ) -> Result<Config, ConfigError> {
+        let parts = self.parts(pairs, before).map_err(ConfigError::MissingKeyPair)?;
         parts.try_into().map_err(ConfigError::DuplicateBind)
     }
 
-    fn parts(&self, pairs: &KeyPairs) -> Result<Parts, MissingKeyPair> {
-        let Written { listeners, tls, http, .. } = &self.0;
+    fn parts(&self, pairs: &KeyPairs, before: SessionTerms) -> Result<Parts, MissingKeyPair> {
+        let Written { listeners, tls, http, terms, .. } = &self.0;
         let listeners = listeners.iter().map(|listener| listener.read(pairs));
         let tls = tls.iter().map(|port| port.read(pairs));
         let http = http.iter().map(|port| port.read(pairs));
@@ -134,7 +183,17 @@ impl Delivery {
             listeners: listeners.collect::<Result<_, _>>()?,
             tls: tls.collect::<Result<_, _>>()?,
             http: http.collect::<Result<_, _>>()?,
+            terms: if self.is_versioned() { terms.read() } else { before },
         })
+    }
+
+    /// What is written of it all; nothing if it is from before configurations said so.
+    pub(crate) fn logs(&self) -> Option<&Logs> {
+        self.is_versioned().then_some(&self.0.logs)
+    }
+
+    fn is_versioned(&self) -> bool {
+        self.0.version > 0
     }
 
     /// Where the endpoints of every backend are that the configuration names.

@@ -19,7 +19,7 @@ mod wire;
 pub(crate) use self::{
     acknowledgement::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
     answer::{Answer, IDENTITY_ANNOTATION, Identity, Refused},
-    document::{ConfigError, Delivery, Document, DocumentKind, KeyPairs},
+    document::{ConfigError, Contents, Delivery, Document, DocumentKind, KeyPairs, Logs},
     names::{Names, PARTS, Set, shortened},
     packed::{Packed, UnpackError, hash, pack, unpack},
     refusal::Refusal,

@@ -58,8 +58,8 @@ mod tests {
     use std::time::Duration;
 
     use l4way_model::{
-        GatewayId, HttpListener, HttpPort, Listener, ListenerId, TlsListener, TlsMode, TlsPort,
-        Transport,
+        GatewayId, HttpListener, HttpPort, Listener, ListenerId, SessionTerms, TlsListener,
+        TlsMode, TlsPort, Transport,
     };
 
     use super::*;
@@ -99,7 +99,12 @@ mod tests {
                 mode: TlsMode::Refused,
             }],
         };
-        Parts { listeners: vec![listener], tls: vec![tls], http: vec![http] }.try_into().unwrap()
+        let terms = SessionTerms {
+            connect_timeout: Duration::from_secs(1),
+            udp_session_timeout: Duration::from_secs(2),
+        };
+        let (listeners, tls, http) = (vec![listener], vec![tls], vec![http]);
+        Parts { listeners, tls, http, terms }.try_into().unwrap()
     }
 
     #[test]

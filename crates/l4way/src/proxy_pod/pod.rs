@@ -5,7 +5,7 @@ use std::{
 };
 
 use l4way_endpoints::{Addresses, Backends, Service, Slices};
-use l4way_model::{BackendId, BackendSource, Config, EndpointTable};
+use l4way_model::{BackendId, BackendSource, Config, EndpointTable, SessionTerms};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -35,6 +35,8 @@ pub(super) struct Pod {
     answers: watch::Sender<Answer>,
     zone: Option<Arc<str>>,
     pod_ips: Vec<IpAddr>,
+    /// The terms of sessions while a configuration says nothing of them: those of the command line.
+    terms: SessionTerms,
     intake: Intake<Waiting>,
     /// The latest key pairs that this l4way can read.
     keys: Keys,
@@ -94,6 +96,7 @@ impl Pod {
             answers,
             zone: args.zone.as_deref().map(Into::into),
             pod_ips: args.pod.pod_ips.clone(),
+            terms: args.sessions.terms(),
             intake: Intake::default(),
             keys: Keys { follow: Some(Box::new(follow_keys)), ..Keys::default() },
             in_force: None,
@@ -135,7 +138,7 @@ impl Pod {
 
     /// A configuration as it waits, with what key pairs there are.
     fn waiting(&mut self, hash: &Arc<str>, delivery: Arc<Delivery>) -> Result<Waiting, Refusal> {
-        let config = match delivery.config(&self.keys.pairs) {
+        let config = match delivery.config(&self.keys.pairs, self.terms) {
             Ok(config) => Some(config),
             Err(ConfigError::MissingKeyPair(missing)) => {
                 tracing::debug!(hash = &**hash, "the configuration waits: {missing}");
@@ -159,7 +162,7 @@ impl Pod {
                 self.keys.pairs = pairs;
                 self.renew();
                 if let Some(waiting) = self.intake.waiting() {
-                    waiting.config = waiting.delivery.config(&self.keys.pairs).ok();
+                    waiting.config = waiting.delivery.config(&self.keys.pairs, self.terms).ok();
                 }
                 self.take_delivery();
             }
@@ -172,7 +175,7 @@ impl Pod {
     fn renew(&mut self) {
         let Some(InForce { delivery, config, endpoints, .. }) = &mut self.in_force else { return };
         let pairs = self.keys.pairs.or(&KeyPairs::of(config));
-        match delivery.config(&pairs) {
+        match delivery.config(&pairs, self.terms) {
             Ok(renewed) => {
                 let renewed = binds::in_pod(&renewed, &self.pod_ips);
                 if renewed != **config {

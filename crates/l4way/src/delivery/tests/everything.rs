@@ -6,9 +6,11 @@ use l4way_model::{
     AlternativeName, Authorities, BackendId, BackendSource, BackendTls, CipherSuite,
     ClientValidation, Config, Endpoint, EndpointAddress, EndpointSource, GatewayId, HeaderMatch,
     Hostname, HttpListener, HttpPort, HttpRule, KeyPair, Listener, ListenerId, Parts, PathMatch,
-    RefusedReason, Route, RouteId, ServerTls, ServicePort, Target, TlsListener, TlsMode,
-    TlsOptions, TlsPort, TlsRoute, TlsVersion, Transport, WeightedTarget,
+    RefusedReason, Route, RouteId, ServerTls, ServicePort, SessionTerms, Target, TlsListener,
+    TlsMode, TlsOptions, TlsPort, TlsRoute, TlsVersion, Transport, WeightedTarget,
 };
+
+use crate::delivery::Logs;
 
 fn id(name: &str) -> ListenerId {
     ListenerId { gateway: GatewayId::new("team", "gw"), listener_set: None, name: name.into() }
@@ -151,6 +153,17 @@ fn rules() -> Vec<HttpRule> {
     ]
 }
 
+pub(super) fn terms() -> SessionTerms {
+    SessionTerms {
+        connect_timeout: Duration::from_secs(7),
+        udp_session_timeout: Duration::from_secs(77),
+    }
+}
+
+pub(super) fn logs() -> Logs {
+    Logs { level: "debug".into(), format: "text".into(), access_log: true }
+}
+
 /// A listener of each kind, with all that they can have.
 pub(super) fn config() -> Config {
     let http = HttpPort {
@@ -162,7 +175,8 @@ pub(super) fn config() -> Config {
             rules: rules(),
         }],
     };
-    Parts { listeners: plain(), tls: vec![tls()], http: vec![http] }.try_into().unwrap()
+    let parts = Parts { listeners: plain(), tls: vec![tls()], http: vec![http], terms: terms() };
+    parts.try_into().unwrap()
 }
 
 /// Backends with endpoints of every kind.

@@ -6,14 +6,17 @@
 
 mod everything;
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::PathBuf,
+};
 
 use l4way_model::{
-    ApplyReport, BindFailure, BindFailureKind, ListenerReport, PathReport, TlsOptions, TlsVersion,
+    ApplyReport, BindFailure, BindFailureKind, Config, ListenerReport, PathReport, TlsOptions,
+    TlsVersion,
 };
 use serde_json::{Value, json};
-
-use std::collections::BTreeSet;
 
 use super::*;
 
@@ -55,7 +58,27 @@ fn document<D: Document>(value: &Value) -> Result<D, Refusal> {
 }
 
 fn everything() -> (Delivery, KeyPairs) {
-    Delivery::new(&everything::config(), &everything::backends(), &BTreeSet::new())
+    requiring(BTreeSet::new())
+}
+
+fn requiring(requires: BTreeSet<String>) -> (Delivery, KeyPairs) {
+    Delivery::new(Contents {
+        config: &everything::config(),
+        backends: &everything::backends(),
+        logs: &everything::logs(),
+        requires: &requires,
+    })
+}
+
+/// A configuration in which all is at its default.
+fn nothing() -> Delivery {
+    let contents = Contents {
+        config: &Config::default(),
+        backends: &BTreeMap::new(),
+        logs: &Logs::default(),
+        requires: &BTreeSet::new(),
+    };
+    Delivery::new(contents).0
 }
 
 fn report() -> ApplyReport {
@@ -97,10 +120,7 @@ fn what_is_written_is_what_the_release_wrote() {
     let (config, keys) = everything();
     assert_golden("config", &json_of(&config));
     assert_golden("keys", &json_of(&keys));
-    assert_golden(
-        "nothing",
-        &json_of(&Delivery::new(&Default::default(), &[].into(), &[].into()).0),
-    );
+    assert_golden("nothing", &json_of(&nothing()));
     let said = Acknowledgement::new("abc", Some("k".to_owned()), &report());
     assert_golden("acknowledgement", &serde_json::to_value(said).unwrap());
     assert_golden("identity", &serde_json::to_value(identity()).unwrap());
@@ -115,8 +135,14 @@ fn what_a_release_wrote_is_read_as_it_was_meant() {
             UNVERSIONED => KeyPairs::default(),
             _ => document(&read(release, "keys")).unwrap(),
         };
-        assert_eq!(delivery.config(&keys).unwrap(), everything::config(), "{release}");
+        assert_eq!(
+            delivery.config(&keys, everything::terms()).unwrap(),
+            everything::config(),
+            "{release}"
+        );
         assert_eq!(delivery.backends(), everything::backends(), "{release}");
+        let logs = (release != UNVERSIONED).then(everything::logs);
+        assert_eq!(delivery.logs(), logs.as_ref(), "{release}");
         let said: Acknowledgement =
             serde_json::from_value(read(release, "acknowledgement")).unwrap();
         let config = everything::config();
@@ -159,7 +185,7 @@ fn what_is_missing_is_at_its_default() {
     });
     let mut keys = KeyPairs::default();
     keys.insert(everything::pair("team/cert"));
-    let config = document::<Delivery>(&value).unwrap().config(&keys).unwrap();
+    let config = document::<Delivery>(&value).unwrap().config(&keys, everything::terms()).unwrap();
     let listener = &config.tls_ports()[0].listeners[0];
     assert_eq!((listener.hostname.as_ref(), listener.handshake_timeout.as_secs()), (None, 10));
     assert_eq!(listener.mode.routes()[0].route.targets[0].weight, 1);
@@ -173,6 +199,10 @@ fn what_is_missing_is_at_its_default() {
     };
     assert_eq!(*options, defaults);
     assert_eq!(config.listeners().next().unwrap().route, None);
+    let terms = config.terms();
+    assert_eq!((terms.connect_timeout.as_secs(), terms.udp_session_timeout.as_secs()), (5, 60));
+    let logs = Logs { level: "info".into(), format: "json".into(), access_log: false };
+    assert_eq!(document::<Delivery>(&value).unwrap().logs(), Some(&logs));
 }
 
 #[test]
@@ -189,8 +219,7 @@ fn an_unknown_field_is_passed_over_and_an_unknown_value_is_not() {
 
 #[test]
 fn a_required_feature_and_a_later_version_are_refused() {
-    let (delivery, _) =
-        Delivery::new(&everything::config(), &[].into(), &["b".to_owned(), "a".to_owned()].into());
+    let (delivery, _) = requiring(["b".to_owned(), "a".to_owned()].into());
     let refusal = document::<Delivery>(&json_of(&delivery)).unwrap_err();
     assert_eq!(refusal.message, "it lacks the features \"a\", \"b\"");
     assert_eq!(refusal.features, ["a".to_owned(), "b".to_owned()].into());
@@ -230,7 +259,7 @@ fn an_identity_of_a_later_release_can_be_read() {
 #[test]
 fn a_missing_key_pair_is_named() {
     let (delivery, _) = everything();
-    let error = delivery.config(&KeyPairs::default()).unwrap_err();
+    let error = delivery.config(&KeyPairs::default(), everything::terms()).unwrap_err();
     let ConfigError::MissingKeyPair(missing) = error else { panic!("{error:?}") };
     assert_eq!(missing.to_string(), "the key pair of Secret team/a has not arrived");
 }

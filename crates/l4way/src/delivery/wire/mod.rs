@@ -15,6 +15,7 @@ mod http;
 mod listener;
 mod pair;
 mod route;
+mod terms;
 mod tls;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -22,7 +23,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde::Deserialize;
 
 pub(super) use self::{
-    backend::BackendSource, http::HttpPort, listener::Listener, pair::KeyPair, tls::TlsPort,
+    backend::BackendSource, http::HttpPort, listener::Listener, pair::KeyPair, terms::Terms,
+    tls::TlsPort,
 };
 use super::KeyPairs;
 
@@ -63,6 +65,6 @@ impl fmt::Display for MissingKeyPair {
 }
 
 /// Whether a field needn't be written.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

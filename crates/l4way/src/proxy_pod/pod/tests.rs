@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     cli::{Cli, Command},
+    delivery::{Contents, Logs},
     proxy_pod::{api_server::ApiServer, slices},
 };
 
@@ -120,8 +121,13 @@ fn delivered(
     };
     let config = Config::new([listener]).unwrap();
     let backends = [(backend.clone(), source)].into();
-    let (delivery, _) = Delivery::new(&config, &backends, &BTreeSet::new());
+    let (delivery, _) = written(&config, &backends);
     arrival(hash, delivery)
+}
+
+fn written(config: &Config, backends: &BTreeMap<BackendId, BackendSource>) -> (Delivery, KeyPairs) {
+    let (logs, requires) = (Logs::default(), BTreeSet::new());
+    Delivery::new(Contents { config, backends, logs: &logs, requires: &requires })
 }
 
 fn arrival<D>(hash: &str, document: D) -> Arrival<D> {
@@ -280,7 +286,7 @@ fn terminating(hash: &str, port: u16, name: &str, key: &str) -> (Arrival<Deliver
     };
     let tls = vec![TlsPort { addresses: vec![POD.into()], port, listeners: vec![listener] }];
     let config = Parts { tls, ..Parts::default() }.try_into().unwrap();
-    let (delivery, keys) = Delivery::new(&config, &BTreeMap::new(), &BTreeSet::new());
+    let (delivery, keys) = written(&config, &BTreeMap::new());
     (arrival(hash, delivery), keys)
 }
 
