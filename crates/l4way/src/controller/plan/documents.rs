@@ -1,6 +1,6 @@
 //! The Secrets that hold what proxies are told.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     controller::{objects::tests::small, plan::is_delivered},
