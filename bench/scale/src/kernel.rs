@@ -39,9 +39,8 @@ pub(crate) fn measure(listeners: usize) -> Result<()> {
     let proxy = Proxy::start(settings.clone()).map_err(cannot)?;
     let mut kernel = KernelPath::start(l4way_kernel::Settings {
         source_address: SourceAddress::default(),
-        udp_session_timeout: settings.udp_session_timeout,
         drain_deadline: settings.drain_deadline,
-        records: None,
+        records: settings.records,
         counters: proxy.counters(),
     })?;
     let config = Config::new((0..listeners).map(listener))

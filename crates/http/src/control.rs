@@ -290,7 +290,8 @@ impl HttpProxy {
     }
 
     fn view(&self, table: &Arc<Table>) -> View {
-        View { table: table.clone(), endpoints: self.shared.endpoints.load_full() }
+        let (endpoints, terms) = (self.shared.endpoints.load_full(), self.wanted.terms());
+        View { table: table.clone(), endpoints, terms }
     }
 
     fn report(&self) -> Report {

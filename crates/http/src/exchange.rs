@@ -8,23 +8,24 @@ use l4way_tls::Originator;
 use crate::{
     control::Shared,
     counters::ErrorReason,
-    endpoints::{Endpoints, UpstreamLease},
+    endpoints::UpstreamLease,
     pool::{self, ConnectError, Connection},
-    table::Picked,
+    table::{Picked, View},
 };
 
 /// Sends a request to one of the backend's endpoints. Another one is tried as long as nothing of
 /// the request has been sent.
 pub(crate) async fn exchange(
     shared: &Shared,
-    endpoints: &Endpoints,
+    view: &View,
     picked: &Picked,
     mut request: Request<Incoming>,
 ) -> Result<(Response<Incoming>, UpstreamLease), ErrorReason> {
     let mut tried = Vec::new();
     let mut failure = ErrorReason::NoEndpoint;
     for _ in 0..shared.settings.connect_attempts.get() {
-        let Some(lease) = endpoints.choose(&picked.backend, &mut shared.rng(), &mut tried) else {
+        let Some(lease) = view.endpoints.choose(&picked.backend, &mut shared.rng(), &mut tried)
+        else {
             break;
         };
         let originator = picked.originator.as_ref();
@@ -33,7 +34,9 @@ pub(crate) async fn exchange(
             Sent::Not(request) => request,
         };
         let address = &lease.upstream().address;
-        let connection = match pool::connect(address, originator, &shared.settings).await {
+        let keepalive = shared.settings.keepalive;
+        let within = view.terms.connect_timeout;
+        let connection = match pool::connect(address, originator, keepalive, within).await {
             Ok(connection) => connection,
             Err(ConnectError::Timeout) => {
                 failure = ErrorReason::ConnectTimeout;

@@ -46,7 +46,7 @@ pub(crate) async fn respond(
         for_endpoint(parts, &connection, authority.as_ref(), protocol.clone()),
         body,
     );
-    let answered = exchange(&connection.shared, &view.endpoints, picked, request).await;
+    let answered = exchange(&connection.shared, &view, picked, request).await;
     pending.end();
     let (response, lease) = match answered {
         Ok(answered) => answered,

@@ -22,8 +22,6 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::Settings;
-
 /// The most connections to an endpoint that wait for requests.
 const MAX_IDLE: usize = 256;
 
@@ -96,18 +94,19 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// A new connection to an endpoint.
+/// A new connection to an endpoint, if it accepts it `within` this time.
 pub(crate) async fn connect(
     address: &EndpointAddress,
     originator: Option<&Arc<Originator>>,
-    settings: &Settings,
+    keepalive: Keepalive,
+    within: Duration,
 ) -> Result<Connection, ConnectError> {
     let connect = async {
         match address {
             EndpointAddress::Ip(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                set_keepalive(&stream, settings.keepalive)?;
+                set_keepalive(&stream, keepalive)?;
                 speak(stream, originator).await
             }
             EndpointAddress::Unix(path) => {
@@ -115,7 +114,7 @@ pub(crate) async fn connect(
             }
         }
     };
-    match timeout(settings.connect_timeout, connect).await {
+    match timeout(within, connect).await {
         Ok(connected) => connected,
         Err(_) => Err(ConnectError::Timeout),
     }

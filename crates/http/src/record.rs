@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc::TrySendError},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
 
@@ -28,15 +28,14 @@ pub(crate) struct Record {
 impl Record {
     /// Takes down what the TLS session is like.
     pub(crate) fn describe(&mut self, session: &CommonState, terminator: &Terminator) {
-        if self.shared.settings.records.is_some() {
+        if self.shared.settings.records.is_on() {
             self.tls = TlsRecord::of(self.tls.server_name.take(), session, Some(terminator));
         }
     }
 
     /// Hands it over.
     pub(crate) fn end(self, reason: CloseReason) {
-        let Some(sink) = &self.shared.settings.records else { return };
-        let record = SessionRecord {
+        let is_taken = self.shared.settings.records.record(|| SessionRecord {
             transport: Transport::Tcp,
             labels: self.labels,
             endpoint: None,
@@ -51,8 +50,8 @@ impl Record {
             connect_time: None,
             reason,
             tls: Some(Box::new(self.tls)),
-        };
-        if let Err(TrySendError::Full(_)) = sink.try_send(record) {
+        });
+        if !is_taken {
             self.shared.counters.records_dropped.increment();
         }
     }

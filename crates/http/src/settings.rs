@@ -1,14 +1,12 @@
-use std::{num::NonZeroUsize, sync::mpsc::SyncSender, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
-use l4way_proxy::{Keepalive, SessionRecord};
+use l4way_proxy::{Keepalive, Records};
 
-/// How an [`HttpProxy`] behaves, apart from what it carries.
+/// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
 ///
 /// [`HttpProxy`]: crate::HttpProxy
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long one endpoint has to accept a connection. Default: 5 s.
-    pub connect_timeout: Duration,
     /// How many endpoints a request tries to connect to before it is answered 503 or 504.
     /// Default: 3.
     pub connect_attempts: NonZeroUsize,
@@ -27,15 +25,14 @@ pub struct Settings {
     pub max_connections: NonZeroUsize,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
-    /// Where a record of each connection of HTTPS goes when it ends; it is dropped, and counted as such,
-    /// if the channel is full. Default: none.
-    pub records: Option<SyncSender<SessionRecord>>,
+    /// Where a record of each connection of HTTPS goes when it ends. Of one that began while they were
+    /// off, it has the server name and nothing else of the TLS session. Default: nowhere.
+    pub records: Records,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            connect_timeout: Duration::from_secs(5),
             connect_attempts: NonZeroUsize::MIN.saturating_add(2),
             drain_deadline: Duration::from_secs(60),
             keepalive: Keepalive::default(),
@@ -43,7 +40,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             max_connections: NonZeroUsize::MIN.saturating_add(16_383),
             pool_timeout: Duration::from_secs(30),
-            records: None,
+            records: Records::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderValue};
 use l4way_model::{
     BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
-    Route, Target as ModelTarget, TlsListener, TlsPort,
+    Route, SessionTerms, Target as ModelTarget, TlsListener, TlsPort,
 };
 use l4way_proxy::random_seed;
 use l4way_proxy_core::{Hostnames, WeightedPick};
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct View {
     pub(crate) table: Arc<Table>,
     pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) terms: SessionTerms,
 }
 
 /// A port's listeners.

@@ -5,8 +5,8 @@ use std::{io, mem::size_of, os::fd::OwnedFd};
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
-        socket_with,
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, netlink,
+        recv, send, socket_with,
         sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force},
     },
 };
@@ -186,6 +186,15 @@ impl Socket {
             set_socket_recv_buffer_size_force(&fd, EVENTS_KEPT)?;
         }
         Ok(Self { fd, buffer: vec![0; READ] })
+    }
+
+    /// Gets the events of these groups, and of no others, from now on.
+    ///
+    /// # Errors
+    /// If events are not for this process.
+    pub(crate) fn subscribe(&self, groups: u32) -> io::Result<()> {
+        let own = netlink::SocketAddrNetlink::try_from(getsockname(&self.fd)?)?;
+        Ok(bind(&self.fd, &netlink::SocketAddrNetlink::new(own.pid(), groups))?)
     }
 
     /// Sends messages, and hands what the kernel answers to `each`. It answers before the system call

@@ -3,22 +3,22 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
-    ListenerReport, PathReport, RefusedReason, Transport,
+    ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
-use l4way_proxy::{CloseReason, Counters, Labels, Row, SessionRecord};
+use l4way_proxy::{CloseReason, Counters, Labels, Records, Row};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
 };
 
 use crate::{
-    conntrack,
+    conntrack::{self, Events},
     host::Host,
     netlink::Socket,
     nftables::{self, Ownership, Transaction},
@@ -51,12 +51,10 @@ pub enum SourceAddress {
 pub struct Settings {
     /// What endpoints see.
     pub source_address: SourceAddress,
-    /// How long a UDP session may be silent; conntrack rounds it up to seconds.
-    pub udp_session_timeout: Duration,
     /// How long sessions may go on after their listener is gone.
     pub drain_deadline: Duration,
     /// Where a record of each session goes.
-    pub records: Option<SyncSender<SessionRecord>>,
+    pub records: Records,
     /// What sessions are counted in.
     pub counters: Arc<Counters>,
 }
@@ -73,6 +71,9 @@ pub struct KernelPath {
     _lock: OwnedFd,
     watch: Watch,
     terms: Terms,
+    /// The times in seconds that the table has UDP timeouts for.
+    timeouts: BTreeSet<u32>,
+    records: Records,
     drain_deadline: Duration,
     counters: Arc<Counters>,
     host: Host,
@@ -117,13 +118,10 @@ impl KernelPath {
         })?;
         let host =
             Host::read().map_err(|error| format!("this host can't be looked at: {error}"))?;
-        let events = match settings.records {
-            Some(_) => conntrack::ALL,
-            None => conntrack::ENDS,
-        };
+        let events = events_for(&settings.records);
         let terms = Terms {
             masquerade: settings.source_address == SourceAddress::Masquerade,
-            udp_timeout: settings.udp_session_timeout,
+            udp_timeout: SessionTerms::default().udp_session_timeout,
             events: events.mask,
         };
         let mut socket = Socket::open(0).map_err(failed("netlink can't be used"))?;
@@ -136,7 +134,7 @@ impl KernelPath {
         }
         create(&mut socket, terms).map_err(failed("nftables can't be used"))?;
         let ready = switch_on(ACCOUNTING).and_then(|()| {
-            let sessions = Sessions::new(Socket::open(0)?, settings.records);
+            let sessions = Sessions::new(Socket::open(0)?, settings.records.clone());
             Watch::start(sessions, events)
         });
         let watch = ready.map_err(|error| {
@@ -150,6 +148,8 @@ impl KernelPath {
             _lock: lock,
             watch,
             terms,
+            timeouts: [terms.udp_seconds()].into(),
+            records: settings.records,
             drain_deadline: settings.drain_deadline,
             counters: settings.counters,
             host,
@@ -174,6 +174,7 @@ impl KernelPath {
         if let Ok(host) = Host::read() {
             self.host = host;
         }
+        self.update_terms(config, proxied);
         self.taken = plan::own_addresses(config);
         let mut plan = plan(config, endpoints, &self.host, &self.taken);
         for (id, planned) in &mut plan {
@@ -237,7 +238,7 @@ impl KernelPath {
         endpoints: &EndpointTable,
         changed: &EndpointTable,
     ) -> Option<Vec<Carried>> {
-        if self.drain.is_some() {
+        if self.drain.is_some() || self.terms_of(config) != self.terms {
             return None;
         }
         let is_concerned = |listener: &&Listener| {
@@ -280,7 +281,7 @@ impl KernelPath {
         Ok(())
     }
 
-    /// Looks whether the host's addresses have changed, and ends what has had its time. Whether
+    /// Looks whether the host's addresses have changed, or whether records are wanted, and ends what has had its time. Whether
     /// [`apply`](Self::apply) would do something else now.
     pub fn tick(&mut self) -> bool {
         self.refuse();
@@ -297,7 +298,9 @@ impl KernelPath {
                 due.contains(session.listener).then_some(CloseReason::ListenerRemoved)
             });
         }
-        Host::read().is_ok_and(|host| host != self.host)
+        let events = events_for(&self.records).mask;
+        let records_changed = self.drain.is_none() && events != self.terms.events;
+        records_changed || Host::read().is_ok_and(|host| host != self.host)
     }
 
     /// What counts its sessions, for whoever reads counters.
@@ -400,12 +403,59 @@ impl KernelPath {
         flows: &[(SocketAddr, SocketAddr)],
     ) -> io::Result<()> {
         let Err(error) = self.program(ruleset, flows) else { return Ok(()) };
+        self.rebuild(&error, ruleset, flows)
+    }
+
+    /// Makes the rules those of `ruleset` in a table made anew, after this error.
+    fn rebuild(
+        &mut self,
+        error: &io::Error,
+        ruleset: &Ruleset,
+        flows: &[(SocketAddr, SocketAddr)],
+    ) -> io::Result<()> {
         tracing::warn!(%error, "nftables refuses a change of the rules, they are made anew");
         create(&mut self.socket, self.terms)?;
+        self.timeouts = [self.terms.udp_seconds()].into();
         self.ruleset = Ruleset::default();
         // Its counters begin anew.
         self.refused.clear();
         self.program(ruleset, flows)
+    }
+
+    /// What rules go by with this configuration.
+    fn terms_of(&self, config: &Config) -> Terms {
+        Terms {
+            udp_timeout: config.terms().udp_session_timeout,
+            events: events_for(&self.records).mask,
+            ..self.terms
+        }
+    }
+
+    /// Has the rules that there are go by the terms of `config`, if those are others than before.
+    fn update_terms(&mut self, config: &Config, proxied: ProxiedFlows<'_>) {
+        let terms = self.terms_of(config);
+        if terms == self.terms || self.drain.is_some() {
+            return;
+        }
+        if let Err(error) = self.watch.observer.subscribe(events_for(&self.records)) {
+            tracing::error!(%error, "conntrack's events can't be subscribed to");
+        }
+        self.terms = terms;
+        let is_udp = |carried: &&Carried| carried.transport == Transport::Udp;
+        let listeners = carried(&self.plan).filter(is_udp);
+        let flows = proxied(&listeners.map(|carried| carried.listener.clone()).collect::<Vec<_>>());
+        let is_new = self.timeouts.insert(terms.udp_seconds());
+        let mut transaction = Transaction::new(TABLE);
+        ruleset::change_terms(&mut transaction, terms, is_new, &self.ruleset, &flows);
+        let ruleset = self.ruleset.clone();
+        if let Err(error) = transaction.commit(&mut self.socket)
+            && let Err(error) = self.rebuild(&error, &ruleset, &flows)
+        {
+            tracing::error!(%error, "nftables refuses the rules on other terms");
+            // What is planned next is new, and tried.
+            self.ruleset = Ruleset::default();
+            self.plan.clear();
+        }
     }
 
     /// Notes the rows of sessions that are refused.
@@ -484,6 +534,11 @@ impl Drop for KernelPath {
         // Takes the events of what was just ended; whoever still reads counters keeps no log open.
         self.watch.observer.with(Sessions::stop_recording);
     }
+}
+
+/// The events that are wanted: their ends are enough for counting.
+fn events_for(records: &Records) -> Events {
+    if records.is_on() { conntrack::ALL } else { conntrack::ENDS }
 }
 
 /// The listeners of a plan that the kernel carries.

@@ -35,11 +35,11 @@ const FIRST_ANONYMOUS: u32 = 100;
 const NAME: usize = 240;
 
 /// What is the same for all rules.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// Whether endpoints see an address of this host in place of the client's.
     pub(crate) masquerade: bool,
-    /// How long a UDP flow may be silent.
+    /// How long a UDP flow may be silent; conntrack rounds it up to seconds.
     pub(crate) udp_timeout: Duration,
     /// The events that conntrack tells of, as a mask.
     pub(crate) events: u32,
@@ -200,19 +200,27 @@ fn proxied(family: Family) -> Set<'static> {
     Set { name, id, shape: Shape::Flows(family) }
 }
 
-fn udp_timeout(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "udp-session",
-        Family::V6 => "udp-session6",
+impl Terms {
+    /// How long a UDP flow may be silent, as conntrack counts.
+    pub(crate) fn udp_seconds(self) -> u32 {
+        let whole = self.udp_timeout.as_secs() + u64::from(self.udp_timeout.subsec_nanos() > 0);
+        u32::try_from(whole).unwrap_or(u32::MAX)
+    }
+
+    /// The name of the timeouts of UDP flows over a family. Each time has its own: one that flows go by
+    /// can't be changed, and if it were removed, they would go by the system's.
+    fn udp_timeout(self, family: Family) -> String {
+        let name = match family {
+            Family::V4 => "udp-session",
+            Family::V6 => "udp-session6",
+        };
+        format!("{name}-{}", self.udp_seconds())
     }
 }
 
 /// Makes the table with nothing in it that sends anybody anywhere, in place of one that an earlier
 /// process has left.
 pub(crate) fn create(transaction: &mut Transaction<'_>, ownership: Ownership, terms: Terms) {
-    // Rounded up: conntrack counts seconds.
-    let whole = terms.udp_timeout.as_secs() + u64::from(terms.udp_timeout.subsec_nanos() > 0);
-    let seconds = u32::try_from(whole).unwrap_or(u32::MAX);
     transaction.new_table(ownership);
     transaction.delete_table();
     transaction.new_table(ownership);
@@ -220,23 +228,10 @@ pub(crate) fn create(transaction: &mut Transaction<'_>, ownership: Ownership, te
         for set in [entries(family), masqueraded(family), proxied(family)] {
             transaction.new_set(set);
         }
-        transaction.new_udp_timeout(udp_timeout(family), family, seconds);
     }
+    new_udp_timeouts(transaction, terms);
     transaction.new_chain(CLIENTS);
-    transaction.new_rule(CLIENTS, |rule| {
-        rule.protocol_is(TCP);
-        rule.opens_no_connection();
-        rule.verdict(&Verdict::Return);
-    });
-    for family in Family::ALL {
-        transaction.new_rule(CLIENTS, |rule| keep_with_proxy(rule, family));
-        transaction.new_rule(CLIENTS, |rule| {
-            let local = Register::new(4);
-            rule.family_is(family);
-            rule.load_local(family, local);
-            rule.verdict_of(entries(family).name, local);
-        });
-    }
+    write_clients(transaction, terms);
     for (chain, hook) in [(PREROUTING, Hook::PREROUTING), (OUTPUT, Hook::OUTPUT)] {
         transaction.new_nat_chain(chain, hook);
         transaction.new_rule(chain, |rule| rule.verdict(&Verdict::Goto(CLIENTS.to_owned())));
@@ -254,14 +249,65 @@ pub(crate) fn create(transaction: &mut Transaction<'_>, ownership: Ownership, te
     }
 }
 
+fn new_udp_timeouts(transaction: &mut Transaction<'_>, terms: Terms) {
+    for family in Family::ALL {
+        transaction.new_udp_timeout(&terms.udp_timeout(family), family, terms.udp_seconds());
+    }
+}
+
+/// Writes the rules that all clients meet.
+fn write_clients(transaction: &mut Transaction<'_>, terms: Terms) {
+    transaction.new_rule(CLIENTS, |rule| {
+        rule.protocol_is(TCP);
+        rule.opens_no_connection();
+        rule.verdict(&Verdict::Return);
+    });
+    for family in Family::ALL {
+        transaction.new_rule(CLIENTS, |rule| keep_with_proxy(rule, terms, family));
+        transaction.new_rule(CLIENTS, |rule| {
+            let local = Register::new(4);
+            rule.family_is(family);
+            rule.load_local(family, local);
+            rule.verdict_of(entries(family).name, local);
+        });
+    }
+}
+
+/// Has all rules go by these terms from now on, with timeouts that there have to be made if `new_timeout`.
+/// Flows that there are go by those that they began with. `flows` are all that the proxy carries.
+pub(crate) fn change_terms(
+    transaction: &mut Transaction<'_>,
+    terms: Terms,
+    new_timeout: bool,
+    ruleset: &Ruleset,
+    flows: &[(SocketAddr, SocketAddr)],
+) {
+    if new_timeout {
+        new_udp_timeouts(transaction, terms);
+    }
+    transaction.flush_chain(CLIENTS);
+    write_clients(transaction, terms);
+    let mut next_set = FIRST_ANONYMOUS;
+    for (name, chain) in &ruleset.chains {
+        if matches!(chain, Chain::Balance { .. }) {
+            transaction.flush_chain(name);
+            write(transaction, terms, name, chain, &mut next_set);
+        }
+    }
+    for family in Family::ALL {
+        transaction.flush_set(proxied(family));
+    }
+    keep_proxied(transaction, terms, flows);
+}
+
 /// Leaves a flow to the proxy, which carries it already, for as long as the proxy itself would.
-fn keep_with_proxy(rule: &mut Rule<'_, '_>, family: Family) {
+fn keep_with_proxy(rule: &mut Rule<'_, '_>, terms: Terms, family: Family) {
     let flow = Register::new(4);
     rule.family_is(family);
     rule.protocol_is(UDP);
     rule.load_flow(family, flow);
     rule.is_in(proxied(family).name, flow);
-    rule.udp_timeout(udp_timeout(family));
+    rule.udp_timeout(&terms.udp_timeout(family));
     rule.verdict(&Verdict::Return);
 }
 
@@ -371,7 +417,7 @@ fn write(
             }
             transaction.new_rule(name, |rule| {
                 if *transport == Transport::Udp {
-                    rule.udp_timeout(udp_timeout(*family));
+                    rule.udp_timeout(&terms.udp_timeout(*family));
                 }
                 rule.tell_events(terms.events);
                 let (number, to) = (Register::new(0), Register::new(4));

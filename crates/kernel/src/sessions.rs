@@ -8,13 +8,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{SyncSender, TrySendError},
     },
     time::{Duration, SystemTime},
 };
 
 use l4way_model::{BackendId, EndpointAddress, ListenerId, Transport};
-use l4way_proxy::{CloseReason, Labels, Row, SessionRecord, Toward};
+use l4way_proxy::{CloseReason, Labels, Records, Row, SessionRecord, Toward};
 
 use crate::{
     conntrack::{self, Carried, Flow, FlowKey, State, Told},
@@ -104,7 +103,7 @@ pub(crate) struct Sessions {
     sessions: HashMap<FlowKey, Session>,
     /// What counts sessions of endpoints, current ones and those that sessions are left of.
     endpoints: BTreeMap<(Arc<Labels>, SocketAddr), Arc<EndpointRow>>,
-    records: Option<SyncSender<SessionRecord>>,
+    records: Records,
     /// TCP connections that have ended, and whose last counts are to be asked for.
     ended: Vec<FlowKey>,
     /// Counts the times that all flows were looked at.
@@ -129,7 +128,7 @@ struct Session {
 }
 
 impl Sessions {
-    pub(crate) fn new(socket: Socket, records: Option<SyncSender<SessionRecord>>) -> Self {
+    pub(crate) fn new(socket: Socket, records: Records) -> Self {
         Self {
             socket,
             directory: Directory::default(),
@@ -227,7 +226,7 @@ impl Sessions {
 
     /// Lets go of where records go.
     pub(crate) fn stop_recording(&mut self) {
-        self.records = None;
+        self.records = Records::default();
     }
 
     /// How many sessions there are.
@@ -321,11 +320,8 @@ impl Sessions {
         }
         session.counts.row.end(reason);
         session.counts.endpoint.ended.fetch_add(1, Relaxed);
-        let Some(records) = &self.records else { return };
-        match records.try_send(session.record(key, reason, ended)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.totals.records_dropped += 1,
-            Err(TrySendError::Disconnected(_)) => self.records = None,
+        if !self.records.record(|| session.record(key, reason, ended)) {
+            self.totals.records_dropped += 1;
         }
     }
 }
@@ -489,7 +485,7 @@ mod tests {
             let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
             let row =
                 counters.kernel_row(Labels { transport, listener, route: None, backend: None });
-            let mut sessions = Sessions::new(Socket::open(0).unwrap(), Some(sender));
+            let mut sessions = Sessions::new(Socket::open(0).unwrap(), Records::to(sender));
             let endpoint = sessions.endpoint(&row, address(ENDPOINT));
             let mut directory = Directory::default();
             directory.insert(transport, address(LOCAL), Counts { row, endpoint });

@@ -54,6 +54,14 @@ impl Observer {
         self.lock().sessions.endpoints()
     }
 
+    /// Takes these events from now on.
+    ///
+    /// # Errors
+    /// If they are not for this process.
+    pub(crate) fn subscribe(&self, events: Events) -> io::Result<()> {
+        self.lock().events.subscribe(events.groups)
+    }
+
     /// Does something with the sessions as they are now.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Sessions) -> T) -> T {
         let mut watched = self.lock();

@@ -39,6 +39,7 @@ pub(crate) enum Command {
     /// Follows the configuration that the controller writes, and the endpoints of its backends, and
     /// answers in the pod's Lease. SIGTERM takes it out of its Service and drains; a second one ends
     /// at once.
+    #[command(mut_arg("log_format", |arg| arg.default_value("json")))]
     Proxy(Box<ProxyArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
     ///
@@ -463,6 +464,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_logs_json_and_a_host_text() {
+        let pod = ["--namespace=ns", "--pod-name=pod", "--pod-uid=uid"];
+        let of = |command: &[&str]| match Cli::parse_from(command).command {
+            Command::Proxy(args) => args.log.log_format,
+            Command::Run(args) => args.log.log_format,
+            _ => unreachable!("no other is parsed"),
+        };
+        let proxy = ["l4way", "proxy", "--name=gw"];
+        assert_eq!(of(&[&proxy[..], &pod].concat()), LogFormat::Json);
+        assert_eq!(of(&[&proxy[..], &pod, &["--log-format=text"]].concat()), LogFormat::Text);
+        assert_eq!(of(&["l4way", "run", "-f", "-"]), LogFormat::Text);
     }
 
     #[test]

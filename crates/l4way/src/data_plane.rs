@@ -73,7 +73,6 @@ impl DataPlane {
     ) -> Option<&str> {
         let settings = l4way_kernel::Settings {
             source_address,
-            udp_session_timeout: sessions.udp_session_timeout,
             drain_deadline: sessions.drain_deadline,
             records: sessions.records.clone(),
             counters: self.sessions.counters(),

@@ -1,17 +1,11 @@
 //! What `l4way run` and `l4way proxy` share: the data plane, with its access log, its metrics and the
 //! admin endpoint, until it is drained.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::{Arc, mpsc::SyncSender},
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::{SessionRecord, Settings};
+use l4way_proxy::{Records, Settings};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime,
@@ -20,10 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    access_log::{AccessLog, Output},
+    access_log,
     admin::Admin,
     certificates::{self, Certificate},
-    cli::{DataPathArg, LogArgs, SessionArgs, SourceAddressArg},
+    cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
     logging,
     metrics::{self, ControlMetrics},
@@ -59,11 +53,29 @@ pub(crate) fn control_side(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is to be in the logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logs {
+    /// Of our own log: a level, or tracing directives.
+    pub(crate) level: String,
+    /// The form of our own log.
+    pub(crate) format: LogFormat,
+    /// Whether sessions are recorded: on standard output, unless `--access-log` has said where.
+    pub(crate) access_log: bool,
+}
+
+impl Default for Logs {
+    /// What a proxy in a pod begins with.
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Json, access_log: false }
+    }
+}
+
 /// The data plane and what is said of it.
 pub(crate) struct Serving {
     data_plane: DataPlane,
     applied: ApplyReport,
-    access_log: Option<AccessLog>,
+    access_log: access_log::Switch,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
 }
@@ -74,17 +86,11 @@ impl Serving {
     /// # Errors
     /// If the access log can't be written, or a thread can't be started.
     pub(crate) fn start(args: &SessionArgs, admin_address: SocketAddr) -> Result<Self, String> {
-        let (access_log, records) =
-            match args.access_log.as_deref().map(Output::of).map(AccessLog::start) {
-                Some(started) => {
-                    let (log, records) =
-                        started.map_err(|error| format!("--access-log: {error}"))?;
-                    (Some(log), Some(records))
-                }
-                None => (None, None),
-            };
-        let sessions = session_settings(args, records.clone());
-        let mut data_plane = DataPlane::start(sessions.clone(), http_settings(args, records))
+        let access_log = access_log::Switch::new(args.access_log.as_deref())
+            .map_err(|error| format!("--access-log: {error}"))?;
+        let sessions = session_settings(args, access_log.records());
+        let http = http_settings(args, access_log.records());
+        let mut data_plane = DataPlane::start(sessions.clone(), http)
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
         start_kernel_path(&mut data_plane, args, &sessions)?;
@@ -105,9 +111,9 @@ impl Serving {
     fn admin(&self) -> Admin {
         let counters = self.data_plane.counters();
         let control = self.metrics.subscribe();
-        let unwritten = self.access_log.as_ref().map(AccessLog::unwritten);
+        let unwritten = self.access_log.unwritten();
         let metrics = move || {
-            let unwritten_records = unwritten.as_ref().map_or(0, |unwritten| unwritten());
+            let unwritten_records = unwritten();
             let control = ControlMetrics { unwritten_records, ..control.borrow().clone() };
             metrics::render(&counters.snapshot(), &control)
         };
@@ -200,9 +206,28 @@ impl Serving {
         self.metrics.send_modify(change);
     }
 
+    /// Says in the logs what `logs` wants from now on. What is as it was before stays untouched.
+    ///
+    /// Sessions on the kernel path follow the access log within [`RETRY_INTERVAL`], if
+    /// [`retry_failed`](Self::retry_failed) is called as often.
+    #[allow(dead_code, reason = "called as soon as configurations say it")]
+    pub(crate) fn set_logs(&mut self, logs: &Logs) {
+        if let Err(error) = logging::change(&logs.level, logs.format) {
+            tracing::error!("{error}; the log goes on as before");
+        }
+        if logs.access_log == self.access_log.records().is_on() {
+            return;
+        }
+        match self.access_log.set(logs.access_log) {
+            Ok(()) if logs.access_log => tracing::info!("the access log is on"),
+            Ok(()) => tracing::info!("the access log is off"),
+            Err(error) => tracing::error!(%error, "the access log can't be switched on"),
+        }
+    }
+
     /// Opens the access log's file again.
     pub(crate) fn reopen_access_log(&self) {
-        if let Some(Err(error)) = self.access_log.as_ref().map(AccessLog::reopen) {
+        if let Err(error) = self.access_log.reopen() {
             tracing::error!("{error}; the old file stays in use");
         }
     }
@@ -245,18 +270,14 @@ impl Serving {
     /// are all written then.
     pub(crate) fn end(self) {
         drop(self.data_plane);
-        if let Some(log) = self.access_log {
-            log.finish();
-        }
+        self.access_log.finish();
     }
 }
 
-fn session_settings(args: &SessionArgs, records: Option<SyncSender<SessionRecord>>) -> Settings {
+fn session_settings(args: &SessionArgs, records: Records) -> Settings {
     let defaults = Settings::default();
     Settings {
         workers: args.workers.unwrap_or(defaults.workers),
-        connect_timeout: args.connect_timeout,
-        udp_session_timeout: args.udp_session_timeout,
         drain_deadline: args.drain_timeout,
         records,
         ..defaults
@@ -286,12 +307,8 @@ fn start_kernel_path(
     Ok(())
 }
 
-fn http_settings(
-    args: &SessionArgs,
-    records: Option<SyncSender<SessionRecord>>,
-) -> l4way_http::Settings {
+fn http_settings(args: &SessionArgs, records: Records) -> l4way_http::Settings {
     l4way_http::Settings {
-        connect_timeout: args.connect_timeout,
         drain_deadline: args.drain_timeout,
         records,
         ..l4way_http::Settings::default()

@@ -136,6 +136,12 @@ impl Config {
         &self.http
     }
 
+    /// The same configuration on other terms.
+    #[must_use]
+    pub fn with_terms(self, terms: SessionTerms) -> Self {
+        Self { terms, ..self }
+    }
+
     /// What holds for all sessions.
     pub fn terms(&self) -> SessionTerms {
         self.terms

@@ -46,6 +46,10 @@ impl Applied {
         config: Arc<Config>,
         endpoints: &EndpointTable,
     ) -> ApplyReport {
+        let terms = config.terms();
+        if terms != self.wanted.terms() {
+            workers.send_all(|_| Command::SetTerms(terms));
+        }
         self.wanted = config;
         self.update_tls();
         self.add_backends();

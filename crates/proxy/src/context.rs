@@ -6,9 +6,12 @@ use std::{
     time::Instant,
 };
 
+use l4way_model::SessionTerms;
 use l4way_proxy_core::Rng;
 
-use crate::{Settings, counters::WorkerCounters, poll::Poll, record::Recorder, routes::Backends};
+use crate::{
+    Records, SessionRecord, Settings, counters::WorkerCounters, poll::Poll, routes::Backends,
+};
 
 /// What all sessions of a worker use, TCP and UDP alike.
 #[derive(Debug)]
@@ -18,12 +21,23 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     pub(crate) rng: Rng,
     pub(crate) settings: Arc<Settings>,
+    /// What the configuration says of all sessions.
+    pub(crate) terms: SessionTerms,
     pub(crate) backends: Backends,
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) records: Recorder,
+    pub(crate) records: Records,
     /// The most UDP sessions that this worker may have.
     pub(crate) udp_session_limit: usize,
+}
+
+impl Context {
+    /// Hands a record over, if records are on, or counts it as dropped.
+    pub(crate) fn record(&self, record: impl FnOnce() -> SessionRecord) {
+        if !self.records.record(record) {
+            self.counters.records_dropped.add(1);
+        }
+    }
 }
 
 /// A worker's share of the descriptors that sessions may use. Others take of it too, for the

@@ -47,7 +47,7 @@ pub use https::{HttpsClient, HttpsSink};
 pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;
 pub use reason::{CloseClass, CloseReason};
-pub use record::{SessionRecord, TlsRecord};
+pub use record::{Records, SessionRecord, TlsRecord};
 pub use settings::{Keepalive, Settings};
 pub use snapshot::{
     CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId};
+use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
 
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     context::Context,
     mailbox::{self, Sender},
     poll::Poll,
-    record::Recorder,
     routes::Backends,
     socket::random_seed,
     tcp::{Peer, Peers, Tcp},
@@ -81,7 +80,8 @@ impl Proxy {
                 poll,
                 now,
                 rng: Rng::new(random_seed()),
-                records: Recorder::new(settings.records.clone()),
+                records: settings.records.clone(),
+                terms: SessionTerms::default(),
                 settings,
                 backends: Backends::default(),
                 descriptors: peers[index].descriptors.clone(),

@@ -1,7 +1,8 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{SyncSender, TrySendError},
     },
     time::{Duration, SystemTime},
@@ -11,10 +12,7 @@ use l4way_model::{EndpointAddress, Transport};
 use l4way_tls::{ClientIdentity, Terminator, suite_name};
 use rustls::CommonState;
 
-use crate::{
-    CloseReason, HandshakeKind,
-    counters::{Labels, WorkerCounters},
-};
+use crate::{CloseReason, HandshakeKind, counters::Labels};
 
 /// What happened in one session, for the access log.
 #[derive(Clone, Debug)]
@@ -90,33 +88,64 @@ impl TlsRecord {
     }
 }
 
-/// A worker's way to the record sink.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    sink: Option<SyncSender<SessionRecord>>,
+/// The way to where records go, which may be switched on and off while sessions run. Off, it costs a
+/// session the look whether it is on. Clones are one and the same.
+///
+/// A session leaves a record if it is on when the session ends. If it was off when the session began,
+/// the record tells the beginning by the clock at its end.
+#[derive(Clone, Debug, Default)]
+pub struct Records(Arc<Switch>);
+
+#[derive(Debug, Default)]
+struct Switch {
+    on: AtomicBool,
+    /// Where they go, once it has been on.
+    sink: OnceLock<SyncSender<SessionRecord>>,
 }
 
-impl Recorder {
-    pub(crate) fn new(sink: Option<SyncSender<SessionRecord>>) -> Self {
-        Self { sink }
+impl Records {
+    /// Records go to this sink from the beginning.
+    pub fn to(sink: SyncSender<SessionRecord>) -> Self {
+        Self(Arc::new(Switch { on: AtomicBool::new(true), sink: sink.into() }))
+    }
+
+    /// Switches it on. Records go to `sink`, unless there has been another one before.
+    pub fn switch_on(&self, sink: Option<SyncSender<SessionRecord>>) {
+        if let Some(sink) = sink {
+            // Whoever makes a second one has to see that it gets nothing.
+            let _ = self.0.sink.set(sink);
+        }
+        self.0.on.store(true, Relaxed);
+    }
+
+    /// Switches it off. The sink stays open.
+    pub fn switch_off(&self) {
+        self.0.on.store(false, Relaxed);
     }
 
     /// Whether anybody wants records; if not, nothing should be spent on collecting them.
-    pub(crate) fn is_on(&self) -> bool {
-        self.sink.is_some()
+    pub fn is_on(&self) -> bool {
+        self.0.on.load(Relaxed)
     }
 
-    /// Hands a record over, or counts it as dropped if the sink can't take it now.
-    pub(crate) fn record(
-        &mut self,
-        counters: &WorkerCounters,
-        record: impl FnOnce() -> SessionRecord,
-    ) {
-        let Some(sink) = &self.sink else { return };
+    /// Hands a record over, if it is on. False if the sink has no room for it.
+    pub fn record(&self, record: impl FnOnce() -> SessionRecord) -> bool {
+        if !self.is_on() {
+            return true;
+        }
+        let Some(sink) = self.0.sink.get() else { return true };
         match sink.try_send(record()) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => counters.records_dropped.add(1),
-            Err(TrySendError::Disconnected(_)) => self.sink = None,
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                self.switch_off();
+                true
+            }
         }
     }
+}
+
+/// When something began that has gone on for so long, if nobody has asked the clock then.
+pub(crate) fn began_before(duration: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH)
 }

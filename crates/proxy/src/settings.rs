@@ -1,19 +1,12 @@
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, mpsc::SyncSender},
-    thread,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use crate::{HttpsSink, SessionRecord};
+use crate::{HttpsSink, Records};
 
-/// How a proxy behaves, apart from what it carries.
+/// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Worker threads. Default: one for each CPU that the process may use.
     pub workers: NonZeroUsize,
-    /// How long one endpoint has to accept a connection. Default: 5 s.
-    pub connect_timeout: Duration,
     /// How many endpoints a TCP session tries before it is reset. Default: 3.
     pub connect_attempts: NonZeroUsize,
     /// Keepalive probes on both sides of a TCP session. Default: see [`Keepalive`].
@@ -21,8 +14,6 @@ pub struct Settings {
     /// How many connections wait for being accepted, per worker and socket; the kernel caps it at
     /// `net.core.somaxconn`. Default: 4,096.
     pub backlog: u32,
-    /// How long a UDP session may be silent. Default: 60 s.
-    pub udp_session_timeout: Duration,
     /// The most UDP sessions at a time, over all workers. Default: what descriptors and local ports
     /// allow, see [`Limits`].
     ///
@@ -33,9 +24,8 @@ pub struct Settings {
     pub session_descriptors: Option<NonZeroUsize>,
     /// How long the sessions of a removed listener may go on. Default: 60 s.
     pub drain_deadline: Duration,
-    /// Where a record of each session goes when it ends; it is dropped, and counted as such, if the
-    /// channel is full. Default: none.
-    pub records: Option<SyncSender<SessionRecord>>,
+    /// Where a record of each session goes when it ends. Default: nowhere.
+    pub records: Records,
     /// Who serves the clients of HTTPS listeners; without one they are refused. Default: none.
     pub https: Option<Arc<dyn HttpsSink>>,
 }
@@ -44,15 +34,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            connect_timeout: Duration::from_secs(5),
             connect_attempts: NonZeroUsize::MIN.saturating_add(2),
             keepalive: Keepalive::default(),
             backlog: 4_096,
-            udp_session_timeout: Duration::from_secs(60),
             udp_session_limit: None,
             session_descriptors: None,
             drain_deadline: Duration::from_secs(60),
-            records: None,
+            records: Records::default(),
             https: None,
         }
     }

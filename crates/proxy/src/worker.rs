@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::{Endpoint, Transport};
+use l4way_model::{Endpoint, SessionTerms, Transport};
 use l4way_proxy_core::Bind;
 
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 /// What the control thread, or another worker, tells a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// What holds for all sessions from now on.
+    SetTerms(SessionTerms),
     /// Adds a listener without sockets, or changes its route.
     SetRoute { key: ListenerKey, transport: Transport, route: Box<Route> },
     /// Adds a port of TLS listeners without sockets, by its owner, or changes its listeners.
@@ -135,6 +137,7 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         let Self { ctx, tcp, udp, .. } = self;
         match command {
+            Command::SetTerms(terms) => ctx.terms = terms,
             Command::SetRoute { key, transport: Transport::Tcp, route } => {
                 tcp.set_route(key, *route);
             }
@@ -194,13 +197,13 @@ impl Worker {
     /// What is due, and what the events have left over.
     fn tick(&mut self) {
         self.tcp.on_tick(&mut self.ctx);
-        if self.udp.next_tick().is_some_and(|due| due <= self.ctx.now) {
+        if self.udp.next_tick(&self.ctx).is_some_and(|due| due <= self.ctx.now) {
             self.udp.on_tick(&mut self.ctx);
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        [self.tcp.next_tick(&self.ctx), self.udp.next_tick(), self.drain_until]
+        [self.tcp.next_tick(&self.ctx), self.udp.next_tick(&self.ctx), self.drain_until]
             .into_iter()
             .flatten()
             .min()

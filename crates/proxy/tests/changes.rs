@@ -17,7 +17,7 @@ use std::{
 
 use common::*;
 use l4way_model::{BindFailureKind, Config, ListenerReport, Target};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{CloseReason, Proxy, Records, Settings};
 use socket2::{Domain, Socket, Type};
 
 fn split(address: SocketAddr, a: u32, b: u32) -> Arc<Config> {
@@ -286,7 +286,7 @@ fn stopping_resets_sessions_at_once_even_while_draining() {
 #[test]
 fn each_session_leaves_a_record() {
     let (send, records) = mpsc::sync_channel(16);
-    let settings = Settings { records: Some(send), ..settings() };
+    let settings = Settings { records: Records::to(send), ..settings() };
     let upstream = echo();
     let (mut proxy, address) = proxy_with(settings, vec![upstream]);
     let client = connect(address);
@@ -309,9 +309,37 @@ fn each_session_leaves_a_record() {
 }
 
 #[test]
+fn records_are_switched_while_sessions_run() {
+    let settings = settings();
+    let switch = settings.records.clone();
+    let (proxy, address) = proxy_with(settings, vec![echo()]);
+    let first = connect(address);
+    ping(&first, "nobody asks");
+    let seen = std::time::SystemTime::now();
+    let (send, records) = mpsc::sync_channel(16);
+    switch.switch_on(Some(send));
+    drop(first);
+    let record = records.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((record.reason, record.bytes_upstream), (CloseReason::Closed, 11));
+    assert!(record.started <= seen && record.started + record.duration > seen, "{record:?}");
+
+    let second = connect(address);
+    ping(&second, "somebody asks");
+    switch.switch_off();
+    drop(second);
+    eventually("the second ends", || ended(&proxy, CloseReason::Closed) == 2);
+    proxy.settle();
+    let third = connect(address);
+    ping(&third, "somebody asks again");
+    switch.switch_on(None);
+    drop(third);
+    assert_eq!(records.recv_timeout(PATIENCE).unwrap().bytes_upstream, 19);
+}
+
+#[test]
 fn records_that_nobody_takes_are_dropped_and_counted() {
     let (send, _records) = mpsc::sync_channel(0);
-    let settings = Settings { records: Some(send), ..settings() };
+    let settings = Settings { records: Records::to(send), ..settings() };
     let (proxy, address) = proxy_with(settings, vec![named("ok")]);
     for _ in 0..5 {
         assert_eq!(read_all(&connect(address)).unwrap(), "ok");
@@ -325,7 +353,7 @@ fn records_that_nobody_takes_are_dropped_and_counted() {
 #[test]
 fn a_record_tells_the_address_the_client_wrote_to() {
     let (send, records) = mpsc::sync_channel(16);
-    let mut proxy = Proxy::start(Settings { records: Some(send), ..settings() }).unwrap();
+    let mut proxy = Proxy::start(Settings { records: Records::to(send), ..settings() }).unwrap();
     let any = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
     let table = endpoints([("b", vec![named("ok")])]);
     all_bound(&proxy.apply(config([listener("l", any, Some(route_to("b")))]), &table));

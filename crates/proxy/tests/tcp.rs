@@ -160,9 +160,9 @@ fn black_hole() -> (Socket, Vec<Socket>, SocketAddr) {
 #[test]
 fn an_endpoint_that_does_not_answer_is_passed_over_after_a_while() {
     let (_socket, _clients, hole) = black_hole();
-    let timeout = Duration::from_millis(200);
-    let settings = Settings { connect_timeout: timeout, ..settings() };
-    let (proxy, address) = proxy_with(settings, vec![hole, named("alive")]);
+    let addresses = vec![hole, named("alive")];
+    let (mut proxy, address) = proxy_to(addresses.clone());
+    set_connect_timeout(&mut proxy, address, Duration::from_millis(200), addresses);
     for _ in 0..6 {
         assert_eq!(read_all(&connect(address)).unwrap(), "alive");
     }
@@ -172,11 +172,27 @@ fn an_endpoint_that_does_not_answer_is_passed_over_after_a_while() {
 #[test]
 fn if_no_endpoint_answers_the_client_is_reset() {
     let (_socket, _clients, hole) = black_hole();
-    let timeout = Duration::from_millis(100);
-    let settings = Settings { connect_timeout: timeout, ..settings() };
-    let (proxy, address) = proxy_with(settings, vec![hole]);
+    let (mut proxy, address) = proxy_to(vec![hole]);
+    set_connect_timeout(&mut proxy, address, Duration::from_millis(100), vec![hole]);
     assert_reset(&connect(address));
     eventually("it is counted", || ended(&proxy, CloseReason::ConnectTimeout) == 1);
+}
+
+#[test]
+fn another_connect_timeout_ends_no_session_and_holds_for_the_next() {
+    let (_socket, _clients, hole) = black_hole();
+    let (mut proxy, address) = proxy_to(vec![echo()]);
+    let established = connect(address);
+    ping(&established, "before");
+    set_connect_timeout(&mut proxy, address, Duration::from_secs(600), vec![hole]);
+    let patient = connect(address);
+    eventually("it waits for the endpoint", || total(&proxy, |row| row.active()) == 2);
+    set_connect_timeout(&mut proxy, address, Duration::from_millis(100), vec![hole]);
+    assert_reset(&connect(address));
+    eventually("it is counted", || ended(&proxy, CloseReason::ConnectTimeout) == 1);
+    ping(&established, "after");
+    assert_eq!(total(&proxy, |row| row.active()), 2);
+    drop(patient);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use udp_support::*;
 
 #[test]
 fn a_removed_listener_serves_its_sessions_and_no_others() {
-    let settings = Settings { udp_session_timeout: Duration::from_millis(300), ..settings() };
-    let (mut bench, endpoint) = Bench::with_backend(settings);
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    bench.set_session_timeout(Duration::from_millis(300));
     let client = bench.client();
     round_trip(&client, &endpoint, b"before");
     bench.remove_listener();
@@ -93,8 +93,8 @@ fn a_renamed_listener_keeps_its_sessions() {
 
 #[test]
 fn a_proxy_that_drains_serves_its_sessions_to_their_end() {
-    let settings = Settings { udp_session_timeout: Duration::from_millis(200), ..settings() };
-    let (mut bench, endpoint) = Bench::with_backend(settings);
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    bench.set_session_timeout(Duration::from_millis(200));
     let client = bench.client();
     round_trip(&client, &endpoint, b"before");
     bench.proxy.drain(PATIENCE);

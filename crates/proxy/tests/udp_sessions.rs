@@ -18,8 +18,8 @@ fn send_until_received(client: &UdpSocket, endpoint: &UdpSocket) {
 
 #[test]
 fn a_silent_session_times_out_and_is_recorded() {
-    let settings = Settings { udp_session_timeout: Duration::from_millis(50), ..settings() };
-    let (bench, endpoint) = Bench::with_backend(settings);
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    bench.set_session_timeout(Duration::from_millis(50));
     let client = bench.client();
     round_trip(&client, &endpoint, b"hello");
     let record = bench.record();
@@ -37,9 +37,31 @@ fn a_silent_session_times_out_and_is_recorded() {
 }
 
 #[test]
+fn another_timeout_holds_for_the_sessions_that_there_are() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"hello");
+    bench.set_session_timeout(Duration::from_millis(200));
+    // The client isn't silent for so long.
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(50));
+        round_trip(&client, &endpoint, b"still here");
+    }
+    bench.set_session_timeout(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_millis(300));
+    round_trip(&client, &endpoint, b"and still");
+    assert_eq!((bench.opened(), bench.active()), (1, 1));
+    bench.set_session_timeout(Duration::from_millis(1));
+    assert_eq!(bench.record().reason, CloseReason::SessionTimeout);
+    bench.set_session_timeout(Duration::from_secs(60));
+    round_trip(&client, &endpoint, b"a new session");
+    assert_eq!((bench.opened(), bench.active()), (2, 1));
+}
+
+#[test]
 fn a_session_without_a_reply_is_counted_as_unanswered() {
-    let settings = Settings { udp_session_timeout: Duration::from_millis(20), ..settings() };
-    let (bench, endpoint) = Bench::with_backend(settings);
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    bench.set_session_timeout(Duration::from_millis(20));
     carry(&bench.client(), &endpoint, b"hello?");
     assert_eq!(bench.record().connect_time, None);
     assert_eq!(bench.sum(|row| row.unanswered), 1);

@@ -38,13 +38,14 @@ pub struct Compiled {
 /// # Panics
 /// If the graph is of a cluster, where two Gateways may have the same port.
 pub fn compile(graph: &Graph) -> Compiled {
-    compile_gateways(graph, graph.gateways.values())
+    compile_gateways(graph, graph.gateways.values(), graph.terms)
 }
 
-/// The same, of some Gateways.
+/// The same, of some Gateways, on these terms.
 pub(crate) fn compile_gateways<'a>(
     graph: &'a Graph,
     gateways: impl IntoIterator<Item = &'a GatewayNode>,
+    terms: SessionTerms,
 ) -> Compiled {
     let mut listeners = Vec::new();
     let mut tls = Ports::new();
@@ -76,7 +77,6 @@ pub(crate) fn compile_gateways<'a>(
     let tls = tls.map(|((addresses, port), listeners)| TlsPort { addresses, port, listeners });
     let http = http.into_iter();
     let http = http.map(|((addresses, port), listeners)| HttpPort { addresses, port, listeners });
-    let terms = SessionTerms::default();
     let parts = Parts { listeners, tls: tls.collect(), http: http.collect(), terms };
     let config =
         Config::try_from(parts).expect("the graph refused listeners whose socket another one has");

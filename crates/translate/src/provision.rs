@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use l4way_model::{BackendSource, Transport};
+use l4way_model::{BackendSource, SessionTerms, Transport};
 use l4way_resources::api::{GatewayParametersSpec, ObjectKey};
 
 use crate::{
@@ -52,7 +53,7 @@ pub fn provisions(graph: &Graph) -> Vec<Provision> {
 fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
     let metadata = &gateway.object.metadata;
     let infrastructure = gateway.object.spec.infrastructure.clone().unwrap_or_default();
-    let compiled = compile_gateways(graph, [gateway]);
+    let compiled = compile_gateways(graph, [gateway], terms(graph.terms, &gateway.parameters));
     let followed = compiled.backends.iter();
     let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
     let port = |listener: &ListenerNode| Some((listener.port, listener.runs_on()?));
@@ -69,5 +70,16 @@ fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
         endpoint_namespaces: followed.map(|(id, _)| id.namespace.clone()).collect(),
         compiled,
         may_run: gateway.may_run(),
+    }
+}
+
+/// What holds for the sessions of a Gateway's proxies.
+fn terms(defaults: SessionTerms, parameters: &GatewayParametersSpec) -> SessionTerms {
+    let seconds = |asked: Option<u32>| asked.map(|seconds| Duration::from_secs(seconds.into()));
+    SessionTerms {
+        connect_timeout: seconds(parameters.connect_timeout_seconds)
+            .unwrap_or(defaults.connect_timeout),
+        udp_session_timeout: seconds(parameters.udp_session_timeout_seconds)
+            .unwrap_or(defaults.udp_session_timeout),
     }
 }

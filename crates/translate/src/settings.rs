@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use l4way_model::GatewayId;
+use l4way_model::{GatewayId, SessionTerms};
 
 /// What the translation depends on besides the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Settings {
     pub now: i64,
     /// Whether the snapshot has the EndpointSlices, so that a Service without any is worth telling.
     pub knows_slices: bool,
+    /// What holds for all sessions. In a cluster, GatewayParameters may say otherwise.
+    pub terms: SessionTerms,
 }
 
 impl Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             in_cluster: false,
             now: 0,
             knows_slices: true,
+            terms: SessionTerms::default(),
         }
     }
 }

@@ -192,7 +192,8 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
 async fn a_connection_is_told_when_it_has_ended() {
     let pair = key_pair(&["a.test"]);
     let (send, records) = std::sync::mpsc::sync_channel(8);
-    let mut sides = Sides::with(Settings { records: Some(send), ..Settings::default() });
+    let mut sides =
+        Sides::with(Settings { records: l4way_proxy::Records::to(send), ..Settings::default() });
     let address = free_address();
     let backend = named("a").await;
     sides.apply(

@@ -410,6 +410,11 @@ impl<'a> Transaction<'a> {
         self.elements(NEW_ELEMENT, CREATE, set, elements, stay);
     }
 
+    /// Removes a set's elements.
+    pub(crate) fn flush_set(&mut self, set: Set<'_>) {
+        self.add(DELETE_ELEMENT, 0, |a| a.string(2, set.name));
+    }
+
     pub(crate) fn delete_elements(&mut self, set: Set<'_>, elements: &[Element]) {
         self.elements(DELETE_ELEMENT, 0, set, elements, None);
     }

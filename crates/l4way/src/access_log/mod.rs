@@ -5,6 +5,7 @@
 //! fields.
 
 mod line;
+mod switch;
 
 use std::{
     fs::OpenOptions,
@@ -21,6 +22,8 @@ use std::{
 
 use l4way_proxy::SessionRecord;
 use tracing::{error, info};
+
+pub(crate) use self::switch::Switch;
 
 /// How many records wait at most while others are written; the proxy drops what comes beyond.
 const QUEUE: usize = 16_384;
@@ -41,7 +44,7 @@ pub(crate) enum Output {
 
 /// The running access log. Its thread ends when every sender of records is gone.
 #[derive(Debug)]
-pub(crate) struct AccessLog {
+struct AccessLog {
     output: Output,
     shared: Arc<Shared>,
     writer: JoinHandle<()>,
@@ -50,7 +53,7 @@ pub(crate) struct AccessLog {
 /// What the thread shares with the handle.
 struct Shared {
     sink: Mutex<Sink>,
-    unwritten: AtomicU64,
+    unwritten: Arc<AtomicU64>,
 }
 
 /// An open output.
@@ -61,14 +64,17 @@ struct Sink {
 }
 
 impl AccessLog {
-    /// Opens the output; returns the log, and where to put the records for it.
+    /// Opens the output; returns the log, and where to put the records for it. Records that can't be
+    /// written are counted in `unwritten`.
     ///
     /// # Errors
     /// If the file can't be opened, or no thread started.
-    pub(crate) fn start(output: Output) -> io::Result<(Self, SyncSender<SessionRecord>)> {
+    fn start(
+        output: Output,
+        unwritten: Arc<AtomicU64>,
+    ) -> io::Result<(Self, SyncSender<SessionRecord>)> {
+        let shared = Arc::new(Shared { sink: Mutex::new(output.open()?), unwritten });
         let (sender, records) = sync_channel(QUEUE);
-        let shared =
-            Arc::new(Shared { sink: Mutex::new(output.open()?), unwritten: AtomicU64::new(0) });
         let mut writer = Writer { shared: shared.clone(), failing: false };
         let writer = thread::Builder::new()
             .name("access-log".into())
@@ -81,21 +87,15 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file can't be opened. Then the old one stays in use.
-    pub(crate) fn reopen(&self) -> io::Result<()> {
+    fn reopen(&self) -> io::Result<()> {
         if let Output::File(_) = self.output {
             *self.shared.sink() = self.output.open()?;
         }
         Ok(())
     }
 
-    /// Counts the records that could not be written, even after the log has ended.
-    pub(crate) fn unwritten(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
-        let shared = self.shared.clone();
-        move || shared.unwritten.load(Relaxed)
-    }
-
     /// Waits until the last record is written. Every sender has to be gone, or to go meanwhile.
-    pub(crate) fn finish(self) {
+    fn finish(self) {
         if self.writer.join().is_err() {
             error!("the access log's thread has panicked");
         }

@@ -10,7 +10,7 @@ use l4way_model::{BackendId, GatewayId, ListenerId, RouteId, Transport};
 use l4way_proxy::{CloseReason, Labels, SessionRecord};
 use serde_json::{Value, json};
 
-use super::{AccessLog, Output};
+use super::{AccessLog, Output, Switch};
 
 fn tcp(bytes_upstream: u64) -> SessionRecord {
     let gateway = GatewayId::new("default", "edge");
@@ -73,7 +73,7 @@ fn refused_udp() -> SessionRecord {
 }
 
 fn start(path: &Path) -> (AccessLog, SyncSender<SessionRecord>) {
-    AccessLog::start(Output::File(path.to_owned())).unwrap()
+    AccessLog::start(Output::File(path.to_owned()), Arc::default()).unwrap()
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -177,15 +177,39 @@ fn a_full_disk_costs_records_but_not_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     symlink("/dev/full", &path).unwrap();
-    let (log, records) = start(&path);
-    records.send(tcp(1)).unwrap();
-    records.send(tcp(2)).unwrap();
-    wait_until(|| log.unwritten()() == 2);
+    let log = Switch::new(Some(&path)).unwrap();
+    let (records, unwritten) = (log.records(), log.unwritten());
+    assert!(records.record(|| tcp(1)) && records.record(|| tcp(2)));
+    wait_until(|| unwritten() == 2);
     fs::remove_file(&path).unwrap();
     log.reopen().unwrap();
-    records.send(tcp(3)).unwrap();
+    assert!(records.record(|| tcp(3)));
     wait_until(|| lines(&path).len() == 1);
-    assert_eq!(log.unwritten()(), 2);
+    assert_eq!(unwritten(), 2);
+}
+
+#[test]
+fn it_is_switched_off_and_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let mut log = Switch::new(Some(&path)).unwrap();
+    let records = log.records();
+    for (bytes_upstream, on) in [(1, true), (2, false), (3, true)] {
+        log.set(on).unwrap();
+        assert_eq!(records.is_on(), on);
+        records.record(|| tcp(bytes_upstream));
+    }
+    drop(records);
+    log.finish();
+    let written: Vec<_> = lines(&path).iter().map(|line| line["bytes_upstream"].clone()).collect();
+    assert_eq!(written, [1, 3]);
+}
+
+#[test]
+fn without_a_path_it_is_off() {
+    let log = Switch::new(None).unwrap();
+    assert!(!log.records().is_on());
+    log.finish();
 }
 
 #[test]
@@ -230,6 +254,7 @@ fn a_torn_line_is_ended_before_the_next() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_named() {
-    let error = AccessLog::start(Output::File("/nonexistent/access.log".into())).unwrap_err();
+    let error = AccessLog::start(Output::File("/nonexistent/access.log".into()), Arc::default())
+        .unwrap_err();
     assert!(error.to_string().contains("/nonexistent/access.log"), "{error}");
 }

@@ -100,7 +100,7 @@ impl Control {
             demo,
             names: resolver.subscribe(),
             resolver,
-            settings: args.graph.settings(),
+            settings: Settings { terms: args.sessions.terms(), ..args.graph.settings() },
             serving,
             in_force: None,
             quiet: args.sessions.access_log.as_deref().map(Output::of) == Some(Output::Stdout),

@@ -303,7 +303,7 @@ impl Tcp {
                 return reset_on_close(&socket);
             }
         };
-        let deadline = ctx.now + ctx.settings.connect_timeout;
+        let deadline = ctx.now + ctx.terms.connect_timeout;
         let id = self.connections.insert_with(|id| {
             let timer = self.timers.schedule(deadline, Due::Connect(id));
             // The client's socket has TCP_NODELAY from the one that listened.
@@ -339,7 +339,7 @@ pub(super) fn refuse(
     reason: CloseReason,
 ) {
     row.end(reason);
-    ctx.records.record(&ctx.counters, || SessionRecord {
+    ctx.record(|| SessionRecord {
         transport: Transport::Tcp,
         labels: row.labels.clone(),
         endpoint: None,

@@ -411,7 +411,7 @@ impl Tcp {
             }
         };
         self.timers.cancel(guest.timer);
-        let deadline = ctx.now + ctx.settings.connect_timeout;
+        let deadline = ctx.now + ctx.terms.connect_timeout;
         let timer = self.timers.schedule(deadline, Due::Connect(id));
         let Guest { side, client, .. } = guest;
         let mut session = Session::new(ctx, id, timer, side, client, forward, upstream);

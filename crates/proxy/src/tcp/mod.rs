@@ -159,7 +159,7 @@ impl Tcp {
             Step::Retry => {
                 self.timers.cancel(session.timer);
                 session.timer =
-                    self.timers.schedule(ctx.now + ctx.settings.connect_timeout, Due::Connect(id));
+                    self.timers.schedule(ctx.now + ctx.terms.connect_timeout, Due::Connect(id));
             }
             Step::End(reason) => self.end(ctx, id, reason),
             Step::Starve(error) => {

@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     counters::Row,
     poll::{Readiness, SlotId},
+    record::began_before,
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
     socket::local_address,
 };
@@ -65,7 +66,7 @@ pub(super) struct Session {
     pub(super) unfinished: bool,
     pub(super) begun: Instant,
     connect_time: Option<Duration>,
-    /// Only if there will be a record.
+    /// Only if records were on then.
     started: Option<SystemTime>,
 }
 
@@ -155,7 +156,7 @@ impl Session {
         }
         self.row.end(reason);
         let Self { row, .. } = &self;
-        ctx.records.record(&ctx.counters, || SessionRecord {
+        ctx.record(|| SessionRecord {
             transport: Transport::Tcp,
             labels: row.labels.clone(),
             endpoint: Some(self.upstream.address.clone()),
@@ -165,7 +166,7 @@ impl Session {
             bytes_downstream: self.downward.bytes,
             datagrams_upstream: 0,
             datagrams_downstream: 0,
-            started: self.started.unwrap_or_else(SystemTime::now),
+            started: self.started.unwrap_or_else(|| began_before(self.begun.elapsed())),
             duration: self.begun.elapsed(),
             connect_time: self.connect_time,
             reason,

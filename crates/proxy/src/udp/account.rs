@@ -1,7 +1,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use l4way_model::{EndpointAddress, Transport};
@@ -12,6 +12,7 @@ use crate::{
     CloseReason, SessionRecord,
     context::Context,
     counters::{Row, Toward},
+    record::began_before,
     routes::{Forward, UpstreamLease},
 };
 
@@ -96,7 +97,7 @@ impl Account {
             self.row.unanswered();
         }
         let duration = ctx.now.saturating_duration_since(self.begun);
-        ctx.records.record(&ctx.counters, || SessionRecord {
+        ctx.record(|| SessionRecord {
             transport: Transport::Udp,
             labels: self.row.labels.clone(),
             endpoint: Some(self.upstream.address.clone()),
@@ -106,7 +107,7 @@ impl Account {
             bytes_downstream: self.down.bytes,
             datagrams_upstream: self.up.datagrams,
             datagrams_downstream: self.down.datagrams,
-            started: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            started: began_before(duration),
             duration,
             connect_time: self.first_reply,
             reason,

@@ -20,7 +20,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use l4way_proxy_core::{Bind, FlowKey};
@@ -55,7 +55,6 @@ pub(crate) struct Udp {
     /// Sockets that may have more to read than they had in their turn: an edge-triggered poll
     /// doesn't report them again.
     unfinished: Vec<Token>,
-    session_timeout: Duration,
     /// When the first of the sockets that drain is to be closed.
     next_deadline: Option<Instant>,
     /// Some time that has passed.
@@ -68,7 +67,6 @@ impl Udp {
             table: Table::new(ctx.udp_session_limit),
             inbox: Inbox::new(),
             unfinished: Vec::new(),
-            session_timeout: ctx.settings.udp_session_timeout,
             next_deadline: None,
             past: ctx.now,
         }
@@ -234,12 +232,12 @@ impl Udp {
 
     /// When [`on_tick`](Self::on_tick) wants to be called; `ctx.now` or earlier if there is work
     /// left over from this turn.
-    pub(crate) fn next_tick(&self) -> Option<Instant> {
+    pub(crate) fn next_tick(&self, ctx: &Context) -> Option<Instant> {
         if !self.unfinished.is_empty() {
             return Some(self.past);
         }
         let idle = self.table.flows.longest_idle();
-        let expiry = idle.and_then(|(_, seen)| seen.checked_add(self.session_timeout));
+        let expiry = idle.and_then(|(_, seen)| seen.checked_add(ctx.terms.udp_session_timeout));
         expiry.into_iter().chain(self.next_deadline).chain(self.table.upstreams.next_close()).min()
     }
 

@@ -80,7 +80,7 @@ impl Shares {
 
     /// Takes a client's share out of the memory.
     fn recall(&mut self, ctx: &Context, key: &FlowKey) -> Option<Result<Forward, Refusal>> {
-        while let Some(id) = self.remembered.expired(ctx.now, ctx.settings.udp_session_timeout) {
+        while let Some(id) = self.remembered.expired(ctx.now, ctx.terms.udp_session_timeout) {
             self.remembered.remove(id);
         }
         let id = self.remembered.find(key)?;

@@ -209,7 +209,7 @@ impl Table {
 
     /// Ends the sessions that have been idle for the session timeout.
     pub(super) fn expire(&mut self, ctx: &mut Context) {
-        while let Some(id) = self.flows.expired(ctx.now, ctx.settings.udp_session_timeout) {
+        while let Some(id) = self.flows.expired(ctx.now, ctx.terms.udp_session_timeout) {
             self.end(ctx, id, CloseReason::SessionTimeout);
         }
     }

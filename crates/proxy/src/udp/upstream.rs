@@ -202,13 +202,13 @@ fn is_drained(upstream: &Upstream) -> bool {
 mod tests {
     use std::{net::UdpSocket, os::fd::AsRawFd, sync::Arc};
 
+    use l4way_model::SessionTerms;
     use l4way_proxy_core::{FlowKey, FlowTable, Rng};
     use rustix::net::getsockname;
 
     use super::*;
     use crate::{
-        context::Descriptors, counters::WorkerCounters, poll::Poll, record::Recorder,
-        routes::Backends,
+        Records, context::Descriptors, counters::WorkerCounters, poll::Poll, routes::Backends,
     };
 
     fn context(descriptors: usize) -> Context {
@@ -220,7 +220,8 @@ mod tests {
             backends: Backends::default(),
             descriptors: Arc::new(Descriptors::new(descriptors)),
             counters: Arc::new(WorkerCounters::default()),
-            records: Recorder::new(None),
+            records: Records::default(),
+            terms: SessionTerms::default(),
             udp_session_limit: descriptors,
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId,
-    ListenerReport, RefusedReason, Route, RouteId, Target, Transport, WeightedTarget,
+    ListenerReport, RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
 use l4way_proxy::{CloseReason, Proxy, RowSnapshot, Settings};
 
@@ -109,6 +109,18 @@ pub(crate) fn proxy_with(settings: Settings, addresses: Vec<SocketAddr>) -> (Pro
     let config = config([listener("l", address, Some(route_to("b")))]);
     all_bound(&proxy.apply(config, &endpoints([("b", addresses)])));
     (proxy, address)
+}
+
+/// Carries the same as [`proxy_with`] with another connect timeout.
+pub(crate) fn set_connect_timeout(
+    proxy: &mut Proxy,
+    address: SocketAddr,
+    connect_timeout: Duration,
+    addresses: Vec<SocketAddr>,
+) {
+    let config = Config::new([listener("l", address, Some(route_to("b")))]).unwrap();
+    let config = config.with_terms(SessionTerms { connect_timeout, ..SessionTerms::default() });
+    all_bound(&proxy.apply(Arc::new(config), &endpoints([("b", addresses)])));
 }
 
 pub(crate) fn all_bound(report: &ApplyReport) {

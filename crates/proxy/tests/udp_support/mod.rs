@@ -16,9 +16,9 @@ use std::{
 
 use l4way_model::{
     BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
-    RefusedReason, Route, RouteId, Target, Transport, WeightedTarget,
+    RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, RowSnapshot, SessionRecord, Settings};
+use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot, SessionRecord, Settings};
 
 /// How long to wait for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,13 +115,14 @@ pub(crate) struct Bench {
     pub(crate) records: Receiver<SessionRecord>,
     endpoints: EndpointTable,
     listener: Listener,
+    terms: SessionTerms,
 }
 
 impl Bench {
     /// A proxy that listens on `ip` and sends everything to the backend `a`.
     pub(crate) fn new(ip: IpAddr, settings: Settings) -> Self {
         let (sink, records) = sync_channel(4_096);
-        let settings = Settings { records: Some(sink), ..settings };
+        let settings = Settings { records: Records::to(sink), ..settings };
         let proxy = Proxy::start(settings).expect("threads and epoll");
         let listener = Listener {
             id: listener_id("dns"),
@@ -130,7 +131,8 @@ impl Bench {
             port: free_port(),
             route: Some(route(&[to("a", 1)])),
         };
-        let mut bench = Self { proxy, records, endpoints: EndpointTable::default(), listener };
+        let (endpoints, terms) = (EndpointTable::default(), SessionTerms::default());
+        let mut bench = Self { proxy, records, endpoints, listener, terms };
         bench.apply();
         bench
     }
@@ -178,6 +180,12 @@ impl Bench {
         self.apply();
     }
 
+    /// How long sessions may be silent from now on.
+    pub(crate) fn set_session_timeout(&mut self, udp_session_timeout: Duration) {
+        self.terms.udp_session_timeout = udp_session_timeout;
+        self.apply();
+    }
+
     pub(crate) fn apply(&mut self) {
         self.apply_config([self.listener.clone()]);
     }
@@ -187,7 +195,7 @@ impl Bench {
     }
 
     fn apply_config(&mut self, listeners: impl IntoIterator<Item = Listener>) {
-        let config = Arc::new(Config::new(listeners).expect("one listener"));
+        let config = Arc::new(Config::new(listeners).expect("one listener").with_terms(self.terms));
         let report = self.proxy.apply(config, &self.endpoints);
         let bound = |report: &ListenerReport| *report == ListenerReport::Bound;
         assert!(report.listeners.values().all(bound), "not bound: {report:?}");

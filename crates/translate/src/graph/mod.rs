@@ -31,7 +31,7 @@ mod tls_options;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use l4way_model::{BackendId, GatewayId};
+use l4way_model::{BackendId, GatewayId, SessionTerms};
 use l4way_resources::{Snapshot, api::ObjectKey};
 
 use crate::{Addresses, Settings};
@@ -61,6 +61,8 @@ pub struct Graph {
     pub(crate) controller_name: Arc<str>,
     pub(crate) in_cluster: bool,
     pub(crate) classless: bool,
+    /// What holds for all sessions, where no GatewayParameters say otherwise.
+    pub(crate) terms: SessionTerms,
     /// In seconds of Unix time, if it is known.
     now: Option<i64>,
     pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
@@ -154,6 +156,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
+        terms: settings.terms,
         now: certificates.now,
         classless: snapshot.gateway_classes.is_empty() && !settings.in_cluster,
         classes,

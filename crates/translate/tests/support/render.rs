@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use l4way_model::{
     AlternativeName, Authorities, BackendSource, BackendTls, Config, Hostname, HttpPort, HttpRule,
-    Listener, PathMatch, Route, ServerTls, Target, TlsListener, TlsMode, TlsOptions, TlsPort,
-    TlsRoute,
+    Listener, PathMatch, Route, ServerTls, SessionTerms, Target, TlsListener, TlsMode, TlsOptions,
+    TlsPort, TlsRoute,
 };
 use l4way_resources::{
     AnyObject, Snapshot,
@@ -35,6 +35,7 @@ fn write_all(
     let is_filled = |config: &Config| config.listener_ids().next().is_some();
     section(out, "config", configs().any(is_filled))?;
     for config in configs() {
+        write_terms(out, config.terms())?;
         config.listeners().try_for_each(|listener| write_listener(out, listener))?;
         for port in config.tls_ports() {
             let mut listeners = port.listeners.iter();
@@ -75,6 +76,14 @@ fn write_all(
 
 fn section(out: &mut String, name: &str, filled: bool) -> std::fmt::Result {
     writeln!(out, "  {name}:{}", if filled { "" } else { " none" })
+}
+
+fn write_terms(out: &mut String, terms: SessionTerms) -> std::fmt::Result {
+    if terms == SessionTerms::default() {
+        return Ok(());
+    }
+    let SessionTerms { connect_timeout, udp_session_timeout } = terms;
+    writeln!(out, "    terms: connect {connect_timeout:?}, UDP {udp_session_timeout:?}")
 }
 
 fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {

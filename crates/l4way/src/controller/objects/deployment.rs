@@ -1,5 +1,5 @@
 //! The proxies themselves. Nothing in a pod's template depends on listeners, routes or labels of the
-//! Gateway: a change of the template ends every session.
+//! Gateway, nor on parameters that a running proxy can follow: a change of the template ends every session.
 
 use l4way_resources::api::GatewayParametersSpec;
 use serde_json::{Value, json};
@@ -107,40 +107,17 @@ fn container(
     container
 }
 
+/// What a proxy is told but by its configuration, which says all that may change while it runs.
 fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
-    let GatewayParametersSpec {
-        log,
-        access_log,
-        data_path,
-        connect_timeout_seconds,
-        udp_session_timeout_seconds,
-        ..
-    } = &common.provision.parameters;
-    let log = log.clone().unwrap_or_default();
-    let lower = |text: Option<_>, default: &str| {
-        text.map_or_else(|| default.to_owned(), |text: std::sync::Arc<str>| text.to_lowercase())
-    };
     let mut arguments = vec![
         "proxy".to_owned(),
         format!("--name={}", common.names.base),
         format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
-        format!("--log-level={}", lower(log.level, "info")),
-        format!("--log-format={}", lower(log.format, "json")),
         format!("--drain-timeout={drain_seconds}"),
     ];
-    if access_log.as_deref() == Some("Stdout") {
-        arguments.push("--access-log=-".to_owned());
-    }
-    if let Some(path) = data_path {
+    if let Some(path) = &common.provision.parameters.data_path {
         arguments.push(format!("--data-path={}", path.to_lowercase()));
     }
-    let timeouts = [
-        ("connect-timeout", connect_timeout_seconds),
-        ("udp-session-timeout", udp_session_timeout_seconds),
-    ];
-    arguments.extend(
-        timeouts.iter().filter_map(|(name, seconds)| Some(format!("--{name}={}", (**seconds)?))),
-    );
     arguments
 }
 

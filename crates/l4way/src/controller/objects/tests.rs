@@ -138,6 +138,25 @@ fn no_listener_route_or_label_is_in_a_pod_template() {
 }
 
 #[test]
+fn what_a_running_proxy_can_follow_is_not_in_its_deployment() {
+    let deployment = |parameters: Value| {
+        let mut provision = small();
+        provision.parameters = serde_json::from_value(parameters).unwrap();
+        of_kind(&desired(&provision, &settings(), &pods()), Kind::Deployment)[0].clone()
+    };
+    let none = deployment(json!({}));
+    for parameters in [
+        json!({"log": {"level": "Debug"}}),
+        json!({"log": {"format": "Text"}}),
+        json!({"accessLog": "Stdout"}),
+        json!({"connectTimeoutSeconds": 2}),
+        json!({"udpSessionTimeoutSeconds": 30}),
+    ] {
+        assert_eq!(deployment(parameters.clone()), none, "{parameters}");
+    }
+}
+
+#[test]
 fn on_the_host_network_there_is_no_service() {
     let mut provision = small();
     provision.parameters.host_network = Some(true);
