@@ -64,13 +64,6 @@ pub(crate) struct Logs {
     pub(crate) access_log: bool,
 }
 
-impl Default for Logs {
-    /// What a proxy in a pod begins with.
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Json, access_log: false }
-    }
-}
-
 /// The data plane and what is said of it.
 pub(crate) struct Serving {
     data_plane: DataPlane,

@@ -4,6 +4,7 @@ use std::{
     sync::Arc,
 };
 
+use clap::ValueEnum;
 use l4way_endpoints::{Addresses, Backends, Service, Slices};
 use l4way_model::{BackendId, BackendSource, Config, EndpointTable, SessionTerms};
 use tokio::{sync::watch, time::Instant};
@@ -17,13 +18,14 @@ use super::{
 };
 use crate::{
     certificates::Warnings,
-    cli::ProxyArgs,
+    cli::{LogFormat, ProxyArgs},
     delivery::{
-        Acknowledgement, Answer, ConfigError, Delivery, DocumentKind, KeyPairs, Refusal, Refused,
+        self, Acknowledgement, Answer, ConfigError, Delivery, DocumentKind, KeyPairs, Refusal,
+        Refused,
     },
     dns::{Resolver, Sources},
     report::{Phase, StatusReport},
-    serving::Serving,
+    serving::{Logs, Serving},
 };
 
 /// Everything between what is followed and the data plane, and what is in force now.
@@ -253,6 +255,9 @@ impl Pod {
         let known = self.slices.known();
         let endpoints = Backends::new(followed, self.zone.clone(), known, &self.addresses.borrow());
         self.resolver.set_names(endpoints.hostnames());
+        if let Some(logs) = delivery.logs() {
+            self.serving.set_logs(&wanted(logs));
+        }
         self.serving.apply(config.clone(), endpoints.table());
         tracing::info!(
             hash = &*hash,
@@ -379,6 +384,16 @@ impl Pod {
         }
         report.notes.extend(view::refusals(&self.answers.borrow().identity));
         self.serving.publish(Arc::new(report));
+    }
+}
+
+/// The logs that a configuration asks for. A format that this l4way doesn't know is the default.
+fn wanted(logs: &delivery::Logs) -> Logs {
+    let delivery::Logs { level, format, access_log } = logs;
+    Logs {
+        level: level.to_string(),
+        format: LogFormat::from_str(format, true).unwrap_or(LogFormat::Json),
+        access_log: *access_log,
     }
 }
 
