@@ -1,4 +1,5 @@
 //! What may change while the kernel carries sessions: the terms of a configuration, and records.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs::File,
