@@ -38,7 +38,7 @@ pub(crate) enum Command {
     ///
     /// Follows the configuration that the controller writes, and the endpoints of its backends, and
     /// answers in the pod's Lease. SIGTERM takes it out of its Service and drains; a second one ends
-    /// at once.
+    /// at once. The timeouts and logs that are given here hold until a configuration says otherwise.
     #[command(mut_arg("log_format", |arg| arg.default_value("json")))]
     Proxy(Box<ProxyArgs>),
     /// Check manifests as the API server would, and whether every route gets traffic
