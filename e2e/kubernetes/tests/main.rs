@@ -13,5 +13,7 @@ mod reach;
 mod resilience;
 mod status;
 mod support;
+mod traffic;
 mod troubleshooting;
 mod tutorial;
+mod upgrade;
