@@ -9,6 +9,7 @@
 mod kills;
 mod lifecycle;
 mod overview;
+mod parameters;
 mod reach;
 mod resilience;
 mod status;
