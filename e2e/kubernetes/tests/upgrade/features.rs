@@ -107,13 +107,15 @@ fn follows_endpoints(scene: &Scene) {
     });
 }
 
-/// Sees to it that the table of proxies has each with its version.
+/// Sees to it that the table of proxies has each with its version, and says that it is behind.
 fn status_tells_of_each(scene: &Scene) {
     let pods = scene.gateway().pods();
     wait_for("each proxy's version and configuration", || {
         let out = l4way(&["status", "--kube"]).out;
-        let has =
-            |name: &str| out.lines().any(|line| line.contains(name) && line.contains("0.1.0"));
+        let has = |name: &str| {
+            let words = [name, "0.1.0", "behind"];
+            out.lines().any(|line| words.iter().all(|word| line.contains(word)))
+        };
         if pods.iter().all(|pod| has(&pod.name)) { Ok(()) } else { Err(out) }
     });
 }
