@@ -14,7 +14,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
+.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e upgrade bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,11 @@ demo: build ## Build, and run the tutorial: TCP on 127.0.0.1:9000, UDP on 127.0.
 	@command -v nc >/dev/null || scripts/setup.sh netcat-openbsd
 	exec $(BINARY) run -f examples/tutorial --demo-backends
 
-test: lint deny unit instructions ## Everything that tests the project
+test: ## Everything that tests the project
+	scripts/stage lint $(MAKE) --no-print-directory lint
+	scripts/stage deny $(MAKE) --no-print-directory deny
+	scripts/stage unit $(MAKE) --no-print-directory unit
+	scripts/stage instructions $(MAKE) --no-print-directory instructions
 
 lint: ## Format, lints and documentation, warnings denied
 	cargo fmt --all --check
@@ -58,6 +62,9 @@ e2e: setup-cluster image ## Run the tutorial, and what else is tested in a clust
 	scripts/setup.sh netcat-openbsd
 	scripts/manifests.sh --check
 	CHANNEL=$(CHANNEL) e2e/kubernetes/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
+
+upgrade: setup-cluster image ## Upgrade from the last release (e2e/upgrade/RELEASE) and back in that cluster, under traffic
+	CHANNEL=$(CHANNEL) e2e/upgrade/run $(IMAGE_TAR) $(IMAGE) $(BINARY) $(TESTS)
 
 bench: build ## Measure l4way beside its peers and the kernel, the machine being idle (BENCH="--quick" for less, "--help" for more)
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \

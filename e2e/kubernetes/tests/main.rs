@@ -9,9 +9,12 @@
 mod kills;
 mod lifecycle;
 mod overview;
+mod parameters;
 mod reach;
 mod resilience;
 mod status;
 mod support;
+mod traffic;
 mod troubleshooting;
 mod tutorial;
+mod upgrade;

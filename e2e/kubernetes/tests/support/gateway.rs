@@ -109,9 +109,14 @@ impl<'a> Gateway<'a> {
         });
     }
 
+    /// What its objects are selected by.
+    pub(crate) fn selector(&self) -> String {
+        format!("{GATEWAY_NAME}={}", self.name)
+    }
+
     /// Its running proxies.
     pub(crate) fn pods(&self) -> Vec<Pod> {
-        let selector = format!("{GATEWAY_NAME}={}", self.name);
+        let selector = self.selector();
         let list = get(self.namespace, &["pods", "--selector", &selector]);
         let pods = list["items"].as_array().into_iter().flatten();
         let alive = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
@@ -144,7 +149,7 @@ impl<'a> Gateway<'a> {
 
     /// Waits until nothing is left of what was made for it, in any namespace.
     pub(crate) fn leaves_nothing(&self) {
-        let selector = format!("{GATEWAY_NAME}={}", self.name);
+        let selector = self.selector();
         let of_namespace = format!("l4way.dev/gateway-namespace={}", self.namespace);
         wait_for(format_args!("nothing to be left of Gateway {}", self.name), || {
             let args = ["get", MADE, "--namespace", self.namespace, "-o", "name", "--selector"];

@@ -105,3 +105,17 @@ spec:
 "
     )
 }
+
+/// An application of two pods that answer with their names whenever something comes.
+pub(crate) fn server_saying_who(name: &str, protocol: &str) -> String {
+    let each = if protocol == "UDP" { "-udp" } else { "-each" };
+    server(name, protocol, 5000, "$(POD_NAME)")
+        .replacen("spec:\n  selector", "spec:\n  replicas: 2\n  selector", 1)
+        .replace(
+            "        args: [",
+            &format!(
+                "        env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: \
+             metadata.name}}}}}}]\n        args: [{each:?}, "
+            ),
+        )
+}

@@ -15,7 +15,9 @@ pub(crate) use self::{
     gateway::{CONTROLLER, Gateway, Pod, wait_for_condition},
     kubectl::{api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl},
     l4way::{check, l4way, problems_of},
-    manifests::{echo, gateway, parameters, project, route, scaled_to_0, server},
+    manifests::{
+        echo, gateway, parameters, project, route, scaled_to_0, server, server_saying_who,
+    },
     namespace::{Namespace, explain},
-    wait::{PATIENCE, wait_for},
+    wait::{PATIENCE, say, wait_for},
 };

@@ -1,5 +1,6 @@
 use std::{
     fmt::Display,
+    io::{self, Write},
     thread,
     time::{Duration, Instant},
 };
@@ -22,4 +23,9 @@ pub(crate) fn wait_for<T, E: Display>(
             Err(_) => thread::sleep(Duration::from_millis(200)),
         }
     }
+}
+
+/// Tells what was measured, also when the test succeeds.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "measured: {text}");
 }

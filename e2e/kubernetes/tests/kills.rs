@@ -3,23 +3,20 @@
 //!
 //! These tests take things away that others need, so they run alone: `e2e/kubernetes/run`.
 
-mod traffic;
-
 use std::{
-    io::{self, Write},
     net::SocketAddr,
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use self::traffic::{Outcome, Traffic, Transport};
 use crate::{
     resilience::{kill, leader},
     support::{
         Ask, Gateway, Namespace, ask, ask_udp, gateway, get, kubectl, parameters, project, route,
-        server, wait_for,
+        say, server, server_saying_who, wait_for,
     },
+    traffic::{Outcome, Traffic, Transport},
 };
 
 const PORT: u16 = 9000;
@@ -45,8 +42,8 @@ impl Scene {
         namespace.apply(
             &(parameters
                 + &gateway("gw", &[("tcp", "TCP", PORT), ("udp", "UDP", PORT)], &reference)
-                + &pods("app", "TCP")
-                + &pods("app-udp", "UDP")
+                + &server_saying_who("app", "TCP")
+                + &server_saying_who("app-udp", "UDP")
                 + &server("next", "TCP", 5000, "next")
                 + &route("TCPRoute", "tcp", "gw", &[("app", 5000, 1)])
                 + &route("UDPRoute", "udp", "gw", &[("app-udp", 5000, 1)])),
@@ -92,29 +89,10 @@ fn gw(namespace: &Namespace) -> Gateway<'_> {
     Gateway::new(namespace.name(), "gw")
 }
 
-/// An application of two pods that answer with their names whenever something comes.
-fn pods(name: &str, protocol: &str) -> String {
-    let each = if protocol == "UDP" { "-udp" } else { "-each" };
-    server(name, protocol, 5000, "$(POD_NAME)")
-        .replacen("spec:\n  selector", "spec:\n  replicas: 2\n  selector", 1)
-        .replace(
-            "        args: [",
-            &format!(
-                "        env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: \
-             metadata.name}}}}}}]\n        args: [{each:?}, "
-            ),
-        )
-}
-
 /// Stops, kills or starts a component of the cluster.
 fn component(what: &str, name: &str) {
     let status = Command::new(project("e2e/cluster/component")).args([what, name]).status();
     assert!(status.expect("e2e/cluster/component runs").success(), "can't {what} {name}");
-}
-
-/// Tells what was measured, also when the test succeeds.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "measured: {text}");
 }
 
 fn said(what: &str, outcome: &Outcome) {
