@@ -281,8 +281,8 @@ impl KernelPath {
         Ok(())
     }
 
-    /// Looks whether the host's addresses have changed, or whether records are wanted, and ends what has had its time. Whether
-    /// [`apply`](Self::apply) would do something else now.
+    /// Looks whether the host's addresses have changed, or whether records are wanted, and ends what
+    /// has had its time. Whether [`apply`](Self::apply) would do something else now.
     pub fn tick(&mut self) -> bool {
         self.refuse();
         let now = Instant::now();
@@ -447,14 +447,17 @@ impl KernelPath {
         let is_new = self.timeouts.insert(terms.udp_seconds());
         let mut transaction = Transaction::new(TABLE);
         ruleset::change_terms(&mut transaction, terms, is_new, &self.ruleset, &flows);
+        let Err(error) = transaction.commit(&mut self.socket) else { return };
+        self.refuse();
         let ruleset = self.ruleset.clone();
-        if let Err(error) = transaction.commit(&mut self.socket)
-            && let Err(error) = self.rebuild(&error, &ruleset, &flows)
-        {
-            tracing::error!(%error, "nftables refuses the rules on other terms");
-            // What is planned next is new, and tried.
-            self.ruleset = Ruleset::default();
-            self.plan.clear();
+        match self.rebuild(&error, &ruleset, &flows) {
+            Ok(()) => self.count_refused(),
+            Err(error) => {
+                tracing::error!(%error, "nftables refuses the rules on other terms");
+                // What is planned next is new, and tried.
+                self.ruleset = Ruleset::default();
+                self.plan.clear();
+            }
         }
     }
 

@@ -4,16 +4,19 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use l4way_model::{BindFailureKind, ListenerReport};
+use hyper::StatusCode;
+use l4way_http::ErrorReason;
+use l4way_model::{BindFailureKind, Config, ListenerReport, SessionTerms};
 
 use crate::{
     client::{Answer, connect, get, http1, request},
     endpoint::{named, patient},
     support::{
-        all_to, apply, config, endpoints, free_address, listener, listener_id, port, proxy_with,
-        start,
+        all_to, apply, config, endpoints, errors, eventually, free_address, listener, listener_id,
+        port, proxy_with, start,
     },
 };
 
@@ -114,4 +117,29 @@ async fn requests_go_where_the_endpoints_are_now() {
     proxy.update_endpoints(&endpoints([("b", vec![])]));
     let response = client.send_request(request("any", "/")).await.unwrap();
     assert_eq!(response.status(), 503);
+}
+
+#[tokio::test]
+async fn another_connect_timeout_holds_for_the_next_request() {
+    // Nobody accepts there, so that what doesn't fit into the queue is not answered.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listening = socket.listen(1).unwrap();
+    let full = listening.local_addr().unwrap();
+    let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(connect(full))).collect();
+    let table = endpoints([("b", vec![full])]);
+    let ports = [port(free_address(), vec![listener("", all_to("b"))])];
+    let address = ports[0].binds().next().unwrap();
+    let mut proxy = start();
+    apply(&mut proxy, ports.clone(), &table);
+    let terms = SessionTerms { connect_timeout: Duration::from_millis(50), ..Default::default() };
+    let config = Config::clone(&config(ports)).with_terms(terms);
+    proxy.prepare(&Arc::new(config), &table);
+    proxy.listen();
+    // As Linux has it, one more than was asked for.
+    let queued = || waiting.iter().filter(|client| client.is_finished()).count();
+    eventually("the queue is full", || queued() == 2).await;
+    assert_eq!(get(address, "any", "/").await.status, StatusCode::GATEWAY_TIMEOUT);
+    assert!(errors(&proxy, ErrorReason::ConnectTimeout) > 0);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
