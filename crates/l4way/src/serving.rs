@@ -203,7 +203,6 @@ impl Serving {
     ///
     /// Sessions on the kernel path follow the access log within [`RETRY_INTERVAL`], if
     /// [`retry_failed`](Self::retry_failed) is called as often.
-    #[allow(dead_code, reason = "called as soon as configurations say it")]
     pub(crate) fn set_logs(&mut self, logs: &Logs) {
         if let Err(error) = logging::change(&logs.level, logs.format) {
             tracing::error!("{error}; the log goes on as before");

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How often a session is used, and how often a new connection is made.
@@ -50,7 +50,7 @@ pub(crate) struct Session {
     pub(crate) all: BTreeSet<String>,
     pub(crate) answers: usize,
     /// When requests weren't answered, and why. A connection is at its end with the first.
-    pub(crate) failures: Vec<(Instant, String)>,
+    pub(crate) failures: Vec<(SystemTime, String)>,
 }
 
 /// What became of the connections, or of the flows, that were made meanwhile.
@@ -129,7 +129,7 @@ impl Session {
                     self.answers += 1;
                     self.all.insert(answer);
                 }
-                Err(error) => self.failures.push((Instant::now(), error.to_string())),
+                Err(error) => self.failures.push((SystemTime::now(), error.to_string())),
             }
             if !self.failures.is_empty() && self.transport == Transport::Tcp {
                 break;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -28,9 +28,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How many TCP connections and how many UDP flows are used.
 const SESSIONS: usize = 12;
-
-/// How much later than it happens the end of a pod may be seen.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A Gateway with a listener for each of TCP, UDP and TLS, and behind those of TCP and UDP two pods that say
 /// who they are.
@@ -186,7 +183,13 @@ impl Scene {
             sessions.iter().filter_map(|carried| carried.is_wrong(ending.len())).collect();
         assert!(wrong.is_empty(), "{what}: more was lost than may be: {wrong:#?}");
         for (kind, fresh) in [("connections", &outcome.fresh), ("flows", &outcome.flows)] {
-            assert!(fresh.failures.is_empty(), "{what}: new {kind} failed: {:?}", fresh.failures);
+            for (began, why) in &fresh.failures {
+                let began = SystemTime::now() - began.elapsed();
+                let after = ending.values().map(|&ending| seconds_after(ending, began));
+                let after: Vec<_> = after.collect();
+                say(&format!("failed: {why}, begun {after:.1?} s after proxies were told to end"));
+            }
+            assert!(fresh.failures.is_empty(), "{what}: new {kind} failed");
         }
         self.shows_certificate();
         assert_eq!(self.what_stays(), self.fixed, "{what}: the Service or the addresses");
@@ -196,14 +199,17 @@ impl Scene {
 /// A session, and when its proxy was told to end, if it was.
 struct Carried<'a> {
     session: &'a Session,
-    ending: Option<Instant>,
+    ending: Option<SystemTime>,
 }
 
 impl Carried<'_> {
-    /// How long after its proxy was told to end requests weren't answered.
+    /// How many seconds after its proxy was told to end requests weren't answered; less than none is before.
     fn lost_after(&self) -> impl Iterator<Item = f64> {
         let failures = self.session.failures.iter();
-        failures.filter_map(|(at, _)| Some((*at).duration_since(self.ending?).as_secs_f64()))
+        failures.filter_map(|(at, _)| {
+            let ending = self.ending?;
+            Some(seconds_after(ending, *at))
+        })
     }
 
     /// What was lost that may not be. A flow may go from proxy to proxy so many times.
@@ -215,21 +221,25 @@ impl Carried<'_> {
         let Some(ending) = self.ending else {
             return Some(format!("its proxy goes on: {session:?}"));
         };
+        let not_before =
+            |time: SystemTime| session.failures.iter().all(|(failed, _)| *failed >= time);
         let is_right = match session.transport {
-            Transport::Tcp => {
-                let early = |at: &Instant| *at + SEEN_WITHIN < ending + DRAIN;
-                session.all.len() == 1 && !session.failures.iter().any(|(at, _)| early(at))
-            }
+            Transport::Tcp => session.all.len() == 1 && not_before(ending + DRAIN),
             // When a pod is no longer ready, kube-proxy deletes the UDP flows to it from connection tracking, so
             // that the next datagram goes to another. An answer that is on its way just then is translated
             // for nobody: the node tells the proxy so (ICMP port unreachable).
-            Transport::Udp => {
-                let early = |at: &Instant| *at + SEEN_WITHIN < ending;
-                session.failures.len() <= moves && !session.failures.iter().any(|(at, _)| early(at))
-            }
+            Transport::Udp => session.failures.len() <= moves && not_before(ending),
         };
         let after: Vec<_> = self.lost_after().collect();
         (!is_right).then(|| format!("{after:?} s after its proxy was told to end: {session:?}"))
+    }
+}
+
+/// How long after a time another one is; less than nothing if it is before.
+fn seconds_after(time: SystemTime, at: SystemTime) -> f64 {
+    match at.duration_since(time) {
+        Ok(after) => after.as_secs_f64(),
+        Err(before) => -before.duration().as_secs_f64(),
     }
 }
 
@@ -245,7 +255,7 @@ fn told(outcome: &Outcome, sessions: &[Carried<'_>], replaced: usize) -> String 
             return String::new();
         }
         let first = times.iter().copied().fold(f64::INFINITY, f64::min);
-        let last = times.iter().copied().fold(0.0, f64::max);
+        let last = times.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         format!(" {first:.1} to {last:.1} s after their proxy was told to end")
     };
     let failed = |fresh: &Fresh| {

@@ -8,21 +8,27 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::Instant,
+    time::{Duration, SystemTime},
 };
 
-use crate::{support::Gateway, traffic::Transport};
+use crate::{
+    support::{Gateway, shell},
+    traffic::Transport,
+};
 
 /// Follows the proxies of a Gateway.
 pub(super) struct Watch {
     kubectl: Child,
-    ending: Arc<Mutex<BTreeMap<String, Instant>>>,
+    ending: Arc<Mutex<BTreeMap<String, SystemTime>>>,
 }
 
 impl Watch {
     pub(super) fn start(gateway: Gateway<'_>) -> Self {
         let selector = gateway.selector();
-        let format = r#"jsonpath={.status.podIP} {.metadata.deletionTimestamp}{"\n"}"#;
+        let format = concat!(
+            "jsonpath={.status.podIP} {.metadata.deletionTimestamp} ",
+            "{.metadata.deletionGracePeriodSeconds}{\"\\n\"}"
+        );
         let args = ["get", "pods", "--watch", "--namespace", gateway.namespace()];
         let mut kubectl = Command::new("kubectl")
             .args(args)
@@ -35,18 +41,18 @@ impl Watch {
         let seen = ending.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let ip = line.split_once(' ').filter(|(ip, at)| !ip.is_empty() && !at.is_empty());
-                if let Some((ip, _)) = ip {
+                // A pod that goes on has no more than its address.
+                if let [ip, by, grace] = line.split_whitespace().collect::<Vec<_>>()[..] {
                     let mut ending = seen.lock().expect("no panic");
-                    ending.entry(ip.to_owned()).or_insert_with(Instant::now);
+                    ending.entry(ip.to_owned()).or_insert_with(|| told_to_end(by, grace));
                 }
             }
         });
         Self { kubectl, ending }
     }
 
-    /// The proxies that have been told to end, by their addresses, and when that was seen.
-    pub(super) fn ending(&self) -> BTreeMap<String, Instant> {
+    /// The proxies that have been told to end, by their addresses, and when, to the second before.
+    pub(super) fn ending(&self) -> BTreeMap<String, SystemTime> {
         self.ending.lock().expect("no panic").clone()
     }
 }
@@ -56,6 +62,14 @@ impl Drop for Watch {
         let _ = self.kubectl.kill();
         let _ = self.kubectl.wait();
     }
+}
+
+/// When a pod was told to end that has to by then, and was given so many seconds. Not when that is seen: on a
+/// busy machine it is seconds later.
+fn told_to_end(by: &str, grace: &str) -> SystemTime {
+    let seconds = |text: &str| text.trim().parse().map(Duration::from_secs).expect("seconds");
+    let by = seconds(&shell(&format!("date --date={by} +%s")));
+    SystemTime::UNIX_EPOCH + by - seconds(grace)
 }
 
 /// The addresses of the pods that clients' sessions with a Service lead to, by the clients' ports, as this
