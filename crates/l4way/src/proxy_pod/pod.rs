@@ -143,7 +143,7 @@ impl Pod {
         let config = match delivery.config(&self.keys.pairs, self.terms) {
             Ok(config) => Some(config),
             Err(ConfigError::MissingKeyPair(missing)) => {
-                tracing::debug!(hash = &**hash, "the configuration waits: {missing}");
+                tracing::info!(hash = &**hash, "the configuration waits: {missing}");
                 self.keys.follow.take().into_iter().for_each(|follow| follow());
                 None
             }
