@@ -9,6 +9,9 @@ use std::{
 use ipnet::IpNet;
 use l4way_model::{GatewayId, SessionTerms};
 
+/// The TCP port on which a proxy in a pod serves its metrics and health, and no listener may be.
+pub const POD_ADMIN_PORT: u16 = 19_902;
+
 /// What the translation depends on besides the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

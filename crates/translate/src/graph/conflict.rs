@@ -13,7 +13,10 @@ use std::{
 use l4way_model::Transport;
 
 use super::{ListenerNode, Protocol};
-use crate::{conditions, suggest};
+use crate::{
+    conditions::{self, ACCEPTED},
+    suggest,
+};
 
 /// How listeners stand in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +57,10 @@ struct Claim {
 }
 
 impl Claim {
-    /// Nothing is known of what a listener of an unknown protocol takes.
+    /// A listener that is refused anyway takes nothing, and of one of an unknown protocol nothing is known.
     fn of(listener: &ListenerNode) -> Option<Self> {
-        let protocol = listener.protocol?;
+        let protocol =
+            listener.protocol.filter(|_| listener.findings.outcome(ACCEPTED).is_none())?;
         Some(Self {
             port: (protocol.transport(), listener.port),
             distinction: protocol.into(),

@@ -24,6 +24,7 @@ mod parent;
 mod policy;
 mod precedence;
 mod protocol;
+mod reserved;
 mod route;
 mod stray;
 mod tls;
@@ -131,6 +132,11 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let mut gateways = gateway::build(snapshot, settings, &classes, &certificates);
     let mut listener_sets =
         listener_set::build(snapshot, &mut gateways, &namespaces, &certificates);
+    if settings.in_cluster {
+        let own = gateways.values_mut().flat_map(|gateway| &mut gateway.listeners);
+        reserved::refuse(own);
+        reserved::refuse(listener_sets.values_mut().flat_map(|set| &mut set.listeners));
+    }
     settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
 
     let policies = Policies::new(snapshot, &certificates);

@@ -2,15 +2,13 @@
 //! Gateway, nor on parameters that a running proxy can follow: a change of the template ends every session.
 
 use l4way_resources::api::GatewayParametersSpec;
+use l4way_translate::POD_ADMIN_PORT;
 use serde_json::{Value, json};
 
 use super::{Common, Kind, Object, Settings};
 
 /// The name of the proxy's container.
 pub(crate) const CONTAINER: &str = "proxy";
-
-/// Where a proxy serves its admin endpoint in its pod.
-const ADMIN_PORT: u16 = 19_902;
 
 /// How long sessions may go on when a pod ends, unless parameters say so.
 const DRAIN_SECONDS: u32 = 60;
@@ -88,7 +86,7 @@ fn container(
         "command": ["/l4way"],
         "args": arguments(common, drain_seconds),
         "env": environment(),
-        "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "ports": [{"name": "admin", "containerPort": POD_ADMIN_PORT, "protocol": "TCP"}],
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "admin"},
             "periodSeconds": 1,
@@ -112,7 +110,7 @@ fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
     let mut arguments = vec![
         "proxy".to_owned(),
         format!("--name={}", common.names.base),
-        format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
+        format!("--admin-address=0.0.0.0:{POD_ADMIN_PORT}"),
         format!("--drain-timeout={drain_seconds}"),
     ];
     if let Some(path) = &common.provision.parameters.data_path {
