@@ -6,10 +6,11 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointTable};
-use l4way_proxy_core::{Rng, less_loaded};
+use l4way_proxy_core::{EndpointOf, EndpointState, HealthView, Rng, less_loaded};
 
 use crate::pool::Pool;
 
@@ -102,11 +103,22 @@ impl Endpoints {
         &self,
         backend: &BackendId,
         rng: &mut Rng,
+        health: &HealthView,
         tried: &mut Vec<usize>,
     ) -> Option<UpstreamLease> {
+        let now = Instant::now();
         let upstreams = &self.0.get(backend)?.upstreams;
+        let state = |index: usize| {
+            let endpoint = EndpointOf { backend, address: &upstreams[index].address };
+            match health.state(endpoint, now) {
+                EndpointState::Due if !health.begin_trial(endpoint, now) => {
+                    EndpointState::PassedOver
+                }
+                state => state,
+            }
+        };
         let requests = |index: usize| upstreams[index].requests.load(Relaxed);
-        let index = less_loaded(rng, upstreams.len(), tried, requests)?;
+        let index = less_loaded(rng, upstreams.len(), tried, state, requests)?;
         tried.insert(tried.partition_point(|&before| before < index), index);
         Some(UpstreamLease::new(upstreams[index].clone()))
     }
@@ -138,6 +150,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use l4way_model::Transport;
+    use l4way_proxy_core::EndpointStore;
 
     use super::*;
 
@@ -159,12 +172,13 @@ mod tests {
     #[test]
     fn an_endpoint_is_tried_once_and_stays_the_same_over_changes() {
         let mut rng = Rng::new(1);
+        let health = EndpointStore::new(Instant::now()).view();
         let mut upstreams = Upstreams::default();
         let none = Endpoints::new([&backend()], &EndpointTable::default(), &mut upstreams);
-        assert!(none.choose(&backend(), &mut rng, &mut Vec::new()).is_none());
+        assert!(none.choose(&backend(), &mut rng, &health, &mut Vec::new()).is_none());
         let first = none.update(&table(&[1, 2]), &mut upstreams).unwrap();
         let mut tried = Vec::new();
-        let leases = [(); 3].map(|()| first.choose(&backend(), &mut rng, &mut tried));
+        let leases = [(); 3].map(|()| first.choose(&backend(), &mut rng, &health, &mut tried));
         let [Some(one), Some(other), None] = leases else { panic!("{leases:?}") };
         assert_ne!(one.upstream().address, other.upstream().address);
         assert_eq!(tried, [0, 1]);

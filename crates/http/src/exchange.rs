@@ -1,15 +1,16 @@
 //! One request and its answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use hyper::{Request, Response, body::Incoming};
+use l4way_proxy_core::EndpointOf;
 use l4way_tls::Originator;
 
 use crate::{
     control::Shared,
     counters::ErrorReason,
     endpoints::UpstreamLease,
-    pool::{self, ConnectError, Connection},
+    pool::{self, Connection},
     table::{Picked, View},
 };
 
@@ -22,37 +23,40 @@ pub(crate) async fn exchange(
     mut request: Request<Incoming>,
 ) -> Result<(Response<Incoming>, UpstreamLease), ErrorReason> {
     let mut tried = Vec::new();
+    let health = shared.settings.endpoints.view();
     let mut failure = ErrorReason::NoEndpoint;
     for _ in 0..shared.settings.connect_attempts.get() {
-        let Some(lease) = view.endpoints.choose(&picked.backend, &mut shared.rng(), &mut tried)
+        let Some(lease) =
+            view.endpoints.choose(&picked.backend, &mut shared.rng(), &health, &mut tried)
         else {
             break;
         };
+        let endpoint = EndpointOf { backend: &picked.backend, address: &lease.upstream().address };
         let originator = picked.originator.as_ref();
         request = match send_by_idle(&lease, originator, request).await? {
             Sent::Answered(response) => return Ok((response, lease)),
             Sent::Not(request) => request,
         };
-        let address = &lease.upstream().address;
         let keepalive = shared.settings.keepalive;
         let within = view.terms.connect_timeout;
-        let connection = match pool::connect(address, originator, keepalive, within).await {
+        let connected = pool::connect(endpoint.address, originator, keepalive, within).await;
+        let connection = match connected {
             Ok(connection) => connection,
-            Err(ConnectError::Timeout) => {
-                failure = ErrorReason::ConnectTimeout;
-                continue;
-            }
-            Err(ConnectError::Failed) => {
-                failure = ErrorReason::ConnectFailed;
-                continue;
-            }
-            Err(ConnectError::Tls) => {
-                failure = ErrorReason::UpstreamTlsFailed;
+            Err(error) => {
+                failure = error.reason();
+                health.failed(endpoint, error.failure(), Instant::now());
                 continue;
             }
         };
+        health.connected(endpoint);
+        if originator.is_some() {
+            health.agreed(endpoint);
+        }
         request = match send(&lease, originator, connection, request).await? {
-            Sent::Answered(response) => return Ok((response, lease)),
+            Sent::Answered(response) => {
+                health.answered(endpoint);
+                return Ok((response, lease));
+            }
             Sent::Not(request) => request,
         };
         failure = ErrorReason::UpstreamFailed;

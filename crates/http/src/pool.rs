@@ -13,6 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use l4way_model::EndpointAddress;
 use l4way_proxy::Keepalive;
+use l4way_proxy_core::EndpointFailure;
 use l4way_tls::Originator;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -21,6 +22,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
+
+use crate::counters::ErrorReason;
 
 /// The most connections to an endpoint that wait for requests.
 const MAX_IDLE: usize = 256;
@@ -77,6 +80,8 @@ impl Pool {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
+    /// The endpoint refused it.
+    Refused,
     /// The endpoint didn't accept it in time.
     Timeout,
     /// Its TLS session could not be begun.
@@ -89,7 +94,29 @@ impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::Timeout,
+            io::ErrorKind::ConnectionRefused => Self::Refused,
             _ => Self::Failed,
+        }
+    }
+}
+
+impl ConnectError {
+    /// What the request is answered for, if no other endpoint takes it.
+    pub(crate) fn reason(&self) -> ErrorReason {
+        match self {
+            Self::Timeout => ErrorReason::ConnectTimeout,
+            Self::Tls => ErrorReason::UpstreamTlsFailed,
+            Self::Refused | Self::Failed => ErrorReason::ConnectFailed,
+        }
+    }
+
+    /// What it says of the endpoint.
+    pub(crate) fn failure(&self) -> EndpointFailure {
+        match self {
+            Self::Refused => EndpointFailure::Refused,
+            Self::Timeout => EndpointFailure::Timeout,
+            Self::Tls => EndpointFailure::Tls,
+            Self::Failed => EndpointFailure::Unreachable,
         }
     }
 }

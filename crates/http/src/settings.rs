@@ -1,6 +1,11 @@
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use l4way_proxy::{Keepalive, Records};
+use l4way_proxy_core::EndpointStore;
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
 ///
@@ -28,6 +33,8 @@ pub struct Settings {
     /// Where a record of each connection of HTTPS goes when it ends. Of one that began while they were
     /// off, it has the server name and nothing else of the TLS session. Default: nowhere.
     pub records: Records,
+    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
+    pub endpoints: Arc<EndpointStore>,
 }
 
 impl Default for Settings {
@@ -41,6 +48,7 @@ impl Default for Settings {
             max_connections: NonZeroUsize::MIN.saturating_add(16_383),
             pool_timeout: Duration::from_secs(30),
             records: Records::default(),
+            endpoints: EndpointStore::new(Instant::now()),
         }
     }
 }

@@ -49,8 +49,10 @@ impl DataPlane {
     /// If threads, epoll instances or eventfds can't be made.
     pub(crate) fn start(
         mut sessions: l4way_proxy::Settings,
-        http: l4way_http::Settings,
+        mut http: l4way_http::Settings,
     ) -> io::Result<Self> {
+        // What one finds out, the other knows.
+        http.endpoints = sessions.endpoints.clone();
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;

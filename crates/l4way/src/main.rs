@@ -12,6 +12,7 @@ mod data_plane;
 mod delivery;
 mod demo;
 mod dns;
+mod endpoint_health;
 mod kernel_path;
 mod live;
 mod logging;

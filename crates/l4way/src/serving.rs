@@ -19,6 +19,7 @@ use crate::{
     certificates::{self, Certificate},
     cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
+    endpoint_health::EndpointHealth,
     logging,
     metrics::{self, ControlMetrics},
     report::{Phase, StatusReport},
@@ -68,6 +69,7 @@ pub(crate) struct Logs {
 pub(crate) struct Serving {
     data_plane: DataPlane,
     applied: ApplyReport,
+    endpoints: EndpointHealth,
     access_log: access_log::Switch,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
@@ -83,17 +85,19 @@ impl Serving {
             .map_err(|error| format!("--access-log: {error}"))?;
         let sessions = session_settings(args, access_log.records());
         let http = http_settings(args, access_log.records());
+        let endpoints = EndpointHealth::start(sessions.endpoints.clone());
         let mut data_plane = DataPlane::start(sessions.clone(), http)
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
         start_kernel_path(&mut data_plane, args, &sessions)?;
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
+            endpoints: Some(endpoints.clone()),
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
-        let serving =
-            Self { data_plane, applied: ApplyReport::default(), access_log, metrics, report };
+        let applied = ApplyReport::default();
+        let serving = Self { data_plane, applied, endpoints, access_log, metrics, report };
         serving
             .admin()
             .start(admin_address)
@@ -116,6 +120,7 @@ impl Serving {
     /// Carries this configuration from now on, and says in the log which listeners it concerns.
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
         let certificates = certificates::of(&config);
+        self.endpoints.set(endpoints, config.terms().connect_timeout);
         let applied = self.data_plane.apply(config, endpoints);
         self.applied(applied);
         self.metrics.send_modify(|metrics| {
@@ -131,6 +136,7 @@ impl Serving {
 
     /// Sends new sessions of these backends to these endpoints from now on.
     pub(crate) fn update_endpoints(&mut self, changes: &EndpointTable) {
+        self.endpoints.update(changes);
         self.data_plane.update_endpoints(changes);
     }
 

@@ -9,6 +9,7 @@
 mod endpoint;
 mod flow;
 mod greeting;
+mod health;
 mod hostnames;
 mod pick;
 mod plan;
@@ -19,6 +20,10 @@ pub use endpoint::less_loaded;
 pub use flow::{FlowId, FlowKey, FlowTable};
 pub use greeting::{
     ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
+};
+pub use health::{
+    EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore, HealthChange,
+    HealthView,
 };
 pub use hostnames::Hostnames;
 pub use pick::WeightedPick;

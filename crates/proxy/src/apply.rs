@@ -112,7 +112,7 @@ impl Applied {
                 && known != now
             {
                 *known = now.clone();
-                changed.push((*key, now.clone()));
+                changed.push((*key, id.clone(), now.clone()));
             }
         }
         if !changed.is_empty() {

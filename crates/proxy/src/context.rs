@@ -7,10 +7,13 @@ use std::{
 };
 
 use l4way_model::SessionTerms;
-use l4way_proxy_core::Rng;
+use l4way_proxy_core::{HealthView, Rng};
 
 use crate::{
-    Records, SessionRecord, Settings, counters::WorkerCounters, poll::Poll, routes::Backends,
+    Records, SessionRecord, Settings,
+    counters::WorkerCounters,
+    poll::Poll,
+    routes::{Backends, Choosing},
 };
 
 /// What all sessions of a worker use, TCP and UDP alike.
@@ -24,6 +27,8 @@ pub(crate) struct Context {
     /// What the configuration says of all sessions.
     pub(crate) terms: SessionTerms,
     pub(crate) backends: Backends,
+    /// What is known of endpoints.
+    pub(crate) health: HealthView,
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) records: Records,
@@ -37,6 +42,14 @@ impl Context {
         if !self.records.record(record) {
             self.counters.records_dropped.add(1);
         }
+    }
+}
+
+impl Context {
+    /// The backends, and what their endpoints are chosen by.
+    pub(crate) fn choosing(&mut self) -> (&Backends, Choosing<'_>) {
+        let Self { backends, rng, health, now, .. } = self;
+        (backends, Choosing { rng, health, now: *now })
     }
 }
 

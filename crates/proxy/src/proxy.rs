@@ -82,6 +82,7 @@ impl Proxy {
                 rng: Rng::new(random_seed()),
                 records: settings.records.clone(),
                 terms: SessionTerms::default(),
+                health: settings.endpoints.view(),
                 settings,
                 backends: Backends::default(),
                 descriptors: peers[index].descriptors.clone(),

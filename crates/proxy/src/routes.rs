@@ -6,10 +6,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
-use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
-use l4way_proxy_core::{Rng, WeightedPick, less_loaded};
+use l4way_model::{BackendId, Endpoint, EndpointAddress, RefusedReason};
+use l4way_proxy_core::{EndpointOf, EndpointState, HealthView, Rng, WeightedPick, less_loaded};
 use l4way_tls::Originator;
 
 use crate::counters::Row;
@@ -72,6 +73,7 @@ impl Route {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) address: EndpointAddress,
+    backend: Rc<BackendId>,
     /// This worker's sessions that go there.
     sessions: Cell<u32>,
     /// Whether it has left its backend.
@@ -82,6 +84,19 @@ impl Upstream {
     /// Whether it takes no new sessions any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.get()
+    }
+
+    /// What is known of endpoints is told by this.
+    pub(crate) fn of(&self) -> EndpointOf<'_> {
+        EndpointOf { backend: &self.backend, address: &self.address }
+    }
+
+    /// Whether a new session takes it. One that is due is taken by the one that is told so.
+    fn state(&self, health: &HealthView, now: Instant) -> EndpointState {
+        match health.state(self.of(), now) {
+            EndpointState::Due if !health.begin_trial(self.of(), now) => EndpointState::PassedOver,
+            state => state,
+        }
     }
 }
 
@@ -114,9 +129,18 @@ impl Drop for UpstreamLease {
 #[derive(Debug, Default)]
 pub(crate) struct Backends(BTreeMap<BackendKey, Vec<Rc<Upstream>>>);
 
+/// What an endpoint is chosen by, beside its sessions.
+#[derive(Debug)]
+pub(crate) struct Choosing<'a> {
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) health: &'a HealthView,
+    pub(crate) now: Instant,
+}
+
 impl Backends {
     /// Replaces one backend's endpoints. Those that stay keep their session counts.
-    pub(crate) fn set(&mut self, key: BackendKey, endpoints: &[Endpoint]) {
+    pub(crate) fn set(&mut self, key: BackendKey, backend: &BackendId, endpoints: &[Endpoint]) {
+        let backend = Rc::new(backend.clone());
         let old = self.0.remove(&key).unwrap_or_default();
         let mut left: HashMap<_, _> =
             old.iter().map(|upstream| (&upstream.address, upstream)).collect();
@@ -124,6 +148,7 @@ impl Backends {
             Some(stays) => stays.clone(),
             None => Rc::new(Upstream {
                 address: endpoint.address.clone(),
+                backend: backend.clone(),
                 sessions: Cell::new(0),
                 gone: Cell::new(false),
             }),
@@ -136,31 +161,33 @@ impl Backends {
     }
 
     /// The endpoint for a new session of this backend: the less loaded of two.
-    pub(crate) fn choose(&self, key: BackendKey, rng: &mut Rng) -> Option<UpstreamLease> {
-        self.choose_untried(key, rng, &[])
+    pub(crate) fn choose(&self, key: BackendKey, by: Choosing<'_>) -> Option<UpstreamLease> {
+        self.choose_untried(key, by, &[])
     }
 
     /// An endpoint for a session that some endpoints have failed: another one.
     pub(crate) fn choose_another(
         &self,
         key: BackendKey,
-        rng: &mut Rng,
+        by: Choosing<'_>,
         failed: impl Fn(&Upstream) -> bool,
     ) -> Option<UpstreamLease> {
         let upstreams = self.0.get(&key)?;
         let tried = (0..upstreams.len()).filter(|&index| failed(&upstreams[index]));
-        self.choose_untried(key, rng, &tried.collect::<Vec<_>>())
+        self.choose_untried(key, by, &tried.collect::<Vec<_>>())
     }
 
     fn choose_untried(
         &self,
         key: BackendKey,
-        rng: &mut Rng,
+        by: Choosing<'_>,
         tried: &[usize],
     ) -> Option<UpstreamLease> {
+        let Choosing { rng, health, now } = by;
         let upstreams = self.0.get(&key)?;
+        let state = |index: usize| upstreams[index].state(health, now);
         let sessions = |index: usize| upstreams[index].sessions.get();
-        let index = less_loaded(rng, upstreams.len(), tried, sessions)?;
+        let index = less_loaded(rng, upstreams.len(), tried, state, sessions)?;
         Some(UpstreamLease::new(upstreams[index].clone()))
     }
 }
@@ -168,6 +195,9 @@ impl Backends {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+
+    use l4way_model::Transport;
+    use l4way_proxy_core::{EndpointFailure, EndpointStore};
 
     use super::*;
 
@@ -177,30 +207,81 @@ mod tests {
         ports.iter().map(|&port| SocketAddr::from(([127, 0, 0, 1], port)).into()).collect()
     }
 
+    /// One backend, and what its endpoints are chosen by.
+    struct Scene {
+        backends: Backends,
+        rng: Rng,
+        health: HealthView,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(ports: &[u16]) -> Self {
+            let now = Instant::now();
+            let health = EndpointStore::new(now).view();
+            let mut scene = Self { backends: Backends::default(), rng: Rng::new(1), health, now };
+            scene.set(ports);
+            scene
+        }
+
+        fn set(&mut self, ports: &[u16]) {
+            let backend = BackendId {
+                kind: "Backend".into(),
+                namespace: "default".into(),
+                name: "b".into(),
+                port: None,
+                transport: Transport::Tcp,
+            };
+            self.backends.set(KEY, &backend, &endpoints(ports));
+        }
+
+        fn choose(&mut self) -> Option<UpstreamLease> {
+            let Self { backends, rng, health, now } = self;
+            backends.choose(KEY, Choosing { rng, health, now: *now })
+        }
+
+        fn another(&mut self, failed: impl Fn(&Upstream) -> bool) -> Option<UpstreamLease> {
+            let Self { backends, rng, health, now } = self;
+            backends.choose_another(KEY, Choosing { rng, health, now: *now }, failed)
+        }
+    }
+
     #[test]
     fn an_endpoint_that_stays_keeps_its_sessions_and_one_that_goes_says_so() {
-        let (mut backends, mut rng) = (Backends::default(), Rng::new(1));
-        backends.set(KEY, &endpoints(&[1]));
-        let stays = backends.choose(KEY, &mut rng).unwrap();
-        backends.set(KEY, &endpoints(&[2, 1]));
+        let mut scene = Scene::new(&[1]);
+        let stays = scene.choose().unwrap();
+        scene.set(&[2, 1]);
         assert!(!stays.is_gone());
-        let other = backends.choose(KEY, &mut rng).unwrap();
+        let other = scene.choose().unwrap();
         assert_eq!(other.address.to_string(), "127.0.0.1:2", "the one without sessions");
-        backends.set(KEY, &endpoints(&[1]));
+        scene.set(&[1]);
         assert!(other.is_gone() && !stays.is_gone());
-        backends.set(KEY, &[]);
+        scene.set(&[]);
         assert!(stays.is_gone());
-        assert!(backends.choose(KEY, &mut rng).is_none());
+        assert!(scene.choose().is_none());
     }
 
     #[test]
     fn an_endpoint_that_failed_is_not_chosen_again() {
-        let (mut backends, mut rng) = (Backends::default(), Rng::new(1));
-        backends.set(KEY, &endpoints(&[1, 2]));
-        let failed = backends.choose(KEY, &mut rng).unwrap();
+        let mut scene = Scene::new(&[1, 2]);
+        let failed = scene.choose().unwrap();
         let has_failed = |upstream: &Upstream| upstream.address == failed.address;
-        let next = backends.choose_another(KEY, &mut rng, has_failed).unwrap();
+        let next = scene.another(has_failed).unwrap();
         assert_ne!(next.address, failed.address);
-        assert!(backends.choose_another(KEY, &mut rng, |_| true).is_none());
+        assert!(scene.another(|_| true).is_none());
+    }
+
+    #[test]
+    fn an_endpoint_that_is_passed_over_is_chosen_if_there_is_no_other() {
+        let mut scene = Scene::new(&[1, 2]);
+        let dead = scene.choose().unwrap();
+        scene.health.failed(dead.of(), EndpointFailure::Refused, scene.now);
+        scene.health.refresh();
+        for _ in 0..20 {
+            let held = scene.choose().unwrap();
+            assert_ne!(held.address, dead.address);
+        }
+        let lives = |upstream: &Upstream| upstream.address != dead.address;
+        assert_eq!(scene.another(lives).unwrap().address, dead.address);
     }
 }

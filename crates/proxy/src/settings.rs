@@ -1,4 +1,11 @@
-use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use l4way_proxy_core::EndpointStore;
 
 use crate::{HttpsSink, Records};
 
@@ -26,6 +33,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Where a record of each session goes when it ends. Default: nowhere.
     pub records: Records,
+    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
+    pub endpoints: Arc<EndpointStore>,
     /// Who serves the clients of HTTPS listeners; without one they are refused. Default: none.
     pub https: Option<Arc<dyn HttpsSink>>,
 }
@@ -41,6 +50,7 @@ impl Default for Settings {
             session_descriptors: None,
             drain_deadline: Duration::from_secs(60),
             records: Records::default(),
+            endpoints: EndpointStore::new(Instant::now()),
             https: None,
         }
     }

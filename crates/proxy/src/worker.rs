@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::{Endpoint, SessionTerms, Transport};
+use l4way_model::{BackendId, Endpoint, SessionTerms, Transport};
 use l4way_proxy_core::Bind;
 
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// The listener is gone; its sessions may go on until the deadline.
     RemoveListener { key: ListenerKey, transport: Transport, deadline: Instant },
     /// The endpoints of these backends, and only these, have changed.
-    SetBackends(Vec<(BackendKey, Arc<[Endpoint]>)>),
+    SetBackends(Vec<(BackendKey, BackendId, Arc<[Endpoint]>)>),
     /// Answers with the clients of these listeners' UDP sessions, and whom they write to.
     UdpFlows { keys: Arc<[ListenerKey]>, answer: mpsc::Sender<UdpFlow> },
     /// A connection that a busier worker has accepted.
@@ -103,6 +103,7 @@ impl Worker {
             let timeout = self.next_due().map(|due| due.saturating_duration_since(self.ctx.now));
             self.ctx.poll.wait(&mut events, timeout)?;
             self.ctx.now = Instant::now();
+            self.ctx.health.refresh();
             for index in 0..events.len() {
                 self.dispatch(&events, index);
             }
@@ -173,8 +174,8 @@ impl Worker {
                 Transport::Udp => udp.remove_listener(ctx, key, deadline),
             },
             Command::SetBackends(backends) => {
-                for (key, endpoints) in backends {
-                    ctx.backends.set(key, &endpoints);
+                for (key, backend, endpoints) in backends {
+                    ctx.backends.set(key, &backend, &endpoints);
                 }
             }
             Command::UdpFlows { keys, answer } => {

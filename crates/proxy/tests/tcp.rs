@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     io::{Read, Write},
-    net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv6Addr, Shutdown, TcpListener, TcpStream},
     num::NonZeroUsize,
     sync::{Arc, mpsc},
     thread,
@@ -15,7 +15,6 @@ use std::{
 use common::*;
 use l4way_model::{Endpoint, EndpointAddress, EndpointTable, RefusedReason, Target};
 use l4way_proxy::{CloseReason, Proxy, Settings};
-use socket2::{Domain, Socket, Type};
 
 #[test]
 fn bytes_go_both_ways() {
@@ -139,22 +138,6 @@ fn early_data_survives_a_change_of_endpoint() {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_all(&client).unwrap(), "early");
     }
-}
-
-/// An endpoint that never answers: its accept queue is full, so that SYNs are dropped.
-fn black_hole() -> (Socket, Vec<Socket>, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(localhost(), 0).into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap();
-    let fill = |_| {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address);
-        client
-    };
-    let clients = (0..8).map(fill).collect();
-    (socket, clients, address.as_socket().unwrap())
 }
 
 #[test]

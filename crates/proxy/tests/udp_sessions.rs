@@ -261,3 +261,23 @@ fn a_thousand_sessions_at_50_50_are_halves() {
     assert!(opened.values().all(|n| (450..=550).contains(n)), "{opened:?}");
     assert_eq!(opened.values().sum::<u64>(), 1_000);
 }
+
+#[test]
+fn every_client_reaches_the_one_of_two_endpoints_that_lives() {
+    let (mut bench, lives) = Bench::with_backend(settings());
+    let dead = socket(LOCALHOST);
+    bench.set_endpoints("a", &[&lives, &dead]);
+    drop(dead);
+    lives.set_nonblocking(true).unwrap();
+    let clients: Vec<_> = (0..20).map(|_| bench.client()).collect();
+    for client in &clients {
+        let mut buffer = [0; 16];
+        // Its first datagrams may bring the ICMP error that tells.
+        eventually("it is served", || {
+            client.send(b"ping").unwrap();
+            lives.recv(&mut buffer).is_ok()
+        });
+        while lives.recv(&mut buffer).is_ok() {}
+    }
+    assert!(bench.count(CloseReason::IcmpUnreachable) <= 3, "few flows went to the dead one");
+}

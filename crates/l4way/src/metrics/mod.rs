@@ -1,6 +1,7 @@
 //! `/metrics`: what the proxy counts and how the configuration is, in the OpenMetrics text format,
 //! which Prometheus reads. `docs/metrics.md` lists every metric.
 
+mod endpoints;
 mod http;
 mod kernel;
 mod tls;
@@ -20,10 +21,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{certificates::Certificate, data_plane::CounterSnapshot, kernel_path::KernelSnapshot};
+use crate::{
+    certificates::Certificate, data_plane::CounterSnapshot, endpoint_health::EndpointHealth,
+    kernel_path::KernelSnapshot,
+};
 
 /// What is known outside of the proxy: how the configuration is, and the access log.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ControlMetrics {
     /// Files that can't be used as they are: an earlier version of their objects is in force, or
     /// none.
@@ -46,6 +50,8 @@ pub(crate) struct ControlMetrics {
     pub(crate) certificates: Vec<Certificate>,
     /// Who carries the sessions of listeners, where the kernel may.
     pub(crate) paths: BTreeMap<ListenerId, PathReport>,
+    /// What is known of endpoints.
+    pub(crate) endpoints: Option<EndpointHealth>,
 }
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
@@ -110,6 +116,7 @@ impl Collector for Scrape {
         tls::certificates(&self.control.certificates, &mut encoder)?;
         http::encode(&self.http, &mut encoder)?;
         kernel::encode(self.kernel.as_ref(), &self.control.paths, &mut encoder)?;
+        endpoints::encode(self.control.endpoints.as_ref(), &mut encoder)?;
         self.workers(&mut encoder)?;
         self.access_log(&mut encoder)?;
         self.control(&mut encoder)

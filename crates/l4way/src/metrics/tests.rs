@@ -284,6 +284,7 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         unwritten_records: 7,
         certificates: vec![certificate],
         paths: [(listener("db", Transport::Tcp, false).id, PathReport::Kernel)].into(),
+        endpoints: None,
     };
     let samples = parse(&render(&CounterSnapshot::default(), &control));
     for (name, expected) in [

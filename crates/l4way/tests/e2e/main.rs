@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod client;
 mod crds;
+mod dead_endpoints;
 mod docs;
 mod kernel_path;
 mod l4way;

@@ -320,7 +320,8 @@ pub(super) fn pick(
     route: &mut Route,
 ) -> Result<(Forward, UpstreamLease), Refusal> {
     let forward = route.pick().map_err(Refusal::clone)?.clone();
-    match ctx.backends.choose(forward.backend, &mut ctx.rng) {
+    let (backends, by) = ctx.choosing();
+    match backends.choose(forward.backend, by) {
         Some(upstream) => {
             forward.row.open();
             Ok((forward, upstream))

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use l4way_model::EndpointAddress;
-use l4way_proxy_core::SSL_REQUEST;
+use l4way_proxy_core::{EndpointFailure, SSL_REQUEST};
 use l4way_tls::POSTGRESQL;
 use rustix::{
     io::Errno,
@@ -122,7 +122,7 @@ impl Session {
             }
             return Ok(Step::Wait);
         }
-        self.set_connected();
+        self.set_connected(ctx);
         Ok(self.relay(ctx, io))
     }
 
@@ -133,20 +133,23 @@ impl Session {
             up.release(&mut io.sending);
         }
         self.downward.release(io);
+        self.note_failure(ctx, reason);
         while self.failed.len() + 1 < ctx.settings.connect_attempts.get() {
             let tried = |upstream: &Upstream| {
                 let mut failed = self.failed.iter().chain([&self.upstream]);
                 failed.any(|failed| failed.address == upstream.address)
             };
-            let Some(next) = ctx.backends.choose_another(self.backend, &mut ctx.rng, tried) else {
-                break;
-            };
+            let (backends, by) = ctx.choosing();
+            let Some(next) = backends.choose_another(self.backend, by, tried) else { break };
             self.failed.push(std::mem::replace(&mut self.upstream, next));
             match self.attempt(ctx, io) {
                 Ok(Step::Wait) if !self.connected => return Step::Retry,
                 Ok(step) => return step,
                 Err(error) if is_shortage(error) => return Step::Starve(error),
-                Err(error) => reason = connect_reason(error),
+                Err(error) => {
+                    reason = connect_reason(error);
+                    self.note_failure(ctx, reason);
+                }
             }
         }
         match (reason, &self.upstream.address) {
@@ -156,6 +159,24 @@ impl Session {
             }
             _ => Step::End(reason),
         }
+    }
+
+    /// Tells why the endpoint has not become the session's, where that speaks against it. No client can
+    /// cause it: nothing of his has been passed on.
+    fn note_failure(&self, ctx: &Context, reason: CloseReason) {
+        let failure = match reason {
+            CloseReason::ConnectRefused => EndpointFailure::Refused,
+            CloseReason::ConnectTimeout => EndpointFailure::Timeout,
+            CloseReason::ConnectFailed | CloseReason::UpstreamLost => EndpointFailure::Unreachable,
+            CloseReason::UpstreamTlsFailed | CloseReason::UpstreamReset
+                if self.originator.is_some() =>
+            {
+                EndpointFailure::Tls
+            }
+            CloseReason::UpstreamReset => EndpointFailure::Closed,
+            _ => return,
+        };
+        ctx.health.failed(self.upstream.of(), failure, ctx.now);
     }
 
     /// Connects to the endpoint and, if the client has spoken already, passes that on at once.

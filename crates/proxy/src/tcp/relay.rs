@@ -1,3 +1,5 @@
+use l4way_proxy_core::EndpointFailure;
+
 use super::{
     pump::{Broken, Moved},
     session::{Session, Step, downstream_reason, upstream_reason},
@@ -10,10 +12,18 @@ impl Session {
     pub(super) fn relay(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
         let before = (self.upward.bytes, self.downward.bytes);
         let moved = self.pump_both(io);
+        if !self.judged {
+            self.judge(ctx, moved.err());
+        }
         self.row.add_bytes(Toward::Upstream, self.upward.bytes - before.0);
         self.row.add_bytes(Toward::Downstream, self.downward.bytes - before.1);
         match moved {
-            Err(reason) => Step::End(reason),
+            Err(reason) => {
+                if reason == CloseReason::UpstreamLost {
+                    ctx.health.failed(self.upstream.of(), EndpointFailure::Timeout, ctx.now);
+                }
+                Step::End(reason)
+            }
             Ok(Moved::Turn) => Step::GoOn,
             Ok(Moved::AllThereIs) if self.upward.finished && self.downward.finished => {
                 Step::End(CloseReason::Closed)

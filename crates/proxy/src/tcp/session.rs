@@ -5,7 +5,7 @@ use std::{
 };
 
 use l4way_model::Transport;
-use l4way_proxy_core::TimerId;
+use l4way_proxy_core::{EndpointFailure, TimerId};
 use l4way_tls::Originator;
 use rustix::{io::Errno, net::sockopt};
 
@@ -23,6 +23,9 @@ use crate::{
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
     socket::local_address,
 };
+
+/// What ends later than this after it began may have waited for the client.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What a session wants after a step.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,8 @@ pub(super) struct Session {
     pub(super) failed: Vec<UpstreamLease>,
     /// The endpoint takes bytes.
     pub(super) connected: bool,
+    /// What its first bytes say of the endpoint has been noted.
+    pub(super) judged: bool,
     /// What the connection to the endpoint waits for until then.
     pub(super) opening: Opening,
     pub(super) down: Side,
@@ -90,6 +95,7 @@ impl Session {
             upstream,
             failed: Vec::new(),
             connected: false,
+            judged: false,
             opening: Opening::Connection,
             down,
             up: None,
@@ -138,12 +144,39 @@ impl Session {
     }
 
     /// The connection to the endpoint is there.
-    pub(super) fn set_connected(&mut self) {
+    pub(super) fn set_connected(&mut self, ctx: &Context) {
+        ctx.health.connected(self.upstream.of());
+        if self.originator.is_some() {
+            ctx.health.agreed(self.upstream.of());
+        }
         let took = self.begun.elapsed();
         self.row.connect_time.observe(took);
         self.connect_time = Some(took);
         self.connected = true;
         self.failed = Vec::new();
+    }
+
+    /// Notes what its first bytes say of the endpoint, or its end before them. Where nothing of the client's
+    /// had been passed on, and it ended at once, no client can have caused that.
+    pub(super) fn judge(&mut self, ctx: &Context, reason: Option<CloseReason>) {
+        let endpoint = self.upstream.of();
+        if self.downward.bytes > 0 || self.downward.has_unsent() {
+            self.judged = true;
+            return ctx.health.answered(endpoint);
+        }
+        if !self.downward.at_end && reason != Some(CloseReason::UpstreamReset) {
+            return;
+        }
+        self.judged = true;
+        if self.upward.at_end {
+            return;
+        }
+        let lasted = self.begun.elapsed().saturating_sub(self.connect_time.unwrap_or_default());
+        if self.upward.bytes == 0 && lasted < AT_ONCE {
+            ctx.health.failed(endpoint, EndpointFailure::Closed, ctx.now);
+        } else {
+            ctx.health.suspected(endpoint, self.client.downstream.ip(), ctx.now);
+        }
     }
 
     /// Closes both sockets, as a reset unless both sides were done, and tells of it.

@@ -5,7 +5,7 @@ use std::{
 };
 
 use l4way_model::{EndpointAddress, Transport};
-use l4way_proxy_core::FlowKey;
+use l4way_proxy_core::{EndpointOf, FlowKey};
 
 use super::send::Outcome;
 use crate::{
@@ -50,6 +50,11 @@ impl Account {
 
     pub(super) fn endpoint(&self) -> &EndpointAddress {
         &self.upstream.address
+    }
+
+    /// What is known of endpoints is told by this.
+    pub(super) fn of(&self) -> EndpointOf<'_> {
+        self.upstream.of()
     }
 
     /// Whether the endpoint takes no sessions any more.

@@ -65,10 +65,13 @@ impl Shares {
             None => self.routes.get_mut(&listener)?.pick().map_err(Clone::clone).cloned(),
         };
         let refusal = match &share {
-            Ok(forward) => match ctx.backends.choose(forward.backend, &mut ctx.rng) {
-                Some(upstream) => return share.ok().map(|forward| Ok((forward, upstream))),
-                None => Refusal { reason: RefusedReason::NoEndpoint, row: forward.row.clone() },
-            },
+            Ok(forward) => {
+                let (backends, by) = ctx.choosing();
+                match backends.choose(forward.backend, by) {
+                    Some(upstream) => return share.ok().map(|forward| Ok((forward, upstream))),
+                    None => Refusal { reason: RefusedReason::NoEndpoint, row: forward.row.clone() },
+                }
+            }
             Err(refusal) => refusal.clone(),
         };
         // Without a route or weight there is only one share.

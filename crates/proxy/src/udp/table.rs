@@ -1,7 +1,7 @@
 //! Which session a datagram belongs to, and when sessions begin and end.
 
 use l4way_model::EndpointAddress;
-use l4way_proxy_core::{FlowId, FlowKey, FlowTable};
+use l4way_proxy_core::{EndpointFailure, FlowId, FlowKey, FlowTable};
 
 use super::{
     account::Account,
@@ -131,7 +131,12 @@ impl Table {
                     }
                 }
             }
-            Err(reason) => (account, reason),
+            Err(reason) => {
+                if reason == CloseReason::ConnectFailed {
+                    ctx.health.failed(account.of(), EndpointFailure::Unreachable, ctx.now);
+                }
+                (account, reason)
+            }
         };
         account.end(ctx, &key, bind, reason);
         None
@@ -178,6 +183,7 @@ impl Table {
         self.flows.touch(id, ctx.now);
         let socket = self.sockets.get(key.socket);
         if let (Some(socket), Some(session)) = (socket, self.flows.get_mut(id)) {
+            ctx.health.answered(session.account.of());
             session.send_downstream(&key, socket, inbox, ctx.now);
         }
     }
@@ -192,6 +198,9 @@ impl Table {
     /// Ends a session.
     pub(super) fn end(&mut self, ctx: &mut Context, id: FlowId, reason: CloseReason) {
         let Some((key, session)) = self.flows.remove(id) else { return };
+        if reason == CloseReason::IcmpUnreachable {
+            ctx.health.failed(session.account.of(), EndpointFailure::Refused, ctx.now);
+        }
         // The descriptor of an evicted one is wanted.
         let is_reusable = session.has_plain_socket() && reason != CloseReason::Evicted;
         let Session { upstream, account, .. } = session;

@@ -203,7 +203,7 @@ mod tests {
     use std::{net::UdpSocket, os::fd::AsRawFd, sync::Arc};
 
     use l4way_model::SessionTerms;
-    use l4way_proxy_core::{FlowKey, FlowTable, Rng};
+    use l4way_proxy_core::{EndpointStore, FlowKey, FlowTable, Rng};
     use rustix::net::getsockname;
 
     use super::*;
@@ -218,6 +218,7 @@ mod tests {
             rng: Rng::new(1),
             settings: Arc::default(),
             backends: Backends::default(),
+            health: EndpointStore::new(Instant::now()).view(),
             descriptors: Arc::new(Descriptors::new(descriptors)),
             counters: Arc::new(WorkerCounters::default()),
             records: Records::default(),

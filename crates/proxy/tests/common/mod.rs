@@ -18,6 +18,7 @@ use l4way_model::{
     ListenerReport, RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
 use l4way_proxy::{CloseReason, Proxy, RowSnapshot, Settings};
+use socket2::{Domain, Socket, Type};
 
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -180,6 +181,22 @@ pub(crate) fn named(name: &'static str) -> SocketAddr {
 /// An address where nobody listens.
 pub(crate) fn closed_port() -> SocketAddr {
     free_address()
+}
+
+/// An endpoint that never answers: its accept queue is full, so that SYNs are dropped.
+pub(crate) fn black_hole() -> (Socket, Vec<Socket>, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(localhost(), 0).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap();
+    let fill = |_| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address);
+        client
+    };
+    let clients = (0..8).map(fill).collect();
+    (socket, clients, address.as_socket().unwrap())
 }
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {

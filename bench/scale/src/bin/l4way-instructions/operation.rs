@@ -39,7 +39,7 @@ impl Operation {
     pub(crate) fn budget(self) -> u64 {
         match self {
             Self::TcpConnection => 7_350,
-            Self::TcpExchange => 2_300,
+            Self::TcpExchange => 2_400,
             Self::UdpFlow => 7_900,
             Self::UdpDatagram => 3_820,
             Self::ClientHello => 2_300,
