@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use l4way_model::EndpointAddress;
-use l4way_proxy::Keepalive;
+use l4way_proxy::{Keepalive, is_connected_to_itself};
 use l4way_proxy_core::EndpointFailure;
 use l4way_tls::Originator;
 use socket2::{SockRef, TcpKeepalive};
@@ -132,6 +132,10 @@ pub(crate) async fn connect(
         match address {
             EndpointAddress::Ip(address) => {
                 let stream = TcpStream::connect(address).await?;
+                if is_connected_to_itself(&stream, *address) {
+                    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                    return Err(ConnectError::Refused);
+                }
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, keepalive)?;
                 speak(stream, originator).await

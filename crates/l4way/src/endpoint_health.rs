@@ -9,8 +9,9 @@ use std::{
 };
 
 use l4way_model::{BackendId, EndpointAddress, EndpointTable, Transport};
+use l4way_proxy::is_connected_to_itself;
 use l4way_proxy_core::{EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore};
-use rustix::io::Errno;
+use rustix::{io::Errno, net::sockopt::set_socket_linger};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::Semaphore,
@@ -107,7 +108,14 @@ impl EndpointHealth {
         let within = self.shared().connect_timeout;
         let connect = async {
             match &key.address {
-                EndpointAddress::Ip(address) => TcpStream::connect(address).await.map(drop),
+                EndpointAddress::Ip(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    if is_connected_to_itself(&stream, *address) {
+                        set_socket_linger(&stream, Some(Duration::ZERO))?;
+                        return Err(io::ErrorKind::ConnectionRefused.into());
+                    }
+                    Ok(())
+                }
                 EndpointAddress::Unix(path) => UnixStream::connect(&**path).await.map(drop),
             }
         };

@@ -68,6 +68,8 @@ fn start_listening(
     sockopt::set_socket_reuseaddr(socket, true)?;
     // Accepted connections inherit these.
     sockopt::set_tcp_nodelay(socket, true)?;
+    // An urgent byte stays where it is in the stream (tcp(7), SO_OOBINLINE).
+    sockopt::set_socket_oobinline(socket, true)?;
     set_keepalive(socket, keepalive)?;
     bind(socket, &address)?;
     listen(socket, backlog.try_into().unwrap_or(i32::MAX))

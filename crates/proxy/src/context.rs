@@ -1,4 +1,5 @@
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) records: Records,
+    /// The ports that the kernel gives to connections: an endpoint's may be among them.
+    pub(crate) local_ports: RangeInclusive<u16>,
     /// The most UDP sessions that this worker may have.
     pub(crate) udp_session_limit: usize,
 }

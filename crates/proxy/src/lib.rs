@@ -52,5 +52,5 @@ pub use settings::{Keepalive, Settings};
 pub use snapshot::{
     CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
 };
-pub use socket::random_seed;
+pub use socket::{is_connected_to_itself, random_seed};
 pub use tcp::Place;

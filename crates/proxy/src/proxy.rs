@@ -74,6 +74,7 @@ impl Proxy {
         let (settings, counters) = (settings.clone(), counters.worker(index));
         let count = settings.workers.get();
         let udp_session_limit = self.limits.udp_sessions.div_ceil(count);
+        let local_ports = self.limits.local_ports.clone();
         Ok(move || {
             let now = Instant::now();
             let ctx = Context {
@@ -87,6 +88,7 @@ impl Proxy {
                 backends: Backends::default(),
                 descriptors: peers[index].descriptors.clone(),
                 counters,
+                local_ports,
                 udp_session_limit,
             };
             (ctx, Tcp::new(now, Peers::new(peers, index)), done)

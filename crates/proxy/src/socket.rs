@@ -30,7 +30,43 @@ pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     getsockname(socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(bind)
 }
 
+/// Whether a socket is connected to itself. The kernel may choose the very port that is connected to as the
+/// local one where nobody listens on it, and TCP then has both ends meet (RFC 9293, section 3.5). Such a
+/// socket gives clients their own bytes back, and keeps the endpoint from starting.
+pub fn is_connected_to_itself(socket: impl AsFd, peer: SocketAddr) -> bool {
+    let local = getsockname(socket).ok().and_then(|name| SocketAddr::try_from(name).ok());
+    local == Some(peer)
+}
+
 /// A number that nobody can foresee: a seed.
 pub fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+    use super::*;
+
+    fn bound(kind: SocketType) -> (OwnedFd, SocketAddr) {
+        let socket = socket(AddressFamily::INET, kind, None).unwrap();
+        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = getsockname(&socket).unwrap().try_into().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_recognised() {
+        for kind in [SocketType::STREAM, SocketType::DGRAM] {
+            let (socket, address) = bound(kind);
+            connect(&socket, &address).unwrap();
+            assert!(is_connected_to_itself(&socket, address), "{kind:?}");
+        }
+        let (endpoint, address) = bound(SocketType::DGRAM);
+        let (client, _) = bound(SocketType::DGRAM);
+        connect(&client, &address).unwrap();
+        assert!(!is_connected_to_itself(&client, address));
+        drop(endpoint);
+    }
 }

@@ -417,3 +417,21 @@ fn every_session_ends() {
         eventually("all have ended", || total(&proxy, |row| row.active()) == 0);
     }
 }
+
+#[test]
+fn an_urgent_byte_stays_in_the_stream_both_ways() {
+    let (_proxy, address) = proxy_to(vec![serve(|connection| {
+        let mut request = [0; 7];
+        (&connection).read_exact(&mut request).unwrap();
+        (&connection).write_all(&request[..3]).unwrap();
+        socket2::SockRef::from(&connection).send_out_of_band(&request[3..4]).unwrap();
+        (&connection).write_all(&request[4..]).unwrap();
+    })]);
+    let client = connect(address);
+    (&client).write_all(b"abc").unwrap();
+    let socket = socket2::SockRef::from(&client);
+    socket.set_out_of_band_inline(true).unwrap();
+    socket.send_out_of_band(b"!").unwrap();
+    (&client).write_all(b"def").unwrap();
+    assert_eq!(read_all(&client).unwrap(), "abc!def");
+}

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{net::SocketAddr, ops::RangeInclusive, os::fd::OwnedFd};
 
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointFailure, SSL_REQUEST};
@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{
     pump::Flow,
-    session::{Opening, Session, Step, downstream_reason, upstream_reason},
+    session::{Opening, Session, Step, downstream_reason, reset_on_close, upstream_reason},
     side::{Failure, Io, Nodelay, Read, Side},
     tls::Tls,
 };
@@ -20,7 +20,7 @@ use crate::{
     counters::Toward,
     poll::{Interest, Token},
     routes::Upstream,
-    socket::set_keepalive,
+    socket::{is_connected_to_itself, set_keepalive},
 };
 
 /// What is read at once during a handshake.
@@ -183,7 +183,7 @@ impl Session {
     fn attempt(&mut self, ctx: &mut Context, io: &mut Io) -> Result<Step, Errno> {
         let is_direct = self.originator.is_none() && !self.asks_postgres();
         let has_spoken = is_direct && self.upward.has_unsent();
-        let (socket, mut connected) = open(&self.upstream.address, has_spoken)?;
+        let (socket, mut connected) = open(&self.upstream.address, has_spoken, &ctx.local_ports)?;
         let nodelay = match self.upstream.address {
             EndpointAddress::Ip(_) => Nodelay::Unwritten,
             EndpointAddress::Unix(_) => Nodelay::Set,
@@ -252,7 +252,11 @@ fn opening_reason(failure: Failure) -> CloseReason {
 ///
 /// If the client has spoken, quick acknowledgements are off: the first data carries the handshake's
 /// last one, and a segment is spared.
-fn open(address: &EndpointAddress, has_spoken: bool) -> Result<(OwnedFd, bool), Errno> {
+fn open(
+    address: &EndpointAddress,
+    has_spoken: bool,
+    local_ports: &RangeInclusive<u16>,
+) -> Result<(OwnedFd, bool), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, result) = match address {
         EndpointAddress::Ip(address) => {
@@ -264,7 +268,17 @@ fn open(address: &EndpointAddress, has_spoken: bool) -> Result<(OwnedFd, bool), 
             if has_spoken {
                 sockopt::set_tcp_quickack(&socket, false)?;
             }
-            let result = connect(&socket, address);
+            // An urgent byte stays where it is in the stream.
+            sockopt::set_socket_oobinline(&socket, true)?;
+            let mut result = connect(&socket, address);
+            // Its own address is known at once, though it may take until the next call to be connected.
+            if matches!(result, Ok(()) | Err(Errno::INPROGRESS))
+                && local_ports.contains(&address.port())
+                && is_connected_to_itself(&socket, *address)
+            {
+                reset_on_close(&socket);
+                result = Err(Errno::CONNREFUSED);
+            }
             (socket, result)
         }
         EndpointAddress::Unix(path) => {

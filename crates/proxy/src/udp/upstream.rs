@@ -11,6 +11,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    ops::RangeInclusive,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -27,6 +28,7 @@ use rustix::{
 use crate::{
     context::Context,
     poll::{Interest, Token},
+    socket::is_connected_to_itself,
 };
 
 /// How long a socket isn't used.
@@ -37,6 +39,8 @@ const KEPT: Duration = Duration::from_secs(1);
 const MOST: usize = 2_048;
 /// A socket is only kept while this share of the descriptors is free: limits are for sessions.
 const FREE_SHARE: usize = 4;
+/// How often another local port is tried, where the kernel chooses the endpoint's own.
+const TRIES: usize = 4;
 /// Datagrams that are thrown away before a socket is given up.
 const LEFTOVERS: usize = 16;
 
@@ -95,7 +99,7 @@ impl Upstreams {
             Some(upstream) => upstream,
             None => self.open(ctx, address)?,
         };
-        match connect(&upstream, address) {
+        match connect_elsewhere(&upstream, address, &ctx.local_ports) {
             Ok(()) => Ok(upstream),
             Err(error) => {
                 self.close(ctx, upstream);
@@ -198,6 +202,23 @@ fn is_drained(upstream: &Upstream) -> bool {
     })
 }
 
+/// Connects a socket, and not to itself: where nobody has the endpoint's port, the kernel may choose just that one.
+fn connect_elsewhere(
+    upstream: &Upstream,
+    address: &SocketAddr,
+    local_ports: &RangeInclusive<u16>,
+) -> Result<(), Errno> {
+    for _ in 0..TRIES {
+        connect(upstream, address)?;
+        if !local_ports.contains(&address.port()) || !is_connected_to_itself(upstream, *address) {
+            return Ok(());
+        }
+        // It gives the port back; the next one is another.
+        connect_unspec(upstream)?;
+    }
+    Err(Errno::CONNREFUSED)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::UdpSocket, os::fd::AsRawFd, sync::Arc};
@@ -223,6 +244,7 @@ mod tests {
             counters: Arc::new(WorkerCounters::default()),
             records: Records::default(),
             terms: SessionTerms::default(),
+            local_ports: crate::local_ports(),
             udp_session_limit: descriptors,
         }
     }
