@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -27,6 +28,9 @@ use crate::counters::ErrorReason;
 
 /// The most connections to an endpoint that wait for requests.
 const MAX_IDLE: usize = 256;
+
+/// How long a request waits for a place in an endpoint's full queue before it looks again.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection to an endpoint. It ends when this is dropped and its last answer has been read.
 pub(crate) type Connection = SendRequest<Incoming>;
@@ -140,14 +144,24 @@ pub(crate) async fn connect(
                 set_keepalive(&stream, keepalive)?;
                 speak(stream, originator).await
             }
-            EndpointAddress::Unix(path) => {
-                speak(UnixStream::connect(&**path).await?, originator).await
-            }
+            EndpointAddress::Unix(path) => speak(connect_unix(path).await?, originator).await,
         }
     };
     match timeout(within, connect).await {
         Ok(connected) => connected,
         Err(_) => Err(ConnectError::Timeout),
+    }
+}
+
+/// Connects to a Unix socket, and waits for a place in its queue if that is full (connect(2), EAGAIN).
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(FULL_QUEUE_PAUSE).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

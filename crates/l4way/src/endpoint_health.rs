@@ -121,6 +121,10 @@ impl EndpointHealth {
         };
         let failure = match timeout(within, connect).await {
             Ok(Ok(())) => return self.store.connected(key),
+            // Its queue is full: it is there.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return self.store.connected(key);
+            }
             Ok(Err(error)) => failure(&error),
             Err(_) => Some(EndpointFailure::Timeout),
         };

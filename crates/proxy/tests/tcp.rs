@@ -15,6 +15,7 @@ use std::{
 use common::*;
 use l4way_model::{Endpoint, EndpointAddress, EndpointTable, RefusedReason, Target};
 use l4way_proxy::{CloseReason, Proxy, Settings};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]
 fn bytes_go_both_ways() {
@@ -361,6 +362,33 @@ fn an_endpoint_may_be_a_unix_socket() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_all(&client).unwrap(), "HELLO");
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_unix_socket_with_a_full_queue_is_waited_for() {
+    let directory = std::env::temp_dir().join(format!("l4way-full-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("endpoint.sock");
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    // One place, and one more as Linux has it.
+    socket.listen(1).unwrap();
+    let mut proxy = Proxy::start(settings()).unwrap();
+    let address = free_address();
+    let config = config([listener("l", address, Some(route_to("b")))]);
+    let endpoint = Endpoint { address: EndpointAddress::Unix(Arc::new(path)) };
+    all_bound(&proxy.apply(config, &endpoints([("b", vec![endpoint])])));
+    let clients: Vec<_> = (0..10).map(|_| connect(address)).collect();
+    eventually("each has a session", || total(&proxy, |row| row.active()) == 10);
+    thread::spawn(move || {
+        while let Ok((connection, _)) = socket.accept() {
+            (&connection).write_all(b"hello").unwrap();
+        }
+    });
+    for client in &clients {
+        assert_eq!(read_all(client).unwrap(), "hello");
+    }
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

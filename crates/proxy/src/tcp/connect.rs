@@ -42,9 +42,21 @@ impl Session {
     pub(super) fn connect(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
         match self.attempt(ctx, io) {
             Ok(step) => step,
+            Err(error) if self.is_full(error) => Step::Later,
             Err(error) if is_shortage(error) => Step::Starve(error),
             Err(error) => self.try_another(ctx, io, connect_reason(error)),
         }
+    }
+
+    /// Whether the endpoint is there and has no place in its queue now, as only Unix sockets say (connect(2),
+    /// EAGAIN).
+    fn is_full(&self, error: Errno) -> bool {
+        error == Errno::AGAIN && matches!(self.upstream.address, EndpointAddress::Unix(_))
+    }
+
+    /// There may be a place in the endpoint's queue now.
+    pub(super) fn connect_again(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
+        if self.connected || self.up.is_some() { Step::Wait } else { self.connect(ctx, io) }
     }
 
     /// The time for connecting is over; or, if the session got past that, it has become old enough
@@ -145,6 +157,7 @@ impl Session {
             match self.attempt(ctx, io) {
                 Ok(Step::Wait) if !self.connected => return Step::Retry,
                 Ok(step) => return step,
+                Err(error) if self.is_full(error) => return Step::Later,
                 Err(error) if is_shortage(error) => return Step::Starve(error),
                 Err(error) => {
                     reason = connect_reason(error);

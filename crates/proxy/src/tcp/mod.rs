@@ -11,7 +11,7 @@ mod tls;
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use l4way_proxy_core::Timers;
@@ -32,6 +32,9 @@ use crate::{
     slab::Slab,
     tls::TlsTable,
 };
+
+/// How long a session waits for a place in an endpoint's full queue before it looks again.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The TCP listeners and sessions of one worker.
 #[derive(Debug)]
@@ -91,6 +94,8 @@ pub(crate) enum Due {
     /// The session's connection attempt is given up; or, if it succeeded, the session has become
     /// old enough for keepalive to be worth its system calls.
     Connect(SlotId),
+    /// The session connects again to an endpoint whose queue was full.
+    ConnectAgain(SlotId),
     /// The client's handshake is given up.
     Handshake(SlotId),
     /// The sessions of a listener that was removed are reset.
@@ -161,6 +166,9 @@ impl Tcp {
                 session.timer =
                     self.timers.schedule(ctx.now + ctx.terms.connect_timeout, Due::Connect(id));
             }
+            Step::Later => {
+                self.timers.schedule(ctx.now + FULL_QUEUE_PAUSE, Due::ConnectAgain(id));
+            }
             Step::End(reason) => self.end(ctx, id, reason),
             Step::Starve(error) => {
                 self.end(ctx, id, CloseReason::OutOfResources);
@@ -216,6 +224,7 @@ impl Tcp {
         while let Some(due) = self.timers.pop(ctx.now) {
             match due {
                 Due::Connect(id) => self.step(ctx, id, Session::on_timeout),
+                Due::ConnectAgain(id) => self.step(ctx, id, Session::connect_again),
                 Due::Handshake(id) => self.on_guest_timeout(ctx, id),
                 Due::Listener(key) => {
                     self.end_where(ctx, CloseReason::ListenerRemoved, |connection| {

@@ -36,6 +36,8 @@ pub(super) enum Step {
     GoOn,
     /// To wait, with a new connect timeout.
     Retry,
+    /// To connect again in a moment, within the same connect timeout.
+    Later,
     /// To end.
     End(CloseReason),
     /// To end, for the process or the system is short of what sockets need.
