@@ -21,6 +21,7 @@
 
 mod conntrack;
 mod host;
+mod lock;
 mod netlink;
 mod nftables;
 mod path;

@@ -2,7 +2,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,14 +11,12 @@ use l4way_model::{
     ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
 use l4way_proxy::{CloseReason, Counters, Labels, Records, Row};
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
-};
+use rustix::io::Errno;
 
 use crate::{
     conntrack::{self, Events},
     host::Host,
+    lock::Lock,
     netlink::Socket,
     nftables::{self, Ownership, Transaction},
     plan::{self, Carried, Goes, Plan, Taken, plan},
@@ -28,9 +25,6 @@ use crate::{
     watch::{Observer, Watch},
 };
 
-/// Held by the process whose table is in a network namespace: an abstract name, which goes with the
-/// process (unix(7)).
-const LOCK: &[u8] = b"l4way/kernel-path";
 /// conntrack counts packets and bytes of each flow.
 const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 /// conntrack keeps the time at which a flow began and ended.
@@ -68,7 +62,7 @@ pub type ProxiedFlows<'a> = &'a dyn Fn(&[ListenerId]) -> Vec<(SocketAddr, Socket
 #[derive(Debug)]
 pub struct KernelPath {
     socket: Socket,
-    _lock: OwnedFd,
+    lock: Lock,
     watch: Watch,
     terms: Terms,
     /// The times in seconds that the table has UDP timeouts for.
@@ -112,7 +106,7 @@ impl KernelPath {
                 _ => format!("{what}: {error}"),
             }
         };
-        let lock = lock().map_err(|error| match Errno::from_io_error(&error) {
+        let lock = Lock::take().map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::ADDRINUSE) => "another l4way uses it in this network namespace".to_owned(),
             _ => format!("its lock can't be taken: {error}"),
         })?;
@@ -145,7 +139,7 @@ impl KernelPath {
         let _ = switch_on(TIMESTAMPS);
         Ok(Self {
             socket,
-            _lock: lock,
+            lock,
             watch,
             terms,
             timeouts: [terms.udp_seconds()].into(),
@@ -284,6 +278,7 @@ impl KernelPath {
     /// Looks whether the host's addresses have changed, or whether records are wanted, and ends what
     /// has had its time. Whether [`apply`](Self::apply) would do something else now.
     pub fn tick(&mut self) -> bool {
+        self.lock.answer();
         self.refuse();
         let now = Instant::now();
         let due: BTreeSet<_> = self
@@ -559,13 +554,6 @@ fn is_at(endpoint: &Endpoint, address: SocketAddr) -> bool {
         EndpointAddress::Ip(ip) => SocketAddr::new(ip.ip().to_canonical(), ip.port()) == address,
         EndpointAddress::Unix(_) => false,
     }
-}
-
-fn lock() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC;
-    let lock = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-    bind(&lock, &SocketAddrUnix::new_abstract_name(LOCK)?)?;
-    Ok(lock)
 }
 
 /// Makes the table, owned by this process if the kernel knows how.
