@@ -17,5 +17,6 @@ mod memory;
 mod namespaces;
 mod reload;
 mod signals;
+mod stalled;
 mod tls;
 mod tutorial;
