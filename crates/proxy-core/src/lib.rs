@@ -13,6 +13,7 @@ mod hostnames;
 mod pick;
 mod plan;
 mod rng;
+mod seldom;
 mod timers;
 
 pub use endpoint::less_loaded;
@@ -24,4 +25,5 @@ pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};
 pub use rng::Rng;
+pub use seldom::Seldom;
 pub use timers::{TimerId, Timers};
