@@ -9,6 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use l4way_model::{BindFailure, BindFailureKind};
 use l4way_proxy::listen_tcp;
+use l4way_proxy_core::Seldom;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
@@ -94,6 +95,7 @@ impl Accept {
     async fn run(mut self, listener: TcpListener) {
         let mut draining = self.drained.clone();
         let mut short = false;
+        let mut told = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 () = draining.begun() => return,
@@ -106,9 +108,9 @@ impl Accept {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    if !short {
+                    if !short && let Some(times) = told.note(Instant::now().into_std()) {
                         let bind = self.bind;
-                        tracing::warn!(%bind, %error, "can't accept connections: they wait");
+                        tracing::warn!(%bind, times, %error, "can't accept connections: they wait");
                     }
                     short = true;
                     self.shared.counters.accept_pauses.increment();

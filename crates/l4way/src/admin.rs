@@ -1,5 +1,7 @@
 //! The admin endpoint: what this process serves, how it is, and its metrics, over HTTP.
 
+mod connections;
+
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -47,23 +49,19 @@ impl Admin {
         let serve = move || {
             runtime.block_on(async {
                 let listener = bind(address).await;
-                self.serve(listener).await;
+                connections::serve(listener, self.app()).await;
             });
         };
         thread::Builder::new().name("admin".to_owned()).spawn(serve).map(drop)
     }
 
-    /// Serves on `listener` until the process ends.
-    async fn serve(self, listener: TcpListener) {
-        let app = Router::new()
+    fn app(self) -> Router {
+        Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/status", get(status))
             .route("/metrics", get(metrics))
-            .with_state(self);
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the admin endpoint has ended");
-        }
+            .with_state(self)
     }
 }
 

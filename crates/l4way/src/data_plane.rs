@@ -194,8 +194,14 @@ impl DataPlane {
 impl Counters {
     /// All of them at one time.
     pub(crate) fn snapshot(&self) -> CounterSnapshot {
+        self.recent(Duration::ZERO)
+    }
+
+    /// All of them, where those of the kernel's sessions may be of `age` ago: to bring them up to date
+    /// takes the time that the kernel needs to tell of all its flows.
+    pub(crate) fn recent(&self, age: Duration) -> CounterSnapshot {
         // It writes what is read then.
-        let kernel = self.kernel.refresh();
+        let kernel = self.kernel.refresh(age);
         CounterSnapshot { sessions: self.sessions.snapshot(), http: self.http.snapshot(), kernel }
     }
 }

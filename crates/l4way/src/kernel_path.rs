@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use l4way_kernel::{EndpointRow, KernelPath, Observer, ProxiedFlows, Settings, Totals};
@@ -22,7 +22,14 @@ pub(crate) enum Kernel {
 
 /// What counts the kernel's sessions, as soon as there is something.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct KernelCounters(Arc<Mutex<Option<Observer>>>);
+pub(crate) struct KernelCounters(Arc<Mutex<Counted>>);
+
+/// Who counts, and when it last asked the kernel for all its flows.
+#[derive(Debug, Default)]
+struct Counted {
+    observer: Option<Observer>,
+    refreshed: Option<Instant>,
+}
 
 /// What is counted of the kernel path beside sessions.
 #[derive(Clone, Debug)]
@@ -32,15 +39,27 @@ pub(crate) struct KernelSnapshot {
 }
 
 impl KernelCounters {
-    /// Brings the counters up to date. What is counted beside those of sessions.
-    pub(crate) fn refresh(&self) -> Option<KernelSnapshot> {
-        let observer = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        observer.refresh();
+    /// Brings the counters up to date, unless they were no longer than `age` ago. What is counted
+    /// beside those of sessions.
+    pub(crate) fn refresh(&self, age: Duration) -> Option<KernelSnapshot> {
+        let observer = {
+            let mut counted = self.counted();
+            let observer = counted.observer.clone()?;
+            if counted.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= age) {
+                observer.refresh();
+                counted.refreshed = Some(Instant::now());
+            }
+            observer
+        };
         Some(KernelSnapshot { totals: observer.totals(), endpoints: observer.endpoints() })
     }
 
     fn set(&self, observer: Observer) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+        *self.counted() = Counted { observer: Some(observer), refreshed: None };
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

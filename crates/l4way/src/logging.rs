@@ -5,7 +5,7 @@
 //! (tokio-rs/tracing#3511). So one layer has both forms, and shows no spans as JSON.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,19 +25,32 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::cli::{LogArgs, LogFormat};
+use crate::{
+    cli::{LogArgs, LogFormat},
+    outlet::Outlet,
+};
 
 /// The log of this process, once it is started.
 static LOG: OnceLock<Log> = OnceLock::new();
 
+/// What writes its lines.
+static LINES: OnceLock<Outlet> = OnceLock::new();
+
 /// Starts the log.
 ///
 /// # Errors
-/// If the level is neither a level nor a list of tracing directives.
+/// If the level is neither a level nor a list of tracing directives, or no thread can be started.
 pub(crate) fn start(args: &LogArgs) -> Result<(), String> {
-    let made = Log::make(&args.log_level, args.log_format, io::stderr);
+    let lines = Outlet::start("log", io::stderr(), |lines| {
+        tracing::error!(lines, "the log had no reader for a while: lines of it are lost");
+    });
+    let lines = lines.map_err(|error| format!("can't start the log: {error}"))?;
+    let writer = lines.clone();
+    let make_writer = move || Lines(writer.clone());
+    let made = Log::make(&args.log_level, args.log_format, make_writer);
     let (log, subscriber) = made.map_err(|error| format!("--log-level {error}"))?;
     subscriber.init();
+    let _ = LINES.set(lines);
     let _ = LOG.set(log);
     Ok(())
 }
@@ -49,6 +62,26 @@ pub(crate) fn start(args: &LogArgs) -> Result<(), String> {
 pub(crate) fn change(level: &str, format: LogFormat) -> Result<(), String> {
     let changed = LOG.get().map_or(Ok(()), |log| log.change(level, format));
     changed.map_err(|error| format!("log level {error}"))
+}
+
+/// Has what was logged written before the process ends, unless nobody reads it. Whether standard error
+/// is read.
+pub(crate) fn finish() -> bool {
+    LINES.get().is_none_or(Outlet::finish)
+}
+
+/// Takes lines without ever waiting.
+struct Lines(Outlet);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What changes a log.

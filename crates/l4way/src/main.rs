@@ -17,6 +17,7 @@ mod kernel_path;
 mod live;
 mod logging;
 mod metrics;
+mod outlet;
 mod output;
 mod overview;
 mod problems;
@@ -54,8 +55,11 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     };
+    let is_read = logging::finish();
     result.unwrap_or_else(|error| {
-        anstream::eprintln!("l4way: {error}");
+        if is_read {
+            anstream::eprintln!("l4way: {error}");
+        }
         ExitCode::from(COULD_NOT_RUN)
     })
 }

@@ -29,6 +29,9 @@ use crate::{
 /// How often listeners that can't be bound are to be tried again.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How old what the metrics say of the kernel's sessions may be, however often they are asked for.
+const METRICS_AGE: Duration = Duration::from_secs(1);
+
 /// How often a drain looks whether all sessions have ended.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -112,7 +115,7 @@ impl Serving {
         let metrics = move || {
             let unwritten_records = unwritten();
             let control = ControlMetrics { unwritten_records, ..control.borrow().clone() };
-            metrics::render(&counters.snapshot(), &control)
+            metrics::render(&counters.recent(METRICS_AGE), &control)
         };
         Admin { report: self.report.subscribe(), metrics: Arc::new(metrics) }
     }

@@ -14,6 +14,7 @@ mod hostnames;
 mod pick;
 mod plan;
 mod rng;
+mod seldom;
 mod timers;
 
 pub use endpoint::less_loaded;
@@ -29,4 +30,5 @@ pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};
 pub use rng::Rng;
+pub use seldom::Seldom;
 pub use timers::{TimerId, Timers};

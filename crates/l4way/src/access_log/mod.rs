@@ -14,9 +14,9 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ const QUEUE: usize = 16_384;
 /// How long records gather after some have been written: a thread that waits for each has workers wake it
 /// for each.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long the end of the process waits while nothing is written.
+const FINISH: Duration = Duration::from_secs(2);
 /// How much is written at once, at most a line more.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -47,7 +49,8 @@ pub(crate) enum Output {
 struct AccessLog {
     output: Output,
     shared: Arc<Shared>,
-    writer: JoinHandle<()>,
+    /// Has nothing more when the thread has ended, and something for each batch.
+    progress: Receiver<()>,
 }
 
 /// What the thread shares with the handle.
@@ -75,11 +78,12 @@ impl AccessLog {
     ) -> io::Result<(Self, SyncSender<SessionRecord>)> {
         let shared = Arc::new(Shared { sink: Mutex::new(output.open()?), unwritten });
         let (sender, records) = sync_channel(QUEUE);
-        let mut writer = Writer { shared: shared.clone(), failing: false };
-        let writer = thread::Builder::new()
+        let (written, progress) = sync_channel(1);
+        let mut writer = Writer { shared: shared.clone(), written, failing: false };
+        thread::Builder::new()
             .name("access-log".into())
             .spawn(move || writer.write_all(&records))?;
-        Ok((Self { output, shared, writer }, sender))
+        Ok((Self { output, shared, progress }, sender))
     }
 
     /// Opens the file again, by its name: after it was moved away, as logrotate(8) does, further
@@ -94,10 +98,18 @@ impl AccessLog {
         Ok(())
     }
 
-    /// Waits until the last record is written. Every sender has to be gone, or to go meanwhile.
+    /// Waits until the last record is written, or the log's reader has stalled. Every sender has to
+    /// be gone, or to go meanwhile.
     fn finish(self) {
-        if self.writer.join().is_err() {
-            error!("the access log's thread has panicked");
+        loop {
+            match self.progress.recv_timeout(FINISH) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    error!("the access log isn't read: its last records are lost");
+                    return;
+                }
+            }
         }
     }
 }
@@ -138,6 +150,8 @@ impl std::fmt::Debug for Shared {
 /// The thread's side.
 struct Writer {
     shared: Arc<Shared>,
+    /// Gets something for each batch, if it is taken.
+    written: SyncSender<()>,
     /// Whether the last write failed, which is said once.
     failing: bool,
 }
@@ -155,6 +169,7 @@ impl Writer {
                 line::append(&mut batch, &next);
             }
             self.write(&batch);
+            let _ = self.written.try_send(());
             if batch.len() < BATCH_BYTES {
                 thread::sleep(GATHER);
             }

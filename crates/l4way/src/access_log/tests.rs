@@ -2,7 +2,10 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
-    sync::{Arc, mpsc::SyncSender},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -238,9 +241,10 @@ fn a_torn_line_is_ended_before_the_next() {
         }),
         unwritten: Default::default(),
     });
-    let mut writer = super::Writer { shared: shared.clone(), failing: false };
+    let (done, _progress) = sync_channel(1);
+    let mut writer = super::Writer { shared: shared.clone(), written: done, failing: false };
     for bytes_upstream in [1, 2] {
-        let (sender, records) = std::sync::mpsc::sync_channel(1);
+        let (sender, records) = sync_channel(1);
         sender.send(tcp(bytes_upstream)).unwrap();
         drop(sender);
         writer.write_all(&records);

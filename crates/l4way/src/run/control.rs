@@ -1,6 +1,6 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, io, sync::Arc, time::SystemTime};
 
 use l4way_endpoints::{Addresses as Names, EndpointSources, endpoint_table, hostnames, known};
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
@@ -16,7 +16,7 @@ use crate::{
     clock,
     demo::Demo,
     dns::{self, Resolver},
-    output::print,
+    outlet::Outlet,
     overview::Overview,
     problems,
     report::{Phase, StatusReport},
@@ -35,6 +35,8 @@ pub(super) struct Control {
     settings: Settings,
     serving: Serving,
     in_force: Option<InForce>,
+    /// Standard output.
+    output: Outlet,
     /// Standard output is the access log's.
     quiet: bool,
 }
@@ -92,6 +94,10 @@ impl Control {
             .then(Demo::start)
             .transpose()
             .map_err(|error| format!("can't start the demo backends: {error}"))?;
+        let output = Outlet::start("output", io::stdout(), |texts| {
+            tracing::warn!(texts, "standard output had no reader for a while: tables are lost");
+        });
+        let output = output.map_err(|error| format!("can't start standard output: {error}"))?;
         let resolver = Resolver::start(dns::Sources::default());
         Ok(Self {
             source,
@@ -103,6 +109,7 @@ impl Control {
             settings: Settings { terms: args.sessions.terms(), ..args.graph.settings() },
             serving,
             in_force: None,
+            output,
             quiet: args.sessions.access_log.as_deref().map(Output::of) == Some(Output::Stdout),
         })
     }
@@ -115,6 +122,7 @@ impl Control {
     /// Ends all sessions.
     pub(super) fn end(self) {
         self.serving.end();
+        self.output.finish();
     }
 
     /// What to wait for, to call [`Self::follow`] and [`Self::refresh_endpoints`].
@@ -205,7 +213,7 @@ impl Control {
         }
         if !self.quiet && (report.overview != last.overview || report.notes != last.notes) {
             let notes: String = report.notes.iter().map(|note| format!("{note}\n")).collect();
-            print(&format!("{notes}{}", table::render(&report.overview)));
+            self.output.put(format!("{notes}{}", table::render(&report.overview)).as_bytes());
         }
     }
 

@@ -1,9 +1,13 @@
 //! The admin endpoint and `l4way status`.
 
-use std::process::Command;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    process::Command,
+};
 
 use super::{
-    client::ask,
+    client::{ask, connect},
     l4way::{BINARY, L4way, own_address, wait_for},
     manifests::Manifests,
 };
@@ -26,9 +30,8 @@ fn status_prints_what_run_printed() {
     l4way.wait("the listeners", |report| report["phase"] == "serving");
     let (code, table, _) = status(&l4way, &[]);
     assert_eq!(code, Some(0), "{table}");
-    let printed = l4way.stdout();
     for line in table.lines().filter(|line| line.starts_with("default/")) {
-        assert!(printed.contains(line), "{line:?} isn't in\n{printed}");
+        wait_for(line, || l4way.stdout().contains(line).then_some(()));
     }
 
     let (_, json, _) = status(&l4way, &["-o", "json"]);
@@ -90,4 +93,79 @@ fn health_readiness_and_metrics() {
     assert_eq!(l4way.metric("l4way_sessions_active", &labels), 0.0);
     assert_eq!(l4way.metric("l4way_session_bytes_total", &labels), (10 + 21) as f64);
     assert_eq!(l4way.metric("l4way_connect_seconds_count", &labels), 1.0);
+}
+
+/// Asks on a connection that goes on, and returns the answer's head.
+fn ask_for(stream: &mut TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    let mut byte = [0];
+    while !answer.ends_with("ok\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        answer.push(byte[0].into());
+    }
+    answer
+}
+
+/// Whether the other side has ended this connection.
+fn has_ended(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket that doesn't block");
+    match stream.peek(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn a_silent_crowd_keeps_neither_probes_nor_clients_out() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let address = own_address();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 400 && exec \"$@\"", "sh", BINARY, "run", "--demo-backends"]);
+    command.args(["--admin-address", "127.0.0.1:0", "--address", &address.to_string(), "-f"]);
+    command.arg(manifests.path());
+    let l4way = L4way::start(command);
+    l4way.wait("the listeners", |report| report["phase"] == "serving");
+    let mut regular = connect(l4way.admin).expect("a connection");
+    let mut crowd = Vec::new();
+    for _ in 0..50 {
+        crowd.extend((0..10).map(|_| connect(l4way.admin).expect("a connection")));
+        let answer = ask_for(&mut regular, "/healthz");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "one in use isn't closed: {answer}");
+        assert_eq!(l4way.get("/healthz"), (200, "ok\n".to_owned()));
+        ask((address, 9000).into()).expect("an answer of the demo backend");
+    }
+    // 400 descriptors leave room for 20.
+    wait_for("the most idle connections to be closed", || {
+        let open = crowd.iter().filter(|stream| !has_ended(stream)).count();
+        (open < 20).then_some(())
+    });
+}
+
+#[test]
+fn a_connection_that_asks_nothing_is_closed() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let l4way = L4way::run(&manifests, own_address(), &["--demo-backends"]);
+    let silent = connect(l4way.admin).expect("a connection");
+    let mut unfinished = connect(l4way.admin).expect("a connection");
+    unfinished.write_all(b"GET /healthz HTTP/1.1\r\nHost:").expect("half a request");
+    let mut done = connect(l4way.admin).expect("a connection");
+    ask_for(&mut done, "/healthz");
+    // One that asks on and on, and takes no answer.
+    let mut deaf = connect(l4way.admin).expect("a connection");
+    deaf.set_nonblocking(true).expect("a socket that doesn't block");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: l4way\r\n\r\n";
+    while deaf.write(request).is_ok_and(|written| written == request.len()) {}
+    for (what, stream) in
+        [("silent", silent), ("unfinished", unfinished), ("idle", done), ("deaf", deaf)]
+    {
+        wait_for(what, || match what {
+            // Its answers come before the end.
+            "deaf" => stream.take_error().expect("a state").map(drop).or_else(|| {
+                let sent = (&stream).write(request);
+                sent.is_err_and(|error| error.kind() != ErrorKind::WouldBlock).then_some(())
+            }),
+            _ => has_ended(&stream).then_some(()),
+        });
+    }
 }

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::ioctl_fionread,
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 
 use super::manifests::Manifests;
@@ -91,6 +94,29 @@ impl L4way {
             address.split_whitespace().next()?.parse().ok()
         });
         Self { child, admin, log, stdout }
+    }
+
+    /// Starts `command`, which is an `l4way run` with its admin endpoint there, and reads nothing of
+    /// what it says.
+    pub(crate) fn unread(mut command: Command, admin: SocketAddr) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("l4way started");
+        let l4way = Self { child, admin, log: Arc::default(), stdout: Arc::default() };
+        wait_for("the admin endpoint", || TcpStream::connect(admin).ok());
+        l4way
+    }
+
+    /// How many bytes of what an [`unread`](Self::unread) one says wait for a reader: of standard
+    /// output, and of standard error.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let output = self.child.stdout.as_ref().expect("piped");
+        let error = self.child.stderr.as_ref().expect("piped");
+        let waiting = |bytes: rustix::io::Result<u64>| bytes.expect("a pipe");
+        (waiting(ioctl_fionread(output)), waiting(ioctl_fionread(error)))
     }
 
     /// What it has logged so far.

@@ -18,5 +18,6 @@ mod memory;
 mod namespaces;
 mod reload;
 mod signals;
+mod stalled;
 mod tls;
 mod tutorial;

@@ -249,7 +249,12 @@ impl Tcp {
     /// Stops accepting until sessions have ended, here or elsewhere.
     fn pause_at_limit(&mut self, ctx: &Context) {
         if self.shortage.replace(Shortage::Limit) != Some(Shortage::Limit) {
-            tracing::warn!("the session limit is reached: connections wait for sessions to end");
+            if let Some(times) = self.limit_told.note(ctx.now) {
+                tracing::warn!(
+                    times,
+                    "the session limit is reached: connections wait for sessions to end"
+                );
+            }
             ctx.counters.limit_pauses.add(1);
         }
         self.paused_until = Some(ctx.now + PAUSE);
@@ -257,8 +262,10 @@ impl Tcp {
 
     /// Slows accepting down, for want of descriptors or memory.
     pub(super) fn pause_for(&mut self, ctx: &Context, error: Errno) {
-        if self.shortage.replace(Shortage::System) != Some(Shortage::System) {
-            tracing::warn!(%error, "can't accept connections: they wait");
+        if self.shortage.replace(Shortage::System) != Some(Shortage::System)
+            && let Some(times) = self.shortage_told.note(ctx.now)
+        {
+            tracing::warn!(times, %error, "can't accept connections: they wait");
         }
         ctx.counters.accept_pauses.add(1);
         self.paused_until = Some(ctx.now + PAUSE);

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy_core::Timers;
+use l4way_proxy_core::{Seldom, Timers};
 
 pub use self::accept::Place;
 pub(crate) use self::accept::{Accepted, Peer, Peers};
@@ -46,6 +46,9 @@ pub(crate) struct Tcp {
     paused_until: Option<Instant>,
     /// What it lacked at the last try.
     shortage: Option<Shortage>,
+    /// That the session limit is reached, and that the system is short of something.
+    limit_told: Seldom,
+    shortage_told: Seldom,
     peers: Peers,
     connections: Slab<Connection>,
     /// The clients that aren't in a session yet, in the order in which they came, and some that were.
@@ -109,6 +112,8 @@ impl Tcp {
             sockets: Vec::new(),
             paused_until: None,
             shortage: None,
+            limit_told: Seldom::default(),
+            shortage_told: Seldom::default(),
             peers,
             connections: Slab::new(),
             guests: VecDeque::new(),
