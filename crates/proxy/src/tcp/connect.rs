@@ -175,8 +175,14 @@ impl Session {
     }
 
     /// Tells why the endpoint has not become the session's, where that speaks against it. No client can
-    /// cause it: nothing of his has been passed on.
+    /// cause it: nothing of his has been passed on. But a client chooses whether TLS begins as
+    /// PostgreSQL's does, which an endpoint may not speak: that is no more than a suspicion.
     fn note_failure(&self, ctx: &Context, reason: CloseReason) {
+        let is_of_tls =
+            matches!(reason, CloseReason::UpstreamTlsFailed | CloseReason::UpstreamReset);
+        if is_of_tls && (self.is_postgres() || direct_postgres(&self.down)) {
+            return ctx.health.suspected(self.upstream.of(), self.client_ip(), ctx.now);
+        }
         let failure = match reason {
             CloseReason::ConnectRefused => EndpointFailure::Refused,
             CloseReason::ConnectTimeout => EndpointFailure::Timeout,

@@ -1,4 +1,5 @@
 use std::{
+    net::IpAddr,
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -121,6 +122,10 @@ impl Session {
         self.client.tls.as_ref().is_some_and(|tls| tls.postgres)
     }
 
+    pub(super) fn client_ip(&self) -> IpAddr {
+        self.client.downstream.ip()
+    }
+
     /// The client's side is ready.
     pub(super) fn on_downstream(
         &mut self,
@@ -177,7 +182,7 @@ impl Session {
         if self.upward.bytes == 0 && lasted < AT_ONCE {
             ctx.health.failed(endpoint, EndpointFailure::Closed, ctx.now);
         } else {
-            ctx.health.suspected(endpoint, self.client.downstream.ip(), ctx.now);
+            ctx.health.suspected(endpoint, self.client_ip(), ctx.now);
         }
     }
 

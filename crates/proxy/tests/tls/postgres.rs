@@ -4,10 +4,12 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Arc,
+    time::Instant,
 };
 
 use l4way_model::{Authorities, BackendTls, Target, TlsMode};
-use l4way_proxy::CloseReason;
+use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy_core::EndpointStore;
 
 use crate::{
     common::{self, connect, echo, ended, eventually, route, serve},
@@ -78,10 +80,18 @@ fn an_endpoint_that_refuses_tls_gets_nothing() {
     let authority = Authority::new("ca");
     let a = authority.sign(&["a.test"]);
     let endpoint = answering(b'N', tls_endpoint(&a, None, echo_after("")));
-    let (proxy, address) = proxy(vec![passthrough("a.test", "a")], [("a", endpoint)]);
-    let mut session = over(ask(address, false), "a.test", &any_client(&authority));
-    ping(&mut session, "hello").unwrap_err();
-    eventually("it is told", || ended(&proxy, CloseReason::UpstreamTlsFailed) == 1);
+    let store = EndpointStore::new(Instant::now());
+    let settings = Settings { endpoints: store.clone(), ..common::settings() };
+    let (proxy, address) =
+        proxy_with(settings, vec![passthrough("a.test", "a")], [("a", endpoint)]);
+    for count in 1..5 {
+        let mut session = over(ask(address, false), "a.test", &any_client(&authority));
+        ping(&mut session, "hello").unwrap_err();
+        eventually("it is told", || ended(&proxy, CloseReason::UpstreamTlsFailed) == count);
+    }
+    // The client chose to begin so: it takes the endpoint away from nobody.
+    assert_eq!(store.passed_over(), []);
+    assert!(store.knows_any(), "it is noted all the same");
 }
 
 #[test]

@@ -217,7 +217,15 @@ pub(crate) fn proxy<'a>(
     listeners: Vec<TlsListener>,
     backends: impl IntoIterator<Item = (&'a str, SocketAddr)>,
 ) -> (Proxy, SocketAddr) {
-    let mut proxy = Proxy::start(settings()).unwrap();
+    proxy_with(settings(), listeners, backends)
+}
+
+pub(crate) fn proxy_with<'a>(
+    settings: l4way_proxy::Settings,
+    listeners: Vec<TlsListener>,
+    backends: impl IntoIterator<Item = (&'a str, SocketAddr)>,
+) -> (Proxy, SocketAddr) {
+    let mut proxy = Proxy::start(settings).unwrap();
     let address = common::free_address();
     let endpoints = endpoint_table(backends);
     common::all_bound(&proxy.apply(tls_config(address, listeners), &endpoints));
