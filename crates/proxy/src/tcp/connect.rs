@@ -146,6 +146,8 @@ impl Session {
         }
         self.downward.release(io);
         self.note_failure(ctx, reason);
+        // What others have met meanwhile needn't be met by this session, too.
+        ctx.health.refresh();
         while self.failed.len() + 1 < ctx.settings.connect_attempts.get() {
             let tried = |upstream: &Upstream| {
                 let mut failed = self.failed.iter().chain([&self.upstream]);
@@ -162,6 +164,7 @@ impl Session {
                 Err(error) => {
                     reason = connect_reason(error);
                     self.note_failure(ctx, reason);
+                    ctx.health.refresh();
                 }
             }
         }

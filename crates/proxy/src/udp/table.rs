@@ -200,6 +200,7 @@ impl Table {
         let Some((key, session)) = self.flows.remove(id) else { return };
         if reason == CloseReason::IcmpUnreachable {
             ctx.health.failed(session.account.of(), EndpointFailure::Refused, ctx.now);
+            ctx.health.refresh();
         }
         // The descriptor of an evicted one is wanted.
         let is_reusable = session.has_plain_socket() && reason != CloseReason::Evicted;
