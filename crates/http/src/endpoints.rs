@@ -10,7 +10,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointTable};
-use l4way_proxy_core::{EndpointOf, EndpointState, HealthView, Rng, less_loaded};
+use l4way_proxy_core::{EndpointOf, HealthView, Rng, less_loaded};
 
 use crate::pool::Pool;
 
@@ -110,12 +110,7 @@ impl Endpoints {
         let upstreams = &self.0.get(backend)?.upstreams;
         let state = |index: usize| {
             let endpoint = EndpointOf { backend, address: &upstreams[index].address };
-            match health.state(endpoint, now) {
-                EndpointState::Due if !health.begin_trial(endpoint, now) => {
-                    EndpointState::PassedOver
-                }
-                state => state,
-            }
+            health.state_for_session(endpoint, now)
         };
         let requests = |index: usize| upstreams[index].requests.load(Relaxed);
         let index = less_loaded(rng, upstreams.len(), tried, state, requests)?;

@@ -384,9 +384,18 @@ impl HealthView {
         }
     }
 
+    /// The same for a session that is about to choose: an endpoint is due for the one session that tries it,
+    /// which has to take it then, and passed over for all others.
+    pub fn state_for_session(&self, endpoint: EndpointOf<'_>, now: Instant) -> EndpointState {
+        match self.state(endpoint, now) {
+            EndpointState::Due if !self.begin_trial(endpoint, now) => EndpointState::PassedOver,
+            state => state,
+        }
+    }
+
     /// Whether a session of ours is the one that tries an endpoint which is due: of UDP, or of one that
     /// fails on its backend's terms. An address of TCP is tried by a connection of nobody's.
-    pub fn begin_trial(&self, endpoint: EndpointOf<'_>, now: Instant) -> bool {
+    fn begin_trial(&self, endpoint: EndpointOf<'_>, now: Instant) -> bool {
         let [of_address, of_backend] = self.notes.against(endpoint);
         let tries_address = endpoint.backend.transport == Transport::Udp;
         let passed = |note: Option<Option<u64>>| note.flatten().is_some();

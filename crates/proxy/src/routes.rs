@@ -10,7 +10,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, RefusedReason};
-use l4way_proxy_core::{EndpointOf, EndpointState, HealthView, Rng, WeightedPick, less_loaded};
+use l4way_proxy_core::{EndpointOf, HealthView, Rng, WeightedPick, less_loaded};
 use l4way_tls::Originator;
 
 use crate::counters::Row;
@@ -89,14 +89,6 @@ impl Upstream {
     /// What is known of endpoints is told by this.
     pub(crate) fn of(&self) -> EndpointOf<'_> {
         EndpointOf { backend: &self.backend, address: &self.address }
-    }
-
-    /// Whether a new session takes it. One that is due is taken by the one that is told so.
-    fn state(&self, health: &HealthView, now: Instant) -> EndpointState {
-        match health.state(self.of(), now) {
-            EndpointState::Due if !health.begin_trial(self.of(), now) => EndpointState::PassedOver,
-            state => state,
-        }
     }
 }
 
@@ -185,7 +177,7 @@ impl Backends {
     ) -> Option<UpstreamLease> {
         let Choosing { rng, health, now } = by;
         let upstreams = self.0.get(&key)?;
-        let state = |index: usize| upstreams[index].state(health, now);
+        let state = |index: usize| health.state_for_session(upstreams[index].of(), now);
         let sessions = |index: usize| upstreams[index].sessions.get();
         let index = less_loaded(rng, upstreams.len(), tried, state, sessions)?;
         Some(UpstreamLease::new(upstreams[index].clone()))
