@@ -12,9 +12,12 @@ use crate::{
     mode::Mode,
     network::Network,
     peer::Peer,
-    report::Entrant,
+    report::{self, Entrant},
     say,
 };
+
+/// How often as many rounds as were asked for may be added, until two versions can be told apart.
+const EXTENSIONS: usize = 3;
 
 /// Where a peer is measured.
 struct Lane {
@@ -77,26 +80,37 @@ impl Lanes {
         });
         let mut entrants: Vec<Entrant> =
             lanes.iter().map(|lane| Entrant::new(lane.peer, lane.again)).collect();
-        let rounds = args.rounds(mode);
-        for round in 0..rounds {
-            say(&format!("{mode}, round {} of {rounds}", round + 1));
-            for turn in 0..lanes.len() {
-                let index = (round + turn) % lanes.len();
-                if entrants[index].fault.is_some() {
-                    continue;
-                }
-                let sample = match &lasting[index] {
-                    Some(Ok(gateway)) => lanes[index].sample(gateway, mode, args.amount(mode)),
-                    Some(Err(error)) => Err(error.clone()),
-                    None => start(lanes[index])
-                        .and_then(|gateway| lanes[index].sample(&gateway, mode, args.amount(mode))),
-                };
-                interrupt::check()?;
-                match sample {
-                    Ok(sample) => entrants[index].samples.push(sample),
-                    Err(error) => entrants[index].fault = Some(error),
+        let rounds = |wanted: &[usize], rounds: usize, entrants: &mut Vec<Entrant>| {
+            for round in 0..rounds {
+                say(&format!("{mode}, round {} of {rounds}", round + 1));
+                for index in order(wanted, round) {
+                    if entrants[index].fault.is_some() {
+                        continue;
+                    }
+                    let sample = match &lasting[index] {
+                        Some(Ok(gateway)) => lanes[index].sample(gateway, mode, args.amount(mode)),
+                        Some(Err(error)) => Err(error.clone()),
+                        None => start(lanes[index]).and_then(|gateway| {
+                            lanes[index].sample(&gateway, mode, args.amount(mode))
+                        }),
+                    };
+                    interrupt::check()?;
+                    match sample {
+                        Ok(sample) => entrants[index].samples.push(sample),
+                        Err(error) => entrants[index].fault = Some(error),
+                    }
                 }
             }
+            Ok::<_, String>(())
+        };
+        let all: Vec<_> = (0..lanes.len()).collect();
+        rounds(&all, args.rounds(mode), &mut entrants)?;
+        for _ in 0..EXTENSIONS {
+            let blurred = report::blurred(mode, &entrants);
+            if blurred.is_empty() {
+                break;
+            }
+            rounds(&blurred, args.rounds(mode), &mut entrants)?;
         }
         Ok(entrants)
     }
@@ -109,6 +123,17 @@ impl Lanes {
         let does = |lane: &&Lane| lane.peer.does(mode) && (!lane.again || twice == Some(lane.peer));
         self.0.iter().filter(does).collect()
     }
+}
+
+/// In which order lanes have their turns: each round begins with another, and every second one goes the
+/// other way, so that nobody always follows the same.
+fn order(lanes: &[usize], round: usize) -> Vec<usize> {
+    let mut order = lanes.to_vec();
+    order.rotate_left(round % lanes.len().max(1));
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// The peer that runs a second time.
@@ -136,6 +161,13 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_are_taken_in_another_order_each_round() {
+        let orders: Vec<_> = (0..4).map(|round| order(&[4, 5, 6], round)).collect();
+        assert_eq!(orders, [[4, 5, 6], [4, 6, 5], [6, 4, 5], [6, 5, 4]]);
+        assert!(order(&[], 3).is_empty());
+    }
 
     #[test]
     fn the_first_proxy_that_does_it_runs_twice() {

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match measure(&args).and_then(|report| tell(&args, &report).map(|()| report)) {
         Ok(report) if report.is_lossless() && report.modes.len() == args.modes.len() => {
-            ExitCode::SUCCESS
+            if report.is_as_fast_as_before() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -163,7 +163,7 @@ fn measure(args: &Args) -> Result<Report> {
     raise_descriptor_limit();
     interrupt::listen()?;
     let certificates = Certificates::new()?;
-    let lanes = Lanes::new(&args.peers, &args.modes)?;
+    let lanes = Lanes::new(&args.programs.complete(&args.peers)?, &args.modes)?;
     lanes.try_out(args, &certificates)?;
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let before = process::load();

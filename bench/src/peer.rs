@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use crate::{
+    Result,
     certificates::{Certificates, Pair},
     mode::{Mode, Protocol},
     network::{BACKENDS, GATEWAY},
@@ -37,6 +38,10 @@ pub(crate) enum Peer {
     /// Its proxy, with a thousand other listeners and routes
     #[value(name = "l4way-1000-routes")]
     L4way1000Routes,
+    /// The proxy of the program that `--before` names
+    L4wayBefore,
+    /// The kernel path of the program that `--before` names
+    L4wayKernelBefore,
 }
 
 /// Where the programs are.
@@ -57,6 +62,30 @@ pub(crate) struct Programs {
     /// The program of l4way
     #[arg(long, value_name = "PATH", default_value = "l4way")]
     l4way: PathBuf,
+    /// Another l4way, which the first one's proxy and kernel path are compared with, round by round
+    #[arg(long, value_name = "PATH")]
+    before: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Adds the other l4way's lane after each of this one's that is compared with it.
+    ///
+    /// # Errors
+    /// If a lane of the other l4way is asked for, and there is no other l4way.
+    pub(crate) fn complete(&self, peers: &[Peer]) -> Result<Vec<Peer>> {
+        let asked = peers.iter().find(|peer| peer.is_before());
+        if let (None, Some(peer)) = (&self.before, asked) {
+            return Err(format!("{peer} needs --before PATH, with the path of another l4way"));
+        }
+        let with_before = |peer: &Peer| [Some(*peer), self.before.as_ref().and(peer.before())];
+        let others = peers.iter().filter(|peer| !peer.is_before());
+        Ok(others.flat_map(with_before).flatten().collect())
+    }
+
+    /// The l4way that runs for a peer.
+    fn l4way_of(&self, peer: Peer) -> &PathBuf {
+        self.before.as_ref().filter(|_| peer.is_before()).unwrap_or(&self.l4way)
+    }
 }
 
 /// What is run for a peer.
@@ -73,7 +102,20 @@ impl Peer {
     /// Those that are compared unless others are asked for.
     pub(crate) fn usual() -> Vec<Self> {
         let all = Self::value_variants().iter().copied();
-        all.filter(|peer| *peer != Self::L4way1000Routes).collect()
+        all.filter(|peer| *peer != Self::L4way1000Routes && !peer.is_before()).collect()
+    }
+
+    /// What it is compared with, if there is another l4way.
+    pub(crate) fn before(self) -> Option<Self> {
+        match self {
+            Self::L4way => Some(Self::L4wayBefore),
+            Self::L4wayKernel => Some(Self::L4wayKernelBefore),
+            _ => None,
+        }
+    }
+
+    fn is_before(self) -> bool {
+        matches!(self, Self::L4wayBefore | Self::L4wayKernelBefore)
     }
 
     /// Whether others are compared with it: a proxy that isn't l4way.
@@ -84,9 +126,10 @@ impl Peer {
     /// Whether packets go through the kernel alone.
     pub(crate) fn is_kernel_path(self) -> bool {
         match self {
-            Self::Direct | Self::Nftables | Self::L4wayKernel | Self::L4wayKernelLog => true,
+            Self::Direct | Self::Nftables => true,
+            Self::L4wayKernel | Self::L4wayKernelLog | Self::L4wayKernelBefore => true,
             Self::HAProxy | Self::Nginx | Self::Envoy => false,
-            Self::L4way | Self::L4wayLog | Self::L4way1000Routes => false,
+            Self::L4way | Self::L4wayLog | Self::L4way1000Routes | Self::L4wayBefore => false,
         }
     }
 
@@ -126,7 +169,7 @@ impl Peer {
                 envoy
             }
             _ => {
-                let mut l4way = command(&programs.l4way, &["run", "-f", "manifests"]);
+                let mut l4way = command(programs.l4way_of(self), &["run", "-f", "manifests"]);
                 l4way.args(["--workers", WORKERS, "--address", &GATEWAY.to_string()]);
                 l4way.args(["--data-path", if self.is_kernel_path() { "kernel" } else { "proxy" }]);
                 l4way.args(["--udp-session-timeout", udp_timeout(mode)]);
@@ -217,5 +260,28 @@ mod tests {
         assert_eq!(who(Mode::UdpFlows), format!("direct nftables nginx envoy {logged}"));
         assert_eq!(who(Mode::TlsBulk), "haproxy nginx envoy l4way l4way-log");
         assert_eq!(who(Mode::UdpIdle), "nginx envoy l4way");
+    }
+
+    #[test]
+    fn another_l4way_is_beside_the_one_that_is_compared_with_it() {
+        let programs = |before: Option<&str>| Programs {
+            nft: "nft".into(),
+            haproxy: "haproxy".into(),
+            nginx: "nginx".into(),
+            envoy: "envoy".into(),
+            l4way: "new".into(),
+            before: before.map(Into::into),
+        };
+        let asked = [Peer::Nginx, Peer::L4way, Peer::L4wayKernel];
+        assert_eq!(programs(None).complete(&asked).unwrap(), asked);
+        let compared = programs(Some("old")).complete(&asked).unwrap();
+        let kernel = [Peer::L4wayKernel, Peer::L4wayKernelBefore];
+        assert_eq!(
+            compared,
+            [&[Peer::Nginx, Peer::L4way, Peer::L4wayBefore], &kernel[..]].concat()
+        );
+        assert_eq!(programs(Some("old")).l4way_of(Peer::L4wayKernelBefore), &PathBuf::from("old"));
+        assert_eq!(programs(Some("old")).l4way_of(Peer::L4way), &PathBuf::from("new"));
+        assert!(programs(None).complete(&[Peer::L4wayBefore]).is_err());
     }
 }

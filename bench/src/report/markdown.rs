@@ -48,7 +48,7 @@ impl Measured {
             cells.push(entrant.errors().values().sum::<u64>().to_string());
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
-        for wrong in self.wrongs() {
+        for wrong in self.comparisons().into_iter().chain(self.wrongs()) {
             let _ = write!(text, "\n{wrong}\n");
         }
         text

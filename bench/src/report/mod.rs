@@ -48,13 +48,30 @@ struct Row<'a> {
     ratio: Option<Stats>,
     /// To NAT written by hand, if it goes through the kernel too.
     nat: Option<Stats>,
+    /// To the l4way before it, if there is one.
+    before: Option<Stats>,
 }
+
+/// An interval that is wider doesn't tell whether something became slower.
+const WIDEST: f64 = 0.08;
+/// What has this ratio to what was before is as fast as that.
+const AS_FAST: f64 = 0.98;
 
 impl Report {
     /// Whether everything was measured, and nothing went wrong.
     pub(crate) fn is_lossless(&self) -> bool {
         let mut entrants = self.modes.iter().flat_map(|measured| &measured.entrants);
         entrants.all(Entrant::is_lossless)
+    }
+
+    /// Whether no mode is shown to be slower than before.
+    pub(crate) fn is_as_fast_as_before(&self) -> bool {
+        let shown = |measured: &Measured| {
+            let Some(figure) = measured.mode.figures().first() else { return true };
+            let rows = measured.rows(0, figure);
+            rows.iter().filter_map(|row| row.before.as_ref()).all(|ratio| is_as_fast(ratio, figure))
+        };
+        self.modes.iter().all(shown)
     }
 
     /// For a program.
@@ -109,7 +126,11 @@ impl Measured {
         let best = best(&rows, figure.better).map(|row| row.values.clone());
         let nat = rows.iter().find(|row| row.entrant.peer == Peer::Nftables);
         let nat = nat.map(|row| row.values.clone());
-        for row in &mut rows {
+        let of = |peer| rows.iter().find(|row: &&Row<'_>| row.entrant.peer == peer);
+        let before: Vec<_> =
+            rows.iter().map(|row| Some(of(row.entrant.peer.before()?)?.values.clone())).collect();
+        for (row, before) in rows.iter_mut().zip(before) {
+            row.before = before.map(|before| row.ratio_to(&before));
             row.ratio = best.as_ref().map(|best| row.ratio_to(best));
             row.nat = nat
                 .as_ref()
@@ -117,6 +138,29 @@ impl Measured {
                 .map(|nat| row.ratio_to(nat));
         }
         rows
+    }
+
+    /// How each figure compares with what it was before, a line for each peer.
+    fn comparisons(&self) -> Vec<String> {
+        let mut lines: Vec<(Peer, String)> = Vec::new();
+        for (index, figure) in self.mode.figures().iter().enumerate() {
+            for row in self.rows(index, figure) {
+                let (Some(ratio), peer) = (&row.before, row.entrant.peer) else { continue };
+                let (median, (low, high)) = (ratio.median(), ratio.interval());
+                let mut text = format!("{} {median:.3} ({low:.3}-{high:.3})", figure.name);
+                if index == 0 && !is_as_fast(ratio, figure) {
+                    text += " WORSE";
+                }
+                match lines.iter_mut().find(|(of, _)| *of == peer) {
+                    Some((_, line)) => *line += &format!(", {text}"),
+                    None => {
+                        let rounds = row.values.len();
+                        lines.push((peer, format!("{peer} to before, {rounds} rounds: {text}")));
+                    }
+                }
+            }
+        }
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     /// What went wrong, a line for each kind.
@@ -180,7 +224,7 @@ impl<'a> Row<'a> {
         let values: Vec<f64> =
             samples.filter_map(|sample| sample.values.get(figure).copied().flatten()).collect();
         let stats = (!values.is_empty()).then(|| Stats::new(values.clone()))?;
-        Some(Self { entrant, stats, values, ratio: None, nat: None })
+        Some(Self { entrant, stats, values, ratio: None, nat: None, before: None })
     }
 
     fn ratio_to(&self, others: &[f64]) -> Stats {
@@ -188,7 +232,7 @@ impl<'a> Row<'a> {
     }
 
     fn json(&self) -> Value {
-        let Self { entrant, values, stats, ratio, nat } = self;
+        let Self { entrant, values, stats, ratio, nat, before } = self;
         let compared = |ratio: &Option<Stats>| {
             ratio.as_ref().map(|ratio| {
                 let (low, high) = ratio.interval();
@@ -203,8 +247,36 @@ impl<'a> Row<'a> {
             "upperQuartile": stats.upper_quartile(),
             "ratio": compared(ratio),
             "ratioToNat": compared(nat),
+            "ratioToBefore": compared(before),
             "rounds": values,
         })
+    }
+}
+
+/// The entrants whose ratio to what was before isn't known well enough, with those before them.
+pub(crate) fn blurred(mode: Mode, entrants: &[Entrant]) -> Vec<usize> {
+    let Some(figure) = mode.figures().first().filter(|_| !mode.is_idle()) else {
+        return Vec::new();
+    };
+    let position =
+        |peer| entrants.iter().position(|entrant| entrant.peer == peer && !entrant.again);
+    let row = |index: usize| Row::new(&entrants[index], 0);
+    let pairs = entrants.iter().enumerate().filter_map(|(index, entrant)| {
+        let before = position(entrant.peer.before()?)?;
+        let ratio = row(index)?.ratio_to(&row(before)?.values);
+        let (low, high) = ratio.interval();
+        (high - low > WIDEST || !is_as_fast(&ratio, figure)).then_some([index, before])
+    });
+    pairs.flatten().collect()
+}
+
+/// Whether the interval of a figure's ratio to what it was before leaves room for as good as before.
+fn is_as_fast(ratio: &Stats, figure: &Figure) -> bool {
+    let (low, high) = ratio.interval();
+    match figure.better {
+        Better::More => high >= AS_FAST,
+        Better::Less => low <= 1.0 / AS_FAST,
+        Better::Neither => true,
     }
 }
 
@@ -276,6 +348,28 @@ mod tests {
         let rows = report.modes[0].rows(0, &Figure { name: "", better: Better::More });
         let nat: Vec<_> = rows.iter().map(|row| median(row.nat.as_ref())).collect();
         assert_eq!(nat, [Some(1.0), None, None, None, Some(0.95)]);
+    }
+
+    #[test]
+    fn what_was_before_is_compared_round_by_round() {
+        let compared = |now: [f64; 3]| {
+            let entrants =
+                vec![entrant(Peer::L4way, now), entrant(Peer::L4wayBefore, [200.0, 220.0, 110.0])];
+            let blurred = blurred(Mode::TcpBulk, &entrants);
+            (report(entrants), blurred)
+        };
+        let (same, blurred) = compared([202.0, 220.0, 108.9]);
+        assert!(same.is_as_fast_as_before() && blurred.is_empty());
+        let lines = same.modes[0].comparisons();
+        assert!(lines[0].starts_with("l4way to before, 3 rounds: MB/s 1.000 (0.990-1.010), "));
+        let (slower, blurred) = compared([180.0, 200.0, 100.0]);
+        assert!(!slower.is_as_fast_as_before());
+        assert_eq!(blurred, [0, 1], "more rounds may show that it isn't");
+        assert!(slower.modes[0].comparisons()[0].contains(" WORSE"));
+        let (wide, blurred) = compared([180.0, 220.0, 120.0]);
+        assert!(wide.is_as_fast_as_before());
+        assert_eq!(blurred, [0, 1]);
+        assert!(super::blurred(Mode::TcpBulk, &entrants()).is_empty());
     }
 
     #[test]

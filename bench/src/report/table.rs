@@ -28,6 +28,9 @@ impl Measured {
                 line(&mut text, &row.cells(if position == 0 { figure.name } else { "" }));
             }
         }
+        for comparison in self.comparisons() {
+            let _ = writeln!(text, "{comparison}");
+        }
         let wrongs = self.wrongs();
         for wrong in &wrongs {
             let _ = writeln!(text, "{wrong}");
