@@ -9,7 +9,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use l4way_model::{
-    BindFailure, Config, EndpointTable, HttpListener, HttpPort, ListenerId, ListenerReport,
+    BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
+    ListenerReport,
 };
 use l4way_proxy::{HttpsSink, random_seed};
 use l4way_proxy_core::Rng;
@@ -82,6 +83,19 @@ impl Shared {
     }
 }
 
+/// Tells how many requests are on their way to endpoints. Cheap to share.
+#[derive(Clone, Debug)]
+pub struct EndpointRequests(Arc<Shared>);
+
+impl EndpointRequests {
+    /// How many requests are on their way to each of these endpoints, in the same order: for all backends
+    /// that have its address, and 0 where the table has changed.
+    pub fn count(&self, endpoints: &[EndpointPlace]) -> Vec<u64> {
+        let known = self.0.endpoints.load();
+        endpoints.iter().map(|place| u64::from(known.requests(place))).collect()
+    }
+}
+
 impl HttpProxy {
     /// Starts its thread, with nothing to carry yet.
     ///
@@ -117,6 +131,11 @@ impl HttpProxy {
             failures: BTreeMap::new(),
             drained: false,
         })
+    }
+
+    /// How many requests are on their way to endpoints, to be asked by any thread at any time.
+    pub fn endpoint_requests(&self) -> EndpointRequests {
+        EndpointRequests(self.shared.clone())
     }
 
     /// Where workers give the clients of HTTPS listeners to.

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointTable};
+use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointPlace, EndpointTable};
 use l4way_proxy_core::{EndpointOf, HealthView, Rng, less_loaded};
 
 use crate::pool::Pool;
@@ -95,6 +95,14 @@ impl Endpoints {
     /// All of them; one that several backends have, several times.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.values().flat_map(|row| &row.upstreams)
+    }
+
+    /// How many requests are on their way to an endpoint, for all backends that have its address; 0 if it
+    /// isn't in its place.
+    pub(crate) fn requests(&self, place: &EndpointPlace) -> u32 {
+        let upstream = self.0.get(&place.backend).and_then(|row| row.upstreams.get(place.index));
+        let upstream = upstream.filter(|upstream| upstream.address == place.address);
+        upstream.map_or(0, |upstream| upstream.requests.load(Relaxed))
     }
 
     /// The endpoint for a request to this backend: the less busy of two that haven't been tried.

@@ -45,7 +45,7 @@ mod snapshot;
 mod table;
 mod upgrade;
 
-pub use control::HttpProxy;
+pub use control::{EndpointRequests, HttpProxy};
 pub use counters::{Counters, ErrorReason, Labels};
 pub use settings::Settings;
 pub use snapshot::{CounterSnapshot, RowSnapshot};

@@ -39,6 +39,7 @@ impl Record {
             transport: Transport::Tcp,
             labels: self.labels,
             endpoint: None,
+            attempts: 0,
             downstream: self.downstream,
             local: self.local,
             bytes_upstream: self.meter.upstream.load(Relaxed),

@@ -434,6 +434,7 @@ impl Session {
             transport: key.transport,
             labels: self.counts.row.labels().clone(),
             endpoint: Some(EndpointAddress::Ip(self.endpoint())),
+            attempts: 1,
             downstream: key.client,
             local: key.local,
             bytes_upstream,

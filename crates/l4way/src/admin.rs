@@ -13,13 +13,16 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::IntoResponse,
     routing::get,
 };
-use tokio::{net::TcpListener, runtime, sync::watch, time};
+use tokio::{net::TcpListener, runtime, sync::watch, task::spawn_blocking, time};
 
-use crate::report::{Phase, StatusReport};
+use crate::{
+    endpoint_report::EndpointReport,
+    report::{Phase, StatusReport},
+};
 
 /// Where the admin endpoint is unless the command line says otherwise.
 pub(crate) const DEFAULT_ADDRESS: SocketAddr =
@@ -29,14 +32,22 @@ pub(crate) const DEFAULT_ADDRESS: SocketAddr =
 pub(crate) const POD_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 19_902);
 
+/// The query that asks for all endpoints.
+pub(crate) const ALL_ENDPOINTS: &str = "endpoints=all";
+
 /// How often the address is tried again while it can't be had.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What tells how endpoints are.
+pub(crate) type Endpoints = Arc<dyn Fn(bool) -> EndpointReport + Send + Sync>;
 
 /// What the endpoint answers from.
 #[derive(Clone)]
 pub(crate) struct Admin {
     /// The latest report.
     pub(crate) report: watch::Receiver<Arc<StatusReport>>,
+    /// Tells how endpoints are: all of them, or as many as a person reads. It may take a second.
+    pub(crate) endpoints: Option<Endpoints>,
     /// Renders the metrics in Prometheus' text format.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -100,8 +111,15 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     }
 }
 
-async fn status(State(admin): State<Admin>) -> Json<Arc<StatusReport>> {
-    Json(admin.report.borrow().clone())
+/// The report, with how endpoints are now: with the query `endpoints=all`, all of them.
+async fn status(State(admin): State<Admin>, uri: Uri) -> Json<StatusReport> {
+    let mut report = StatusReport::clone(&admin.report.borrow());
+    if let Some(endpoints) = admin.endpoints {
+        let all = uri.query() == Some(ALL_ENDPOINTS);
+        // Workers are asked: others don't wait for them.
+        report.endpoints = spawn_blocking(move || endpoints(all)).await.ok();
+    }
+    Json(report)
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

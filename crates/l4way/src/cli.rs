@@ -47,7 +47,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show what a running l4way, or a cluster, serves, and what is wrong
     ///
-    /// Exits with 0 if every listener and route is in force, 1 if not, 2 if nobody can be asked.
+    /// Exits with 0 if every listener and route is in force, 1 if not, or if a route leads to a
+    /// backend of which no endpoint answers, 2 if nobody can be asked.
     Status(StatusArgs),
     /// Print the CustomResourceDefinitions of l4way's own kinds
     ///
@@ -389,6 +390,10 @@ pub(crate) struct StatusArgs {
     /// The admin address of the l4way to ask
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
+
+    /// Show every endpoint; otherwise 10 of a backend and 100 in all, those that are passed over first
+    #[arg(long, conflicts_with = "kube")]
+    pub(crate) all_endpoints: bool,
 
     /// The form of the answer: tables, or every object's status as the API has it
     #[arg(short, long, value_enum, default_value_t = StatusOutput::Table)]

@@ -1,5 +1,7 @@
 //! Everything that carries bytes, as one: TCP and UDP listeners, and HTTP's.
 
+mod endpoint_sessions;
+
 use std::{collections::BTreeMap, io, mem, sync::Arc, time::Duration};
 
 use l4way_http::HttpProxy;
@@ -7,6 +9,7 @@ use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
 use l4way_proxy::{Limits, Proxy};
 
+pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
 
 /// The running proxies, seen from the one thread that controls them. Dropping it ends all sessions.
@@ -181,6 +184,15 @@ impl DataPlane {
         Counters {
             sessions: self.sessions.counters(),
             http: self.http.counters(),
+            kernel: self.kernel_counters.clone(),
+        }
+    }
+
+    /// How many sessions endpoints have, to be asked by any thread at any time.
+    pub(crate) fn endpoint_sessions(&self) -> EndpointSessions {
+        EndpointSessions {
+            sessions: self.sessions.endpoint_sessions(),
+            http: self.http.endpoint_requests(),
             kernel: self.kernel_counters.clone(),
         }
     }

@@ -1,14 +1,18 @@
 //! Endpoints that are passed over: the log tells of them, and connections of our own try them again, so
 //! that no client has to.
 
+mod lines;
+mod past;
+mod report;
+
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use l4way_model::{BackendId, EndpointAddress, EndpointTable, Transport};
+use l4way_model::{BackendId, Config, EndpointAddress, EndpointTable, RouteId, Transport};
 use l4way_proxy::is_connected_to_itself;
 use l4way_proxy_core::{EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore};
 use rustix::{io::Errno, net::sockopt::set_socket_linger};
@@ -19,8 +23,16 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use self::{
+    lines::{Line, Lines},
+    past::Past,
+};
+
 /// How often it is looked for what has changed.
 const LOOK: Duration = Duration::from_millis(250);
+/// After so many looks what is unused is forgotten, also if no endpoint has gone: sessions that began before
+/// may have noted something against one that has. It takes a walk over all endpoints.
+const FORGET_EVERY: u64 = 40;
 /// How many are tried at a time.
 const AT_A_TIME: usize = 64;
 /// How many changes are told at a time; many endpoints may go at once.
@@ -37,6 +49,25 @@ pub(crate) struct EndpointHealth {
 struct Shared {
     table: EndpointTable,
     connect_timeout: Duration,
+    /// It has changed since what is unused was forgotten.
+    is_changed: bool,
+    routes: Routes,
+    /// The backends that routes name, with weight or without.
+    named: BTreeSet<BackendId>,
+    lines: Lines,
+    past: Past,
+}
+
+/// Every route with each of its backends that has weight.
+type Routes = Arc<BTreeSet<(RouteId, BackendId)>>;
+
+impl Shared {
+    /// A backend is there as long as a route names it, or it has endpoints for the sessions that are left.
+    fn forget_gone(&mut self) {
+        let Self { table, named, is_changed, .. } = self;
+        *is_changed = true;
+        table.0.retain(|backend, endpoints| !endpoints.is_empty() || named.contains(backend));
+    }
 }
 
 /// How many endpoints of a backend are taken, and how many are passed over.
@@ -55,14 +86,27 @@ impl EndpointHealth {
         health
     }
 
-    /// These are all endpoints there are from now on.
-    pub(crate) fn set(&self, table: &EndpointTable, connect_timeout: Duration) {
-        *self.shared() = Shared { table: table.clone(), connect_timeout };
+    /// These are all routes and endpoints there are from now on.
+    pub(crate) fn set(&self, config: &Config, table: &EndpointTable) {
+        let mut shared = self.shared();
+        shared.connect_timeout = config.terms().connect_timeout;
+        shared.routes = Arc::new(routes(config));
+        // A backend that is missing has no endpoints.
+        let named = config.routes().flat_map(|route| &route.targets);
+        let named = named.filter_map(|weighted| weighted.target.backend());
+        shared.named = named.cloned().collect();
+        let missing = shared.named.iter().map(|backend| (backend.clone(), Arc::default()));
+        let mut all: BTreeMap<_, _> = missing.collect();
+        all.extend(table.0.clone());
+        shared.table = EndpointTable(all);
+        shared.forget_gone();
     }
 
     /// These backends have these endpoints from now on.
     pub(crate) fn update(&self, changes: &EndpointTable) {
-        self.shared().table.0.extend(changes.0.clone());
+        let mut shared = self.shared();
+        shared.table.0.extend(changes.0.clone());
+        shared.forget_gone();
     }
 
     /// Every backend's endpoints, counted.
@@ -89,10 +133,13 @@ impl EndpointHealth {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let at_a_time = Arc::new(Semaphore::new(AT_A_TIME));
-        loop {
+        for looks in 0_u64.. {
             look.tick().await;
             self.tell();
-            self.forget_unused();
+            let is_changed = std::mem::take(&mut self.shared().is_changed);
+            if is_changed || looks.is_multiple_of(FORGET_EVERY) {
+                self.forget_unused();
+            }
             for key in self.store.take_trials(Instant::now()) {
                 let (health, at_a_time) = (self.clone(), at_a_time.clone());
                 tokio::spawn(async move {
@@ -135,21 +182,31 @@ impl EndpointHealth {
 
     /// Says once of each endpoint that it is passed over, and once that it is taken again.
     fn tell(&self) {
-        let news = self.store.take_news();
-        for change in news.iter().take(TOLD) {
-            let (endpoint, backends) = (&change.key.address, self.backends_of(&change.key));
-            match change.failure {
+        let now = Instant::now();
+        let lines = {
+            let Shared { lines, past, .. } = &mut *self.shared();
+            for change in self.store.take_news() {
+                past.note(&change);
+                lines.note(&change);
+            }
+            past.forget_old(now);
+            lines.due(now)
+        };
+        for Line { key, failure, times } in lines.iter().take(TOLD) {
+            let (endpoint, backends) = (&key.address, self.backends_of(key));
+            match failure {
                 Some(failure) => warn!(
                     %endpoint,
                     backends,
                     failure = failure.as_str(),
+                    times,
                     "nobody answers at an endpoint: sessions go to others while there are any"
                 ),
-                None => info!(%endpoint, backends, "an endpoint answers again"),
+                None => info!(%endpoint, backends, times, "an endpoint answers again"),
             }
         }
-        if news.len() > TOLD {
-            warn!("{} more endpoints have stopped or begun to answer", news.len() - TOLD);
+        if lines.len() > TOLD {
+            warn!("{} more endpoints have stopped or begun to answer", lines.len() - TOLD);
         }
     }
 
@@ -168,12 +225,14 @@ impl EndpointHealth {
         of.map(|(backend, _)| backend.to_string()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Forgets what is known of endpoints that no backend has any more.
+    /// Forgets what is known of endpoints that no backend has any more, and what was counted of backends
+    /// that are gone.
     fn forget_unused(&self) {
+        let shared = self.shared();
+        self.store.retain_backends(|backend| shared.table.0.contains_key(backend));
         if !self.store.knows_any() {
             return;
         }
-        let shared = self.shared();
         let used = shared.table.0.iter().flat_map(|(backend, endpoints)| {
             endpoints.iter().map(move |endpoint| (backend.transport, &endpoint.address))
         });
@@ -184,6 +243,15 @@ impl EndpointHealth {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every route with each of its backends that has weight.
+fn routes(config: &Config) -> BTreeSet<(RouteId, BackendId)> {
+    let backends = config.routes().flat_map(|route| {
+        let weighted = route.targets.iter().filter(|target| target.weight > 0);
+        weighted.filter_map(|weighted| Some((route.id.clone(), weighted.target.backend()?.clone())))
+    });
+    backends.collect()
 }
 
 /// What an error says of the endpoint; nothing if it is this host that lacks something.
@@ -224,7 +292,7 @@ mod tests {
         let store = EndpointStore::new(Instant::now());
         let health = EndpointHealth::start(store.clone());
         let endpoints: Arc<[l4way_model::Endpoint]> = [address.into()].into();
-        health.set(&EndpointTable([(backend(), endpoints)].into()), Duration::from_secs(5));
+        health.set(&Config::default(), &EndpointTable([(backend(), endpoints)].into()));
         let ip = EndpointAddress::Ip(address);
         let endpoint = EndpointOf { backend: &backend(), address: &ip };
         store.view().failed(endpoint, EndpointFailure::Refused, Instant::now());

@@ -29,6 +29,8 @@ pub(crate) struct KernelCounters(Arc<Mutex<Counted>>);
 struct Counted {
     observer: Option<Observer>,
     refreshed: Option<Instant>,
+    /// The same for who asks for [`KernelCounters::endpoints`].
+    looked: Option<Instant>,
 }
 
 /// What is counted of the kernel path beside sessions.
@@ -54,8 +56,20 @@ impl KernelCounters {
         Some(KernelSnapshot { totals: observer.totals(), endpoints: observer.endpoints() })
     }
 
+    /// The sessions of endpoints, as they were no longer than `age` ago. What is asked for here makes
+    /// nothing older that [`refresh`](Self::refresh) tells.
+    pub(crate) fn endpoints(&self, age: Duration) -> Vec<Arc<EndpointRow>> {
+        let mut counted = self.counted();
+        let Some(observer) = counted.observer.clone() else { return Vec::new() };
+        if counted.looked.is_none_or(|looked| looked.elapsed() >= age) {
+            observer.refresh();
+            counted.looked = Some(Instant::now());
+        }
+        observer.endpoints()
+    }
+
     fn set(&self, observer: Observer) {
-        *self.counted() = Counted { observer: Some(observer), refreshed: None };
+        *self.counted() = Counted { observer: Some(observer), refreshed: None, looked: None };
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {

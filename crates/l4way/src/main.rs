@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod dns;
 mod endpoint_health;
+mod endpoint_report;
 mod kernel_path;
 mod live;
 mod logging;

@@ -10,6 +10,8 @@ use l4way_resources::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::EndpointSummary;
+
 /// Every Gateway, listener and route that is ours, and every policy about one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,9 +25,6 @@ pub(crate) struct Overview {
     /// The pods of Gateways; only a cluster tells of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) proxies: Vec<ProxyRow>,
-    /// Only a proxy pod tells of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) backends: Vec<BackendRow>,
 }
 
 /// One Gateway.
@@ -92,16 +91,9 @@ pub(crate) struct ProxyRow {
     pub(crate) configuration: Option<String>,
     /// Why that isn't the Gateway's latest one, as a clause about the pod.
     pub(crate) behind: Option<String>,
-}
-
-/// One backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BackendRow {
-    /// `Kind/namespace/name:port`.
-    pub(crate) name: String,
-    /// How many endpoints take new sessions.
-    pub(crate) endpoints: usize,
+    /// Where nobody answers it.
+    #[serde(default, skip_serializing_if = "EndpointSummary::is_empty")]
+    pub(crate) endpoints: EndpointSummary,
 }
 
 impl Overview {
@@ -190,6 +182,10 @@ impl Overview {
         let proxies = self.proxies.iter();
         let behind = proxies.filter_map(|row| Some((&row.name, row.behind.as_ref()?)));
         let behind = behind.map(|(name, behind)| format!("proxy {name}: {behind}"));
+        let unanswered = self.proxies.iter().flat_map(|row| {
+            let none_left = row.endpoints.backends.iter().filter(|of| of.has_none_left());
+            none_left.map(|of| format!("proxy {}: nobody answers at {}", row.name, of.backend))
+        });
         let conditions = gateways.chain(listeners).chain(routes).chain(policies).flat_map(
             |(what, name, conditions)| {
                 conditions.iter().filter(|condition| is_complaint(condition)).map(
@@ -203,7 +199,7 @@ impl Overview {
                 )
             },
         );
-        conditions.chain(behind).collect()
+        conditions.chain(behind).chain(unanswered).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use l4way_resources::{Diagnostic, status::StatusUpdate};
 use serde::{Deserialize, Serialize};
 
-use crate::overview::Overview;
+use crate::{endpoint_report::EndpointReport, overview::Overview};
 
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub(crate) struct StatusReport {
     pub(crate) problems: Vec<Diagnostic>,
     /// Every Gateway, listener and route at a glance.
     pub(crate) overview: Overview,
+    /// How endpoints are at the time of the question; only who carries sessions tells of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoints: Option<EndpointReport>,
     /// Every object's status as the API has it.
     pub(crate) objects: Vec<StatusUpdate>,
 }
@@ -32,6 +35,7 @@ impl StatusReport {
             notes: Vec::new(),
             problems: Vec::new(),
             overview: Overview::default(),
+            endpoints: None,
             objects: Vec::new(),
         }
     }

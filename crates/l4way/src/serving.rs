@@ -19,6 +19,7 @@ use crate::{
     certificates::{self, Certificate},
     cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
+    delivery::EndpointSummary,
     endpoint_health::EndpointHealth,
     logging,
     metrics::{self, ControlMetrics},
@@ -117,13 +118,19 @@ impl Serving {
             let control = ControlMetrics { unwritten_records, ..control.borrow().clone() };
             metrics::render(&counters.recent(METRICS_AGE), &control)
         };
-        Admin { report: self.report.subscribe(), metrics: Arc::new(metrics) }
+        let (health, sessions) = (self.endpoints.clone(), self.data_plane.endpoint_sessions());
+        let endpoints = move |all| health.report(all, |endpoints| sessions.count(endpoints));
+        Admin {
+            report: self.report.subscribe(),
+            endpoints: Some(Arc::new(endpoints)),
+            metrics: Arc::new(metrics),
+        }
     }
 
     /// Carries this configuration from now on, and says in the log which listeners it concerns.
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) {
         let certificates = certificates::of(&config);
-        self.endpoints.set(endpoints, config.terms().connect_timeout);
+        self.endpoints.set(&config, endpoints);
         let applied = self.data_plane.apply(config, endpoints);
         self.applied(applied);
         self.metrics.send_modify(|metrics| {
@@ -163,6 +170,11 @@ impl Serving {
             metrics.unbound_listeners = unbound as u64;
             metrics.paths = paths;
         });
+    }
+
+    /// The backends of which endpoints are passed over.
+    pub(crate) fn endpoint_summary(&self) -> EndpointSummary {
+        self.endpoints.summary()
     }
 
     /// The backends that have sessions.

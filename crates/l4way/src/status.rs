@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use crate::{
+    admin::ALL_ENDPOINTS,
     cli::{ClusterArgs, StatusArgs, StatusOutput},
     live::Live,
     output::{self, print},
@@ -10,12 +11,19 @@ use crate::{
     table,
 };
 
+/// How many routes are named that lead to nobody.
+const COMPLAINTS: usize = 100;
+
 /// Prints the report of the l4way that is asked.
 ///
 /// # Errors
 /// If it doesn't answer, with what to do about it.
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
-    let report = if args.kube { of_cluster(&args.cluster)? } else { fetch(args.admin_address)? };
+    let report = if args.kube {
+        of_cluster(&args.cluster)?
+    } else {
+        fetch(args.admin_address, args.all_endpoints)?
+    };
     match args.output {
         StatusOutput::Table => print(&text(&report)),
         StatusOutput::Json => print(&output::json(&report)),
@@ -23,7 +31,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
     }
     let fine = report.phase == Phase::Serving
         && !report.problems.iter().any(l4way_resources::Diagnostic::is_error)
-        && report.overview.complaints().is_empty();
+        && report.overview.complaints().is_empty()
+        && report.endpoints.as_ref().is_none_or(|endpoints| endpoints.unanswered.is_empty());
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -39,8 +48,9 @@ fn of_cluster(cluster: &ClusterArgs) -> Result<StatusReport, String> {
     })
 }
 
-fn fetch(address: SocketAddr) -> Result<StatusReport, String> {
-    let url = format!("http://{address}/status");
+fn fetch(address: SocketAddr, all_endpoints: bool) -> Result<StatusReport, String> {
+    let query = if all_endpoints { format!("?{ALL_ENDPOINTS}") } else { String::new() };
+    let url = format!("http://{address}/status{query}");
     let hint = "is `l4way run` or `l4way proxy` running, with this --admin-address?";
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
@@ -60,6 +70,15 @@ fn text(report: &StatusReport) -> String {
         text += &format!("{note}\n");
     }
     text += &table::render(&report.overview);
+    if let Some(endpoints) = &report.endpoints {
+        text += &endpoints.table();
+        let complaints = endpoints.complaints();
+        complaints.take(COMPLAINTS).for_each(|complaint| text += &format!("! {complaint}\n"));
+        let more = endpoints.unanswered.len().saturating_sub(COMPLAINTS);
+        if more > 0 {
+            text += &format!("! {more} more of this kind: `l4way status -o json` names them\n");
+        }
+    }
     let renderer = output::renderer();
     for problem in &report.problems {
         text += &format!("{}\n\n", renderer.render(problem));

@@ -93,8 +93,18 @@ pub(crate) fn render(overview: &Overview) -> String {
     );
     write_table(
         &mut text,
-        &["BACKEND", "ENDPOINTS"],
-        overview.backends.iter().map(|row| vec![row.name.clone(), row.endpoints.to_string()]),
+        &["BACKEND", "PROXY", "ENDPOINTS", "PASSED OVER", "WHY"],
+        overview.proxies.iter().flat_map(|row| {
+            row.endpoints.backends.iter().map(|of| {
+                vec![
+                    of.backend.to_string(),
+                    row.name.clone(),
+                    of.endpoints.to_string(),
+                    of.passed_over.to_string(),
+                    of.reason.clone(),
+                ]
+            })
+        }),
     );
     for complaint in overview.complaints() {
         let _ = writeln!(text, "! {complaint}");
@@ -120,7 +130,7 @@ fn or_none(text: String) -> String {
 }
 
 /// Writes a table and an empty line, or nothing if it has no rows.
-fn write_table<const N: usize>(
+pub(crate) fn write_table<const N: usize>(
     text: &mut String,
     header: &[&str; N],
     rows: impl Iterator<Item = Vec<String>>,

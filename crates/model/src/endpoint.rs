@@ -58,6 +58,17 @@ impl Endpoint {
     }
 }
 
+/// An endpoint by its place in an [`EndpointTable`], so that it is found among many at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPlace {
+    /// The backend.
+    pub backend: BackendId,
+    /// Which of its endpoints it is.
+    pub index: usize,
+    /// The address that is expected there: the table may have changed.
+    pub address: EndpointAddress,
+}
+
 /// Where to find endpoints of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointSource {

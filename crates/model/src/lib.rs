@@ -17,7 +17,8 @@ mod terms;
 mod tls;
 
 pub use endpoint::{
-    BackendSource, Endpoint, EndpointAddress, EndpointSource, EndpointTable, ServicePort,
+    BackendSource, Endpoint, EndpointAddress, EndpointPlace, EndpointSource, EndpointTable,
+    ServicePort,
 };
 pub use hostname::Hostname;
 pub use http::{HeaderMatch, HttpListener, HttpPort, HttpRule, PathMatch};

@@ -7,6 +7,8 @@
 //! to date once a turn by comparing one atomic number. A session that meets a failure takes a lock, and so
 //! does one that is the first to succeed after that; others don't.
 
+mod told;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -19,6 +21,7 @@ use std::{
 
 use l4way_model::{BackendId, EndpointAddress, Transport};
 
+pub use self::told::PassedOver;
 use crate::Rng;
 
 /// How long an endpoint is passed over after its first failure.
@@ -92,6 +95,8 @@ pub struct HealthChange {
     pub key: EndpointKey,
     /// Why it is passed over; `None` if it is taken again.
     pub failure: Option<EndpointFailure>,
+    /// When it failed last.
+    pub failed_at: Instant,
 }
 
 /// Whether a new session takes an endpoint.
@@ -133,6 +138,8 @@ struct Record {
     /// Failures, one after the other; each but the first is of a trial.
     failures: u32,
     last: Option<EndpointFailure>,
+    /// When that was, in milliseconds since the store began.
+    failed_at: u64,
     /// Whether somebody tries it now.
     on_trial: bool,
     /// Ends before its first byte, one after the other.
@@ -239,17 +246,19 @@ impl EndpointStore {
     /// over anyway.
     pub fn failed(&self, key: &EndpointKey, failure: EndpointFailure, now: Instant) {
         let mut inner = self.lock();
+        let now = self.millis(now);
         let record = inner.records.entry(key.clone()).or_default();
-        record.last = Some(failure);
+        (record.last, record.failed_at) = (Some(failure), now);
         let was_taken = record.retry_at.is_none();
         if !was_taken && !record.on_trial {
             return;
         }
         record.on_trial = false;
         record.failures = record.failures.saturating_add(1);
-        record.retry_at = Some(next_retry(key, record, self.millis(now)));
+        record.retry_at = Some(next_retry(key, record, now));
         if was_taken {
-            inner.news.push(HealthChange { key: key.clone(), failure: Some(failure) });
+            let failed_at = self.instant(now);
+            inner.news.push(HealthChange { key: key.clone(), failure: Some(failure), failed_at });
         }
         self.changed();
     }
@@ -303,8 +312,9 @@ impl EndpointStore {
     fn take_again(&self, inner: &mut Inner, key: &EndpointKey) {
         let Some(record) = inner.records.get_mut(key) else { return };
         record.on_trial = false;
+        let failed_at = self.instant(record.failed_at);
         if record.retry_at.take().is_some() {
-            inner.news.push(HealthChange { key: key.clone(), failure: None });
+            inner.news.push(HealthChange { key: key.clone(), failure: None, failed_at });
             self.changed();
         }
     }
@@ -316,6 +326,10 @@ impl EndpointStore {
 
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn instant(&self, millis: u64) -> Instant {
+        self.began + Duration::from_millis(millis)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -24,7 +24,7 @@ pub use greeting::{
 };
 pub use health::{
     EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore, HealthChange,
-    HealthView,
+    HealthView, PassedOver,
 };
 pub use hostnames::Hostnames;
 pub use pick::WeightedPick;

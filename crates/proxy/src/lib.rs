@@ -23,6 +23,7 @@ mod bind;
 mod compile;
 mod context;
 mod counters;
+mod endpoint_sessions;
 mod https;
 mod limits;
 mod mailbox;
@@ -43,6 +44,7 @@ mod worker;
 
 pub use bind::listen_tcp;
 pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward};
+pub use endpoint_sessions::EndpointSessions;
 pub use https::{HttpsClient, HttpsSink};
 pub use limits::{Limits, local_ports};
 pub use proxy::Proxy;

@@ -10,7 +10,7 @@ use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
 
 use crate::{
-    Counters, Limits, Settings,
+    Counters, EndpointSessions, Limits, Settings,
     apply::Applied,
     context::Context,
     mailbox::{self, Sender},
@@ -145,6 +145,11 @@ impl Proxy {
     /// The counters, to be read by any thread at any time, even when the proxy has ended.
     pub fn counters(&self) -> Arc<Counters> {
         self.workers.counters.clone()
+    }
+
+    /// How many sessions endpoints have, to be asked by any thread at any time.
+    pub fn endpoint_sessions(&self) -> EndpointSessions {
+        EndpointSessions::new(&self.workers.mailboxes)
     }
 
     /// What the system allows.

@@ -21,8 +21,11 @@ pub struct SessionRecord {
     pub transport: Transport,
     /// The listener (and with it the Gateway), route and backend.
     pub labels: Arc<Labels>,
-    /// The endpoint, if the session got as far as choosing one: the last one that was tried.
+    /// The endpoint, if the session got as far as trying one: the last one that was tried.
     pub endpoint: Option<EndpointAddress>,
+    /// How many endpoints were tried, this one among them; 0 if none was. A UDP session has one: where a
+    /// client's datagrams go elsewhere, that is another session.
+    pub attempts: u8,
     /// The client's address.
     pub downstream: SocketAddr,
     /// The address that the client wrote to.

@@ -86,6 +86,11 @@ impl Upstream {
         self.gone.get()
     }
 
+    /// This worker's sessions that go there.
+    pub(crate) fn sessions(&self) -> u32 {
+        self.sessions.get()
+    }
+
     /// What is known of endpoints is told by this.
     pub(crate) fn of(&self) -> EndpointOf<'_> {
         EndpointOf { backend: &self.backend, address: &self.address }
@@ -150,6 +155,11 @@ impl Backends {
         if !upstreams.is_empty() {
             self.0.insert(key, upstreams);
         }
+    }
+
+    /// The endpoints of each backend, in the table's order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[Rc<Upstream>]> {
+        self.0.values().map(Vec::as_slice)
     }
 
     /// The endpoint for a new session of this backend: the less loaded of two.

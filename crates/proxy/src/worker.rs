@@ -15,6 +15,7 @@ use l4way_proxy_core::Bind;
 use crate::{
     CloseReason,
     context::Context,
+    endpoint_sessions::{Answer, Question},
     mailbox::Receiver,
     poll::{Events, Interest, Token},
     routes::{BackendKey, ListenerKey, Route},
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     SetBackends(Vec<(BackendKey, BackendId, Arc<[Endpoint]>)>),
     /// Answers with the clients of these listeners' UDP sessions, and whom they write to.
     UdpFlows { keys: Arc<[ListenerKey]>, answer: mpsc::Sender<UdpFlow> },
+    /// Answers with how many sessions endpoints have.
+    EndpointSessions { question: Arc<Question>, answer: mpsc::Sender<Answer> },
     /// A connection that a busier worker has accepted.
     Adopt(Accepted),
     /// Nothing: `Done` tells that what came before has been carried out.
@@ -183,6 +186,10 @@ impl Worker {
                     // Whoever asks waits for the answer.
                     let _ = answer.send(flow);
                 }
+            }
+            Command::EndpointSessions { question, answer } => {
+                // Whoever asked may have given up.
+                let _ = answer.send(question.answer(&ctx.backends));
             }
             Command::Settle(done) => drop(done),
             Command::Adopt(accepted) => tcp.begin(ctx, accepted),

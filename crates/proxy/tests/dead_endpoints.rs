@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::*;
-use l4way_model::EndpointAddress;
+use l4way_model::{EndpointAddress, EndpointPlace};
 use l4way_proxy::{Proxy, Settings};
 use l4way_proxy_core::{EndpointFailure, EndpointOf, EndpointState, EndpointStore};
 use socket2::{Domain, Socket, Type};
@@ -165,4 +165,28 @@ fn a_client_that_leaves_during_connect_says_nothing_of_the_endpoint() {
     }
     eventually("they have ended", || total(&scene.proxy, |row| row.opened - row.active()) == 5);
     assert_eq!(scene.store.failures(), []);
+}
+
+#[test]
+fn the_sessions_of_endpoints_are_counted_over_all_workers() {
+    let scene = Scene::new(vec![echo(), echo()]);
+    let counted = scene.proxy.endpoint_sessions();
+    let place = |index: usize, of: usize| EndpointPlace {
+        backend: backend("b"),
+        index,
+        address: EndpointAddress::Ip(scene.addresses[of]),
+    };
+    let places = [place(1, 1), place(0, 0), place(0, 1), place(7, 0)];
+    let mut held: Vec<_> = (0..20).map(|_| connect(scene.address)).collect();
+    held.iter().for_each(|client| ping(client, "hello"));
+    let counts = counted.count(&places, PATIENCE).unwrap();
+    assert_eq!(counts[0] + counts[1], 20, "{counts:?}");
+    assert_eq!(counts[2..], [0, 0], "no other endpoint is counted in its place");
+    held.truncate(1);
+    eventually("only one is left", || {
+        counted.count(&places, PATIENCE).unwrap().iter().sum::<u64>() == 1
+    });
+    let Scene { proxy, .. } = scene;
+    proxy.stop();
+    assert_eq!(counted.count(&places, PATIENCE), Some(vec![0; 4]), "nobody is there to ask");
 }

@@ -69,6 +69,13 @@ struct Note {
     message: String,
 }
 
+impl Note {
+    fn new(object: &ObjectRef, kind: EventType, reason: &str, message: &str) -> Self {
+        let (object, reason, message) = (object.clone(), reason.to_owned(), message.to_owned());
+        Self { object, kind, reason, message }
+    }
+}
+
 /// What was said, and when.
 #[derive(Debug, Default)]
 struct Said(HashMap<Note, Instant>);
@@ -104,17 +111,22 @@ impl EventRecorder {
 
     /// Writes an Event on an object soon, unless the same was said within 10 minutes.
     pub fn event(&self, object: &ObjectRef, kind: EventType, reason: &str, message: &str) {
-        let note = Note {
-            object: object.clone(),
-            kind,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        };
+        let note = Note::new(object, kind, reason, message);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_news(&note, Instant::now())
-            && let Err(error) = self.queue.try_send(note)
-        {
-            debug!(%object, reason, %error, "an Event is dropped");
+        if said.is_news(&note, Instant::now()) {
+            self.write(note);
+        }
+    }
+
+    /// Writes an Event on an object soon, also if the same was said just now: of what goes and comes back.
+    /// The caller sees to it that there aren't too many.
+    pub fn event_again(&self, object: &ObjectRef, kind: EventType, reason: &str, message: &str) {
+        self.write(Note::new(object, kind, reason, message));
+    }
+
+    fn write(&self, note: Note) {
+        if let Err(error) = self.queue.try_send(note) {
+            debug!(%error, "an Event is dropped");
         }
     }
 }

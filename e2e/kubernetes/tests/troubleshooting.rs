@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, process::Command};
 
 use crate::support::{
-    Ask, Gateway, Namespace, ask, ask_udp, check, echo, gateway, kubectl, parameters, problems_of,
-    route, scaled_to_0, server, wait_for, wait_for_condition,
+    Ask, Gateway, Namespace, ask, ask_udp, check, echo, gateway, kubectl, l4way, parameters,
+    problems_of, route, scaled_to_0, server, wait_for, wait_for_condition,
 };
 
 const REFUSED: &str = "l4way_sessions_refused_total";
@@ -235,6 +235,28 @@ fn an_application_that_refuses_is_counted_as_such() {
             count => Ok(count),
         }
     });
+}
+
+#[test]
+fn a_backend_at_which_nobody_answers_is_told_on_its_service() {
+    let namespace = Namespace::new("unanswered");
+    namespace.apply(
+        &(gateway("gw", &[("tcp", "TCP", 9000)], "")
+            + &server("app", "TCP", 5999, "Hello from app!")
+            + &route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)])),
+    );
+    namespace.available(&["app"]);
+    let gw = Gateway::new(namespace.name(), "gw");
+    gw.refuses(9000);
+    gw.counts("l4way_backend_failed_attempts_total", &["reason=\"refused\""], 1.0);
+    let words = ["Warning", "NoEndpointAnswers", "1 of 1 endpoints of port 5000", "(refused)"];
+    is_described(&namespace, "service/app", &words);
+    let status = l4way(&["status", "--kube"]);
+    assert_eq!(status.code, Some(1), "{}", status.out);
+    says(&status.out, &[&format!("nobody answers at Service/{}/app:5000", namespace.name())]);
+    namespace.apply(&server("app", "TCP", 5000, "Hello from app!"));
+    gw.serves(9000);
+    is_described(&namespace, "service/app", &["Normal", "EndpointsTaken"]);
 }
 
 /// An address that swallows what is sent to it, as a firewall would.

@@ -25,6 +25,8 @@ struct Line<'a> {
     backend: Option<Shown<&'a l4way_model::BackendId>>,
     /// The last address that was tried: `ip:port` or `unix:path`; null if none was.
     endpoint: Option<Shown<&'a l4way_model::EndpointAddress>>,
+    /// How many endpoints were tried, that one among them; null if none was.
+    attempts: Option<u8>,
     /// The client's address.
     downstream: std::net::SocketAddr,
     /// The address that the client wrote to.
@@ -113,6 +115,7 @@ impl<'a> Line<'a> {
             route: labels.route.as_ref().map(Shown),
             backend: labels.backend.as_ref().map(Shown),
             endpoint: record.endpoint.as_ref().map(Shown),
+            attempts: Some(record.attempts).filter(|&attempts| attempts > 0),
             downstream: record.downstream,
             local: record.local,
             bytes_upstream: record.bytes_upstream,

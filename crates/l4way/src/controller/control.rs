@@ -21,6 +21,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{
     apply::{self, Answer, Failure},
     cluster::{Cluster, Written},
+    endpoint_events::EndpointEvents,
     gateway::{Gateway, Work},
     metrics::Metrics,
     objects::{Common, Kind, Settings},
@@ -62,6 +63,7 @@ pub(crate) struct Control {
     jobs: JoinSet<Done>,
     /// The status of each object as it was told last.
     told: BTreeMap<ObjectRef, Status>,
+    endpoint_events: EndpointEvents,
     missing: Vec<String>,
 }
 
@@ -107,6 +109,7 @@ impl Control {
             delivering_since: None,
             jobs: JoinSet::new(),
             told: BTreeMap::new(),
+            endpoint_events: EndpointEvents::default(),
             missing: Vec::new(),
         }
     }
@@ -118,6 +121,7 @@ impl Control {
         self.ports.writer.set_enabled(leads);
         // What the last leader told is on the API server.
         self.told.clear();
+        self.endpoint_events.clear();
     }
 
     /// Waits until requests have ended, and takes up their answers; for ever if there are none.
@@ -142,7 +146,12 @@ impl Control {
         });
         let certificates = self.read.as_ref().and_then(|read| read.next_time);
         let certificates = certificates.map(|time| now + clock::until(time));
-        let others = [self.strays.retry_at(), alone.filter(|at| *at > now), certificates];
+        let others = [
+            self.strays.retry_at(),
+            alone.filter(|at| *at > now),
+            certificates,
+            self.endpoint_events.due(),
+        ];
         gateways.chain(others).flatten().min()
     }
 

@@ -10,6 +10,7 @@
 mod apply;
 mod cluster;
 mod control;
+mod endpoint_events;
 mod events;
 mod gateway;
 mod metrics;
@@ -83,7 +84,7 @@ async fn serve(args: &ControllerArgs) -> Result<(), String> {
         report,
     };
     let metrics = ports.metrics.clone();
-    Admin { report: reports, metrics: Arc::new(move || metrics.render()) }
+    Admin { report: reports, endpoints: None, metrics: Arc::new(move || metrics.render()) }
         .start(args.admin_address)
         .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
 

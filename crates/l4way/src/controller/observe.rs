@@ -20,7 +20,7 @@ use super::{
     cluster::Owned,
     objects::{Common, Kind, ServiceType, is_local, service_type},
 };
-use crate::delivery::Names;
+use crate::delivery::{EndpointSummary, Names};
 
 /// How the proxies of a Gateway stand to what was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,15 @@ pub(crate) fn standing(
         (_, None, None) => Standing::Confirmed,
     };
     (standing, report)
+}
+
+/// What the Gateway's running proxies say of endpoints that they pass over.
+pub(crate) fn endpoint_summaries(
+    names: &Names,
+    owned: &Owned,
+) -> impl Iterator<Item = EndpointSummary> {
+    let running = pods(owned).filter(|(_, pod)| is_ready(pod));
+    running.map(|(key, pod)| proxy::answer(names, owned, key, pod).endpoints)
 }
 
 /// The Gateway's pods.

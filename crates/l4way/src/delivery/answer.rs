@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Acknowledgement, DocumentKind, Refusal, wire::FEATURES};
+use super::{Acknowledgement, DocumentKind, EndpointSummary, Refusal, wire::FEATURES};
 
 /// The annotation of a proxy's Lease that holds its [`Identity`]. Proxies from before there were versions
 /// don't write it.
@@ -53,11 +53,17 @@ pub(crate) struct Answer {
     pub(crate) identity: Identity,
     /// What is in force, as soon as something is.
     pub(crate) acknowledgement: Option<Acknowledgement>,
+    /// Where nobody answers.
+    pub(crate) endpoints: EndpointSummary,
 }
 
 impl Answer {
     /// Of this l4way, which has nothing in force yet.
     pub(crate) fn new() -> Self {
-        Self { identity: Identity::own(), acknowledgement: None }
+        Self {
+            identity: Identity::own(),
+            acknowledgement: None,
+            endpoints: EndpointSummary::default(),
+        }
     }
 }

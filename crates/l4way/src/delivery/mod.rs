@@ -11,6 +11,7 @@
 mod acknowledgement;
 mod answer;
 mod document;
+mod endpoints;
 mod names;
 mod packed;
 mod refusal;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     acknowledgement::{ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement},
     answer::{Answer, IDENTITY_ANNOTATION, Identity, Refused},
     document::{ConfigError, Contents, Delivery, Document, DocumentKind, KeyPairs, Logs},
+    endpoints::{BackendSummary, ENDPOINTS_ANNOTATION, EndpointSummary},
     names::{Names, PARTS, Set, shortened},
     packed::{Packed, UnpackError, hash, pack, unpack},
     refusal::Refusal,

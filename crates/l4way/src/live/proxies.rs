@@ -98,6 +98,7 @@ fn row(
         version: answer.identity.map(|identity| identity.version),
         configuration: answer.acknowledgement.map(|said| said.hash),
         behind,
+        endpoints: answer.endpoints,
     })
 }
 
@@ -106,6 +107,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{overview::Overview, table};
 
     #[test]
     fn a_pod_is_shown_with_what_it_runs_and_what_it_refuses() {
@@ -117,8 +119,11 @@ mod tests {
         });
         let identity =
             r#"{"version":"0.1.0","refused":{"config":{"hash":"new","message":"it is too old"}}}"#;
+        let endpoints = r#"{"backends":[{"backend":{"kind":"Service","namespace":"team","name":"db",
+            "port":1,"transport":"TCP"},"endpoints":2,"passedOver":2,"reason":"refused"}]}"#;
         let lease = json!({"metadata": {"annotations": {
             "l4way.dev/proxy": identity, "l4way.dev/applied": r#"{"hash":"old","bound":1}"#,
+            "l4way.dev/endpoints": endpoints,
         }}});
         let key = |name: &str| ObjectKey::new("team", name);
         let owned = [
@@ -137,8 +142,13 @@ mod tests {
                 "runs l4way 0.1.0, which refuses the configuration because it is too old"
                     .to_owned(),
             ),
+            endpoints: serde_json::from_str(endpoints).unwrap(),
         };
         assert_eq!(shown, [expected]);
+        let overview = Overview { proxies: shown, ..Overview::default() };
+        let complaints = overview.complaints();
+        assert_eq!(complaints[1], "proxy team/a: nobody answers at Service/team/db:1");
+        assert!(table::render(&overview).contains("Service/team/db:1   team/a   2           2"));
         let shown = rows(&owned.into(), &latest("old"));
         assert_eq!(shown[0].behind, None);
     }

@@ -20,7 +20,7 @@ use tokio::{
 use super::api_server::ApiServer;
 use crate::{
     cli::PodArgs,
-    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Answer, IDENTITY_ANNOTATION},
+    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Answer, ENDPOINTS_ANNOTATION, IDENTITY_ANNOTATION},
 };
 
 /// How often the Lease is renewed without anything new to say.
@@ -86,8 +86,11 @@ impl Keeper {
 }
 
 fn patch(answer: &Answer, holder: &str, now: MicroTime) -> Value {
-    let Answer { identity, acknowledgement } = answer;
-    let mut annotations = json!({ IDENTITY_ANNOTATION: text(identity) });
+    let Answer { identity, acknowledgement, endpoints } = answer;
+    // Null takes away what was said before, perhaps by the container before this one.
+    let endpoints = (!endpoints.is_empty()).then(|| text(endpoints));
+    let mut annotations =
+        json!({ IDENTITY_ANNOTATION: text(identity), ENDPOINTS_ANNOTATION: endpoints });
     if let Some(acknowledgement) = acknowledgement {
         annotations[ACKNOWLEDGEMENT_ANNOTATION] = text(acknowledgement).into();
     }
@@ -103,10 +106,10 @@ fn text(part: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use l4way_model::ApplyReport;
+    use l4way_model::{ApplyReport, BackendId, Transport};
 
     use super::*;
-    use crate::delivery::Acknowledgement;
+    use crate::delivery::{Acknowledgement, BackendSummary, EndpointSummary};
 
     #[test]
     fn an_answer_is_annotations_and_a_renewal() {
@@ -117,7 +120,10 @@ mod tests {
         assert_eq!(
             renewed(&answer),
             json!({
-                "metadata": { "annotations": { "l4way.dev/proxy": r#"{"version":"1.2.3"}"# }},
+                "metadata": { "annotations": {
+                    "l4way.dev/proxy": r#"{"version":"1.2.3"}"#,
+                    "l4way.dev/endpoints": null,
+                }},
                 "spec": spec,
             })
         );
@@ -127,7 +133,22 @@ mod tests {
             patch["metadata"]["annotations"]["l4way.dev/applied"],
             r#"{"hash":"abc","bound":0}"#
         );
-        let lease: Lease = serde_json::from_value(patch).unwrap();
+        let backend = BackendId {
+            kind: "Service".into(),
+            namespace: "ns".into(),
+            name: "db".into(),
+            port: Some(1),
+            transport: Transport::Tcp,
+        };
+        let reason = "timeout".to_owned();
+        let said = BackendSummary { backend, endpoints: 2, passed_over: 1, reason };
+        answer.endpoints = EndpointSummary::new([said].into_iter());
+        assert_eq!(
+            renewed(&answer)["metadata"]["annotations"]["l4way.dev/endpoints"],
+            "{\"backends\":[{\"backend\":{\"kind\":\"Service\",\"namespace\":\"ns\",\"name\":\"db\",\
+             \"port\":1,\"transport\":\"TCP\"},\"endpoints\":2,\"passedOver\":1,\"reason\":\"timeout\"}]}"
+        );
+        let lease: Lease = serde_json::from_value(renewed(&answer)).unwrap();
         assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some("pod-1"));
     }
 }

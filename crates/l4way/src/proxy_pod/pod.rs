@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -28,6 +29,10 @@ use crate::{
     serving::{Logs, Serving},
 };
 
+/// How often the controller is told where nobody answers: a Lease is for little, and who is gone for a moment
+/// is worth no word.
+const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Everything between what is followed and the data plane, and what is in force now.
 pub(super) struct Pod {
     serving: Serving,
@@ -50,6 +55,8 @@ pub(super) struct Pod {
     unpublished: bool,
     leaving: bool,
     expiry: Warnings,
+    /// When the controller may be told again where nobody answers.
+    tells_endpoints_at: Instant,
 }
 
 /// A configuration that has yet to be put in force.
@@ -106,6 +113,7 @@ impl Pod {
             unpublished: false,
             leaving: false,
             expiry: Warnings::default(),
+            tells_endpoints_at: Instant::now() + ENDPOINTS_INTERVAL,
         }
     }
 
@@ -313,9 +321,24 @@ impl Pod {
             self.unpublished = true;
         }
         self.forget_former();
+        self.tell_endpoints(Instant::now());
         if self.unpublished {
             self.publish();
         }
+    }
+
+    /// Tells the controller where nobody answers, if that is different.
+    fn tell_endpoints(&mut self, now: Instant) {
+        if now < self.tells_endpoints_at {
+            return;
+        }
+        self.tells_endpoints_at = now + ENDPOINTS_INTERVAL;
+        let endpoints = self.serving.endpoint_summary();
+        self.answers.send_if_modified(|answer| {
+            let is_different = answer.endpoints != endpoints;
+            answer.endpoints = endpoints;
+            is_different
+        });
     }
 
     /// Follows no longer the former backends whose last session has ended.
@@ -380,7 +403,7 @@ impl Pod {
         let mut report = StatusReport { phase, ..StatusReport::starting() };
         if let Some(InForce { hash, config, endpoints, .. }) = &self.in_force {
             report.notes = view::notes(hash, config, endpoints.refused());
-            report.overview = view::overview(config, self.serving.report(), endpoints.table());
+            report.overview = view::overview(config, self.serving.report());
         }
         report.notes.extend(view::refusals(&self.answers.borrow().identity));
         self.serving.publish(Arc::new(report));

@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use l4way_model::{
-    ApplyReport, BackendId, Config, EndpointTable, HttpListener, HttpPort, Listener, ListenerId,
-    ListenerReport, TlsListener, TlsMode, TlsPort,
+    ApplyReport, BackendId, Config, HttpListener, HttpPort, Listener, ListenerId, ListenerReport,
+    TlsListener, TlsMode, TlsPort,
 };
 use l4way_resources::status::{Condition, ConditionStatus};
 
 use crate::delivery::{Identity, Refused};
-use crate::overview::{BackendRow, ListenerRow, Overview};
+use crate::overview::{ListenerRow, Overview};
 
-/// Every listener with its state, and every backend with how many endpoints it has.
-pub(super) fn overview(
-    config: &Config,
-    applied: &ApplyReport,
-    endpoints: &EndpointTable,
-) -> Overview {
+/// Every listener with its state.
+pub(super) fn overview(config: &Config, applied: &ApplyReport) -> Overview {
     let http = config.http_ports().iter();
     let http = http.flat_map(|port| port.listeners.iter().map(move |listener| (port, listener)));
     let tls = config.tls_ports().iter();
@@ -27,11 +23,6 @@ pub(super) fn overview(
             .map(|listener| row(listener, applied))
             .chain(tls.map(|(port, listener)| tls_row(port, listener, applied)))
             .chain(http.map(|(port, listener)| http_row(port, listener, applied)))
-            .collect(),
-        backends: endpoints
-            .0
-            .iter()
-            .map(|(backend, row)| BackendRow { name: backend.to_string(), endpoints: row.len() })
             .collect(),
         ..Overview::default()
     }
@@ -155,12 +146,10 @@ mod tests {
             port: Some(5432),
             transport: Transport::Tcp,
         };
-        let endpoints = EndpointTable([(backend.clone(), [].into())].into());
         let config = Config::new([db, web]).unwrap();
-        let overview = overview(&config, &applied, &endpoints);
+        let overview = overview(&config, &applied);
         let text = table::render(&overview);
         assert!(text.contains("default/gw/db"), "{text}");
-        assert!(text.contains("Service/default/db:5432   0"), "{text}");
         assert!(text.contains("! listener default/gw/web: Programmed False (PortUnavailable)"));
 
         let notes = notes("abc", &config, &[(backend, "left out".to_owned())].into());

@@ -23,25 +23,25 @@ const fn client(last: u8) -> IpAddr {
 }
 
 /// A store, with one endpoint of a backend and a time that the test moves.
-struct Scene {
-    store: Arc<EndpointStore>,
+pub(super) struct Scene {
+    pub(super) store: Arc<EndpointStore>,
     began: Instant,
-    backend: BackendId,
+    pub(super) backend: BackendId,
     address: EndpointAddress,
 }
 
 impl Scene {
-    fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport) -> Self {
         let began = Instant::now();
         let backend = backend("db", transport);
         Self { store: EndpointStore::new(began), began, backend, address: address(1) }
     }
 
-    fn at(&self, millis: u64) -> Instant {
+    pub(super) fn at(&self, millis: u64) -> Instant {
         self.began + Duration::from_millis(millis)
     }
 
-    fn endpoint(&self) -> EndpointOf<'_> {
+    pub(super) fn endpoint(&self) -> EndpointOf<'_> {
         EndpointOf { backend: &self.backend, address: &self.address }
     }
 
@@ -49,7 +49,7 @@ impl Scene {
         self.store.view().state(self.endpoint(), self.at(millis))
     }
 
-    fn fail(&self, failure: EndpointFailure, millis: u64) {
+    pub(super) fn fail(&self, failure: EndpointFailure, millis: u64) {
         self.store.view().failed(self.endpoint(), failure, self.at(millis));
     }
 

@@ -351,6 +351,7 @@ pub(super) fn refuse(
         transport: Transport::Tcp,
         labels: row.labels.clone(),
         endpoint: None,
+        attempts: 0,
         downstream: client.downstream,
         local: local_address(socket, client.bind),
         bytes_upstream: 0,

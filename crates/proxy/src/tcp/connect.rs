@@ -203,6 +203,7 @@ impl Session {
 
     /// Connects to the endpoint and, if the client has spoken already, passes that on at once.
     fn attempt(&mut self, ctx: &mut Context, io: &mut Io) -> Result<Step, Errno> {
+        self.attempts = u8::try_from(self.failed.len() + 1).unwrap_or(u8::MAX);
         let is_direct = self.originator.is_none() && !self.asks_postgres();
         let has_spoken = is_direct && self.upward.has_unsent();
         let (socket, mut connected) = open(&self.upstream.address, has_spoken, &ctx.local_ports)?;

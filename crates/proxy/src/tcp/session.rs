@@ -58,6 +58,8 @@ pub(super) struct Session {
     pub(super) upstream: UpstreamLease,
     /// Endpoints that didn't accept.
     pub(super) failed: Vec<UpstreamLease>,
+    /// How many endpoints were tried, for the access log.
+    pub(super) attempts: u8,
     /// The endpoint takes bytes.
     pub(super) connected: bool,
     /// What its first bytes say of the endpoint has been noted.
@@ -97,6 +99,7 @@ impl Session {
             row,
             upstream,
             failed: Vec::new(),
+            attempts: 0,
             connected: false,
             judged: false,
             opening: Opening::Connection,
@@ -199,7 +202,8 @@ impl Session {
         ctx.record(|| SessionRecord {
             transport: Transport::Tcp,
             labels: row.labels.clone(),
-            endpoint: Some(self.upstream.address.clone()),
+            endpoint: (self.attempts > 0).then(|| self.upstream.address.clone()),
+            attempts: self.attempts,
             downstream: self.client.downstream,
             local: local_address(&self.down.socket, self.client.bind),
             bytes_upstream: self.upward.bytes,

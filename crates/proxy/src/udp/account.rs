@@ -106,6 +106,7 @@ impl Account {
             transport: Transport::Udp,
             labels: self.row.labels.clone(),
             endpoint: Some(self.upstream.address.clone()),
+            attempts: 1,
             downstream: key.client,
             local: key.local.map_or(bind, |ip| SocketAddr::new(ip, bind.port())),
             bytes_upstream: self.up.bytes,

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::ApplyReport;
+use l4way_model::{ApplyReport, GatewayId};
 use l4way_resources::{
     Snapshot,
     api::ObjectKey,
@@ -22,6 +22,7 @@ use super::{Control, Done, TELL_PENDING_AFTER, What};
 use crate::{
     controller::{
         cluster::{Cluster, Owned},
+        endpoint_events::{EndpointEvent, Seen},
         events,
         gateway::{CONFIRM_WITHIN, Gateway, Warning},
         objects::{Common, Kind, ServiceType, service_type},
@@ -42,6 +43,7 @@ impl Control {
         let (report, observed, held) = self.observe(cluster, now);
         if self.leads {
             self.ask_about_services(cluster, now);
+            self.tell_endpoints(cluster, now);
         }
         let Some(read) = &self.read else { return };
         let updates = status(&read.graph, &report, &observed);
@@ -106,6 +108,24 @@ impl Control {
         let told = |condition: &&Condition| ADDRESS_REASONS.contains(&&*condition.reason);
         if let Some(Condition { reason, message, .. }) = status.conditions.iter().find(told) {
             self.ports.events.event(&update.object, EventType::Warning, reason, message);
+        }
+    }
+
+    /// Tells in Events of backends of which proxies pass endpoints over.
+    fn tell_endpoints(&mut self, cluster: &Cluster, now: Instant) {
+        let mut seen = Seen::default();
+        for gateway in self.gateways.values() {
+            let names = Common::new(&gateway.provision).names;
+            let owned = cluster.of(&gateway.owner);
+            let key = &gateway.provision.gateway;
+            let id = GatewayId::new(key.namespace.clone(), key.name.clone());
+            for summary in observe::endpoint_summaries(&names, owned) {
+                seen.add(&id, summary);
+            }
+        }
+        for event in self.endpoint_events.news(&seen, now) {
+            let EndpointEvent { object, kind, reason, message } = event;
+            self.ports.events.event_again(&object, kind, reason, &message);
         }
     }
 

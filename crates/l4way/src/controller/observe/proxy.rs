@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::{
     controller::{cluster::Owned, objects::Kind},
     delivery::{
-        ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
-        Names,
+        ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, ENDPOINTS_ANNOTATION,
+        EndpointSummary, IDENTITY_ANNOTATION, Identity, Names,
     },
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Answer {
     /// Missing also in what was written before there were versions.
     pub(crate) identity: Option<Identity>,
     pub(crate) acknowledgement: Option<Acknowledgement>,
+    /// Empty also of proxies that don't tell.
+    pub(crate) endpoints: EndpointSummary,
 }
 
 /// What the proxy in a pod has said.
@@ -35,6 +37,7 @@ pub(crate) fn answer(names: &Names, owned: &Owned, key: &ObjectKey, pod: &Value)
     Answer {
         identity: annotation(lease, IDENTITY_ANNOTATION),
         acknowledgement: annotation(lease, ACKNOWLEDGEMENT_ANNOTATION),
+        endpoints: annotation(lease, ENDPOINTS_ANNOTATION).unwrap_or_default(),
     }
 }
 

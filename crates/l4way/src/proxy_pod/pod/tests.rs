@@ -1,6 +1,7 @@
 use std::{
     cell::Cell,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Duration,
 };
@@ -190,6 +191,35 @@ async fn a_configuration_is_in_force_when_its_endpoints_are_known() {
     harness.pod.slices([Change::all("other", Vec::new())].into_iter());
     assert_eq!(harness.hash(), Some("two"));
     assert_eq!(harness.endpoints(&web), [""; 0]);
+}
+
+#[tokio::test]
+async fn where_nobody_answers_is_told_at_most_every_ten_seconds_and_only_if_it_is_different() {
+    let mut harness = Harness::new();
+    let db = backend("default", "db");
+    let port = free_port();
+    harness.pod.deliver(delivered("one", port, &db, followed()));
+    // No way leads to a group (connect(2), ENETUNREACH).
+    let listed = vec![slice("db", address("224.0.0.1:5432"))];
+    harness.pod.slices([Change::all("default", listed)].into_iter());
+    assert_eq!(harness.hash(), Some("one"));
+    let mut client = TcpStream::connect((POD, port)).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0, "the session has ended");
+
+    let began = Instant::now();
+    let told = |harness: &mut Harness, seconds| {
+        harness.answers.mark_unchanged();
+        harness.pod.tell_endpoints(began + Duration::from_secs(seconds));
+        let is_told = harness.answers.has_changed().unwrap();
+        is_told.then(|| harness.answers.borrow().endpoints.backends.len())
+    };
+    assert_eq!(told(&mut harness, 0), None);
+    assert_eq!(told(&mut harness, 11), Some(1));
+    assert_eq!(harness.answers.borrow().endpoints.backends[0].reason, "unreachable");
+    assert_eq!(told(&mut harness, 30), None, "it is as it was");
+    harness.pod.slices([Change::all("default", Vec::new())].into_iter());
+    assert_eq!(told(&mut harness, 35), None);
+    assert_eq!(told(&mut harness, 41), Some(0));
 }
 
 #[tokio::test]
