@@ -5,6 +5,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 CARGO_DENY_VERSION := 0.20.2
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 1800
 
 export CACHE
 CHANNEL ?= standard
@@ -14,7 +15,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit setup setup-cluster image cluster cluster-down e2e upgrade bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
+.PHONY: help build demo test lint deny unit soak setup setup-cluster image cluster cluster-down e2e upgrade bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +45,9 @@ deny: ## Licences, sources and banned crates
 
 unit: setup ## Unit, property, golden and end-to-end tests
 	scripts/test.sh
+
+soak: ## Wear l4way down for half an hour, by all that can be at once (SOAK_SECONDS=60 for less)
+	SOAK_SECONDS=$(SOAK_SECONDS) cargo test -p l4way --locked --test e2e soak -- --nocapture
 
 image: build ## Write the container image $(IMAGE) as an OCI archive
 	scripts/setup.sh python3 ca-certificates

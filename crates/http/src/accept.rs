@@ -39,12 +39,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Listens, and shows its connections this view.
+    /// Listens, and shows its connections this view. They end by `drain`, which is asked for once the
+    /// socket is bound.
     pub(crate) fn open(
         runtime: &Handle,
         shared: Arc<Shared>,
         bind: SocketAddr,
         view: Arc<View>,
+        drain: impl FnOnce() -> Drain,
     ) -> Result<Self, BindFailure> {
         let settings = &shared.settings;
         let socket = listen_tcp(bind, settings.keepalive, settings.backlog)?;
@@ -56,7 +58,8 @@ impl Socket {
                 message: format!("can't wait for connections to TCP {bind}: {error}"),
             })?;
         let view = Arc::new(ArcSwap::new(view));
-        let (drain, drained) = Drain::new();
+        let drain = drain();
+        let drained = drain.drained();
         let (open, closed) = mpsc::channel();
         let slots = Arc::new(Semaphore::new(settings.max_connections.get()));
         let accept = Accept { shared, bind, view: view.clone(), drained, slots };

@@ -51,12 +51,22 @@ pub struct HttpProxy {
     reception: Arc<Reception>,
     /// Ports of HTTPS listeners, by the addresses that others have bound them on.
     https: BTreeMap<SocketAddr, Https>,
-    /// Of sockets that are closed and whose connections may not have ended.
-    draining: Vec<Drain>,
+    /// Of sockets that are closed, and of ports of HTTPS listeners that are gone, whose connections may
+    /// not have ended. What comes back takes its connections back.
+    draining: BTreeMap<(Kind, SocketAddr), Drain>,
     /// Of listeners whose port can't be bound.
     failures: BTreeMap<ListenerId, BindFailure>,
     /// Whether it takes nothing new any more.
     drained: bool,
+}
+
+/// How clients come to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// By a socket of its own.
+    Http,
+    /// By the workers.
+    Https,
 }
 
 /// A port of HTTPS listeners.
@@ -127,7 +137,7 @@ impl HttpProxy {
             sockets: BTreeMap::new(),
             reception,
             https: BTreeMap::new(),
-            draining: Vec::new(),
+            draining: BTreeMap::new(),
             failures: BTreeMap::new(),
             drained: false,
         })
@@ -146,7 +156,7 @@ impl HttpProxy {
     /// Gets ready for `config`, with these endpoints: serves the clients of its HTTPS listeners from now
     /// on, and stops listening on the ports that it has no HTTP listeners on. On return they are free.
     /// Their connections end after the requests that there are, and have
-    /// [`Settings::drain_deadline`] left.
+    /// [`Settings::drain_deadline`] left, unless the port is back before.
     pub fn prepare(&mut self, config: &Arc<Config>, endpoints: &EndpointTable) {
         let wanted: BTreeSet<_> = config.http_ports().iter().flat_map(HttpPort::binds).collect();
         let unwanted = |bind: &SocketAddr| !wanted.contains(bind);
@@ -191,9 +201,10 @@ impl HttpProxy {
 
     /// Serves the clients of the wanted HTTPS listeners; has the connections of others end.
     fn update_https(&mut self) {
-        let make = Make { counters: &self.shared.counters, originators: &self.originators };
+        let config = self.wanted.clone();
         let mut before = std::mem::take(&mut self.https);
-        for wanted in self.wanted.tls_ports().iter().filter(|port| port.has_https()) {
+        for wanted in config.tls_ports().iter().filter(|port| port.has_https()) {
+            let make = Make { counters: &self.shared.counters, originators: &self.originators };
             let table = Arc::new(Table::of_tls(wanted, &make));
             for bind in wanted.binds() {
                 let view = Arc::new(self.view(&table));
@@ -203,7 +214,8 @@ impl HttpProxy {
                         Https { table: table.clone(), ..known }
                     }
                     None => {
-                        let (drain, drained) = Drain::new();
+                        let drain = self.drain_of(Kind::Https, bind);
+                        let drained = drain.drained();
                         let port = https::Port { view: Arc::new(ArcSwap::new(view)), drained };
                         Https { table: table.clone(), port, drain }
                     }
@@ -214,10 +226,20 @@ impl HttpProxy {
         let ports = self.https.iter().map(|(bind, https)| (*bind, https.port.clone()));
         self.reception.open(ports.collect());
         let deadline = Instant::now() + self.shared.settings.drain_deadline;
-        for https in before.into_values() {
+        for (bind, https) in before {
             https.drain.begin(deadline);
-            self.draining.push(https.drain);
+            self.draining.insert((Kind::Https, bind), https.drain);
         }
+    }
+
+    /// What ends the connections of a socket that is about to listen: those that it had when it was
+    /// closed may go on.
+    fn drain_of(&mut self, kind: Kind, bind: SocketAddr) -> Drain {
+        let Some(drain) = self.draining.remove(&(kind, bind)) else { return Drain::new() };
+        if !self.drained {
+            drain.take_back();
+        }
+        drain
     }
 
     /// Tries again to bind the ports that could not be bound. A new report if it differs from the
@@ -236,7 +258,7 @@ impl HttpProxy {
     pub fn drain(&mut self, within: Duration) {
         self.drained = true;
         let deadline = Instant::now() + within;
-        self.draining.iter().for_each(|drain| drain.begin(deadline));
+        self.draining.values().for_each(|drain| drain.begin(deadline));
         self.https.values().for_each(|https| https.drain.begin(deadline));
         self.close(|_| true, within);
     }
@@ -261,10 +283,10 @@ impl HttpProxy {
 
     /// Closes the sockets that are meant.
     fn close(&mut self, meant: impl Fn(&SocketAddr) -> bool, within: Duration) {
-        self.draining.retain(|drain| !drain.is_over());
+        self.draining.retain(|_, drain| !drain.is_over());
         let deadline = Instant::now() + within;
-        for (_, socket) in self.sockets.extract_if(.., |bind, _| meant(bind)) {
-            self.draining.push(socket.close(deadline));
+        for (bind, socket) in self.sockets.extract_if(.., |bind, _| meant(bind)) {
+            self.draining.insert((Kind::Http, bind), socket.close(deadline));
         }
     }
 
@@ -293,7 +315,9 @@ impl HttpProxy {
         for bind in port.binds() {
             if !self.sockets.contains_key(&bind) {
                 let view = Arc::new(self.view(table));
-                let socket = Socket::open(&self.runtime, self.shared.clone(), bind, view)?;
+                let (runtime, shared) = (self.runtime.clone(), self.shared.clone());
+                let drain = || self.drain_of(Kind::Http, bind);
+                let socket = Socket::open(&runtime, shared, bind, view, drain)?;
                 self.sockets.insert(bind, socket);
             }
         }

@@ -14,14 +14,24 @@ pub(crate) struct Drain(watch::Sender<Option<Instant>>);
 pub(crate) struct Drained(watch::Receiver<Option<Instant>>);
 
 impl Drain {
-    pub(crate) fn new() -> (Self, Drained) {
-        let (sender, receiver) = watch::channel(None);
-        (Self(sender), Drained(receiver))
+    pub(crate) fn new() -> Self {
+        Self(watch::channel(None).0)
     }
 
     /// Has them end until `deadline`, or the one that they were given before if that is earlier.
     pub(crate) fn begin(&self, deadline: Instant) {
         self.0.send_modify(|known| *known = Some(known.map_or(deadline, |at| at.min(deadline))));
+    }
+
+    /// Lets those that are left go on, whatever deadline they had: what they came by is back. Most end
+    /// after their requests all the same.
+    pub(crate) fn take_back(&self) {
+        self.0.send_replace(None);
+    }
+
+    /// The side of one connection more, or of a socket.
+    pub(crate) fn drained(&self) -> Drained {
+        Drained(self.0.subscribe())
     }
 
     /// Whether nobody is left to be told.
@@ -60,8 +70,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_only_comes_nearer() {
-        let (drain, drained) = Drain::new();
+    fn a_deadline_only_comes_nearer_until_it_is_taken_back() {
+        let drain = Drain::new();
+        let drained = drain.drained();
         let now = Instant::now();
         let deadline = || *drained.0.borrow();
         assert_eq!(deadline(), None);
@@ -69,6 +80,10 @@ mod tests {
         drain.begin(now + Duration::from_secs(1));
         drain.begin(now + Duration::from_secs(3));
         assert_eq!(deadline(), Some(now + Duration::from_secs(1)));
+        drain.take_back();
+        assert_eq!(deadline(), None);
+        drain.begin(now + Duration::from_secs(4));
+        assert_eq!(deadline(), Some(now + Duration::from_secs(4)));
         drop(drained);
         assert!(drain.is_over());
     }

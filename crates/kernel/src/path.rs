@@ -157,7 +157,9 @@ impl KernelPath {
     }
 
     /// Carries the listeners of `config` that it can and that the proxy has bound. Returns what
-    /// becomes of each TCP and UDP listener. Sessions that there are stay with whom they began.
+    /// becomes of each TCP and UDP listener. Sessions that there are stay with whom they began, but
+    /// for those of UDP with endpoints that aren't among `endpoints`, which are of all backends that
+    /// there are.
     pub fn apply(
         &mut self,
         config: &Config,
@@ -178,7 +180,7 @@ impl KernelPath {
         }
         self.note_leaving(config);
         if self.drain.is_some() || plan == self.plan {
-            self.end_orphans(endpoints, &backends(config, endpoints));
+            self.end_orphans(endpoints, |_| true);
             return self.report();
         }
         self.refuse();
@@ -198,7 +200,7 @@ impl KernelPath {
         }
         self.plan = plan;
         self.count_refused();
-        self.end_orphans(endpoints, &backends(config, endpoints));
+        self.end_orphans(endpoints, |_| true);
         self.report()
     }
 
@@ -221,7 +223,7 @@ impl KernelPath {
             tracing::warn!(%error, "nftables refuses a change of endpoints");
             return Some(self.apply(config, endpoints, bound, proxied));
         }
-        self.end_orphans(endpoints, &changed.0.keys().collect());
+        self.end_orphans(endpoints, |backend| changed.0.contains_key(backend));
         None
     }
 
@@ -490,7 +492,8 @@ impl KernelPath {
     /// Notes which listeners are gone, and which are back.
     fn note_leaving(&mut self, config: &Config) {
         let until = Instant::now() + self.drain_deadline;
-        for id in carried(&self.plan).map(|carried| &carried.listener) {
+        // Those that the proxy carries now may have sessions from when the kernel did.
+        for id in self.plan.keys() {
             if config.listener(id).is_none() {
                 self.leaving.entry(id.clone()).or_insert(until);
             }
@@ -498,12 +501,12 @@ impl KernelPath {
         self.leaving.retain(|id, _| config.listener(id).is_none());
     }
 
-    /// Ends UDP sessions with endpoints that these backends don't have any more: what clients send
-    /// goes to others from now on.
-    fn end_orphans(&self, endpoints: &EndpointTable, of: &BTreeSet<&BackendId>) {
+    /// Ends UDP sessions with endpoints that the backends that are meant don't have any more: what
+    /// clients send goes to others from now on.
+    fn end_orphans(&self, endpoints: &EndpointTable, is_meant: impl Fn(&BackendId) -> bool) {
         let is_orphan = |session: &SessionView<'_>| {
             let is_concerned =
-                |backend: &&BackendId| session.transport == Transport::Udp && of.contains(backend);
+                |backend: &&BackendId| session.transport == Transport::Udp && is_meant(backend);
             let Some(backend) = session.backend.filter(is_concerned) else { return false };
             let all = endpoints.0.get(backend).map_or(&[][..], |endpoints| endpoints);
             !all.iter().any(|endpoint| is_at(endpoint, session.endpoint))
@@ -542,11 +545,6 @@ fn events_for(records: &Records) -> Events {
 /// The listeners of a plan that the kernel carries.
 fn carried(plan: &Plan) -> impl Iterator<Item = &Carried> {
     plan.values().filter_map(|planned| planned.as_ref().ok())
-}
-
-/// The backends that sessions may be with.
-fn backends<'a>(config: &'a Config, endpoints: &'a EndpointTable) -> BTreeSet<&'a BackendId> {
-    config.session_backends().chain(endpoints.0.keys()).collect()
 }
 
 fn is_at(endpoint: &Endpoint, address: SocketAddr) -> bool {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -14,8 +15,8 @@ use std::{
 
 use l4way_kernel::{KernelPath, Settings, SourceAddress};
 use l4way_model::{
-    BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, PathReport, Route, RouteId,
-    SessionTerms, Target, Transport, WeightedTarget,
+    ApplyReport, BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, PathReport,
+    Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
 use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -75,9 +76,14 @@ impl Bench {
     }
 
     fn start_kernel(&mut self, records: Records) {
+        self.start_draining_kernel(records, PATIENCE);
+    }
+
+    /// The same, where sessions have so long when their listener is gone.
+    fn start_draining_kernel(&mut self, records: Records, drain_deadline: Duration) {
         let settings = Settings {
             source_address: SourceAddress::Masquerade,
-            drain_deadline: PATIENCE,
+            drain_deadline,
             records,
             counters: self.proxy.counters(),
         };
@@ -91,7 +97,11 @@ impl Bench {
     }
 
     fn apply(&mut self) {
-        let listeners = [listener(Transport::Tcp), listener(Transport::Udp)];
+        self.carry(&[listener(Transport::Tcp), listener(Transport::Udp)]);
+    }
+
+    fn carry(&mut self, listeners: &[Listener]) {
+        let listeners = listeners.to_vec();
         let config = Arc::new(Config::new(listeners).unwrap().with_terms(self.terms));
         let endpoints = [Transport::Tcp, Transport::Udp].map(backend);
         let row = |id| (id, vec![address(ENDPOINT).into()].into());
@@ -101,6 +111,37 @@ impl Bench {
         if let Some(kernel) = &mut self.kernel {
             let paths = kernel.apply(&config, &endpoints, &bound, &proxied);
             assert!(paths.values().all(|path| *path == PathReport::Kernel), "{paths:?}");
+        }
+    }
+
+    /// Has the proxy carry these listeners from now on.
+    fn leave_to_proxy(&mut self, listeners: &[Listener]) {
+        let config = Config::new(listeners.to_vec()).unwrap().with_terms(self.terms);
+        let endpoints = [Transport::Tcp, Transport::Udp].map(backend);
+        let row = |id| (id, vec![address(ENDPOINT).into()].into());
+        let endpoints = EndpointTable(endpoints.map(row).into());
+        let kernel = self.kernel.as_mut().unwrap();
+        // As if their ports weren't bound.
+        let paths = kernel.apply(&config, &endpoints, &ApplyReport::default(), &|_| Vec::new());
+        assert!(paths.values().all(|path| *path != PathReport::Kernel), "{paths:?}");
+    }
+
+    /// Looks until a session of each of these listeners has ended with it. A row that nobody needs any
+    /// more is seen once.
+    fn await_removed(&mut self, listeners: &[Listener]) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut left: BTreeSet<_> = listeners.iter().map(|listener| &listener.id).collect();
+        while !left.is_empty() {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {left:?}");
+            thread::sleep(Duration::from_millis(20));
+            let kernel = self.kernel.as_mut().unwrap();
+            kernel.tick();
+            kernel.observer().refresh();
+            for row in self.proxy.counters().snapshot().rows {
+                if row.count(CloseReason::ListenerRemoved) > 0 {
+                    left.remove(&row.labels.listener);
+                }
+            }
         }
     }
 
@@ -229,4 +270,39 @@ fn records_are_switched_on_while_sessions_run() {
     let record = written.recv_timeout(PATIENCE).unwrap();
     assert_eq!((record.downstream, record.reason), (client, CloseReason::Closed));
     assert!(record.duration > Duration::ZERO);
+}
+
+#[test]
+fn a_listener_that_comes_back_takes_its_sessions_back() {
+    enter_new_host("returns");
+    let mut bench = Bench::new();
+    bench.start_draining_kernel(Records::default(), Duration::from_secs(2));
+    // The third goes with the others and doesn't come back: its session tells when the deadline has
+    // passed.
+    let listeners = [listener(Transport::Tcp), listener(Transport::Udp)];
+    let mut witness = listener(Transport::Tcp);
+    witness.id.name = "witness".into();
+    witness.port += 1;
+    let all = [&listeners[..], &[witness.clone()]].concat();
+    bench.carry(&all);
+    let tcp = TcpStream::connect(LISTENER).unwrap();
+    let gone = TcpStream::connect((address(LISTENER).ip(), witness.port)).unwrap();
+    [&tcp, &gone].into_iter().for_each(ping);
+    let udp = udp_client();
+    let by = bench.exchange(&udp);
+
+    bench.carry(&[]);
+    ping(&tcp);
+    assert_eq!(bench.exchange(&udp), by);
+    bench.carry(&listeners);
+    bench.await_removed(&[witness]);
+    ping(&tcp);
+    assert_eq!(bench.exchange(&udp), by);
+    assert_eq!(bench.sum(Transport::Udp, RowSnapshot::active), 1);
+
+    // Those that the proxy carries when they go have sessions of the kernel, too.
+    bench.leave_to_proxy(&listeners);
+    ping(&tcp);
+    bench.carry(&[]);
+    bench.await_removed(&listeners);
 }

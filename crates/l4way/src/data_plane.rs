@@ -2,11 +2,16 @@
 
 mod endpoint_sessions;
 
-use std::{collections::BTreeMap, io, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
-use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
+use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
 use l4way_proxy::{Limits, Proxy};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
@@ -86,8 +91,8 @@ impl DataPlane {
         self.kernel.missing()
     }
 
-    /// Carries `config` from now on, with these endpoints. Only what differs from before is
-    /// touched.
+    /// Carries `config` from now on, with the endpoints of all backends that there are, see
+    /// [`Proxy::apply`]. Only what differs from before is touched.
     pub(crate) fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) -> ApplyReport {
         // A port may pass from either side to the other: both let go of theirs before either takes
         // new ones.
@@ -204,6 +209,13 @@ impl DataPlane {
 }
 
 impl Counters {
+    /// The backends that TCP and UDP sessions are with.
+    pub(crate) fn busy_backends(&self) -> BTreeSet<BackendId> {
+        // It writes what is read then.
+        self.kernel.refresh(Duration::ZERO);
+        self.sessions.busy_backends()
+    }
+
     /// All of them at one time.
     pub(crate) fn snapshot(&self) -> CounterSnapshot {
         self.recent(Duration::ZERO)

@@ -1,7 +1,7 @@
 //! What `l4way run` and `l4way proxy` share: the data plane, with its access log, its metrics and the
 //! admin endpoint, until it is drained.
 
-use std::{collections::HashSet, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
@@ -178,10 +178,8 @@ impl Serving {
     }
 
     /// The backends that have sessions.
-    pub(crate) fn busy_backends(&self) -> HashSet<BackendId> {
-        let rows = self.data_plane.counters().snapshot().sessions.rows;
-        let busy = rows.iter().filter(|row| row.active() > 0);
-        busy.filter_map(|row| row.labels.backend.clone()).collect()
+    pub(crate) fn busy_backends(&self) -> BTreeSet<BackendId> {
+        self.data_plane.counters().busy_backends()
     }
 
     /// What became of the listeners.

@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter,
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use l4way_model::{
@@ -17,11 +18,16 @@ use l4way_proxy_core::{Bind, plan};
 use crate::{
     bind,
     compile::{Compiler, Parts},
+    keys::Keys,
     proxy::Workers,
     routes::{BackendKey, ListenerKey},
+    socket::is_in_the_way,
     tls::TlsTable,
     worker::{Command, UdpFlow},
 };
+
+/// How much later than the control side workers may close a UDP socket that has drained.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What the workers have been told.
 #[derive(Debug, Default)]
@@ -31,12 +37,12 @@ pub(crate) struct Applied {
     running: Config,
     /// The wanted listeners that aren't.
     failures: BTreeMap<ListenerId, BindFailure>,
-    /// All wanted listeners by the workers' names for them.
-    keys: BTreeMap<ListenerId, (ListenerKey, Transport)>,
+    /// The workers' names for the wanted listeners, and for those that drain.
+    keys: Keys,
     parts: Parts,
     next_key: u32,
-    /// Ports on which workers may still have UDP sockets that drain.
-    draining_udp: BTreeSet<u16>,
+    /// Where workers may still have UDP sockets that drain, and until when.
+    draining_udp: BTreeMap<SocketAddr, Instant>,
 }
 
 impl Applied {
@@ -54,8 +60,10 @@ impl Applied {
         self.update_tls();
         self.add_backends();
         self.update_endpoints(workers, endpoints);
-        self.update_endpoints(workers, &self.without_row(endpoints));
         self.carry_out(workers);
+        // When no route leads there any more.
+        self.update_endpoints(workers, &self.without_row(endpoints));
+        self.forget_backends();
         self.report()
     }
 
@@ -122,17 +130,16 @@ impl Applied {
 
     /// The clients of UDP sessions that these listeners have, and whom they write to.
     pub(crate) fn udp_flows(&self, workers: &Workers, listeners: &[ListenerId]) -> Vec<UdpFlow> {
-        let keys: Arc<[_]> =
-            listeners.iter().filter_map(|id| self.keys.get(id)).map(|(key, _)| *key).collect();
+        let keys: Arc<[_]> = listeners.iter().filter_map(|id| self.keys.get(id)).collect();
         let (answer, answers) = mpsc::channel();
         workers.send_all(|_| Command::UdpFlows { keys: keys.clone(), answer: answer.clone() });
         drop(answer);
         answers.iter().collect()
     }
 
-    /// The backends that the configuration names and the table doesn't: they have no endpoints.
+    /// The backends that the table doesn't have: they have no endpoints, or are gone.
     fn without_row(&self, endpoints: &EndpointTable) -> EndpointTable {
-        let missing = self.wanted.session_backends().filter(|id| !endpoints.0.contains_key(id));
+        let missing = self.parts.backends.keys().filter(|id| !endpoints.0.contains_key(id));
         EndpointTable(missing.map(|id| (id.clone(), Arc::default())).collect())
     }
 
@@ -166,7 +173,7 @@ impl Applied {
             self.set_tls(workers, port);
         }
         for hand_over in &plan.hand_over {
-            if let Some(&(to, _)) = self.keys.get(&hand_over.to) {
+            if let Some(to) = self.keys.get(&hand_over.to) {
                 let bind = hand_over.bind;
                 workers.send_all(|_| Command::HandOver { bind, to });
             }
@@ -198,23 +205,35 @@ impl Applied {
             Command::Close { bind, in_use, done }
         });
         if bind.transport == Transport::Udp {
-            self.draining_udp.insert(bind.address.port());
+            let until = Instant::now() + workers.settings.drain_deadline;
+            self.draining_udp.insert(bind.address, until);
         }
     }
 
-    /// The workers' name for a listener.
+    /// The workers' name for a listener that is wanted. One that is back has its old name, and its
+    /// sessions stay.
     fn key(&mut self, workers: &Workers, id: &ListenerId, transport: Transport) -> ListenerKey {
-        match self.keys.get(id) {
-            Some(&(key, known)) if known == transport => key,
-            known => {
-                // A listener that changes its transport is another one to its sessions.
-                if let Some(&(key, transport)) = known {
-                    remove(workers, key, transport);
-                }
-                let key = ListenerKey(self.new_key());
-                self.keys.insert(id.clone(), (key, transport));
-                key
+        if let Some(key) = self.keys.of(id, transport) {
+            return key;
+        }
+        // A listener that changes its transport is another one to its sessions.
+        self.leave(workers, id);
+        if let Some(key) = self.keys.take_back(id, transport, Instant::now()) {
+            if transport == Transport::Tcp {
+                workers.send_all(|_| Command::KeepListener { key });
             }
+            return key;
+        }
+        let key = ListenerKey(self.new_key());
+        self.keys.name(id, transport, key);
+        key
+    }
+
+    /// Has the sessions of a listener drain that isn't wanted any more.
+    fn leave(&mut self, workers: &Workers, id: &ListenerId) {
+        let deadline = Instant::now() + workers.settings.drain_deadline;
+        if let Some((key, transport)) = self.keys.leave(id, deadline) {
+            workers.send_all(|_| Command::RemoveListener { key, transport, deadline });
         }
     }
 
@@ -243,7 +262,7 @@ impl Applied {
         let Some(owner) = port.owner() else { return };
         let keys = port.listeners.iter().map(|l| self.key(workers, &l.id, Transport::Tcp));
         let keys: Vec<_> = keys.collect();
-        let Some(&(key, _)) = self.keys.get(owner) else { return };
+        let Some(key) = self.keys.get(owner) else { return };
         workers.send_all(|worker| {
             let listeners = port.listeners.iter().zip(&keys).map(|(listener, &key)| {
                 let compiler = self.compiler(workers, worker, &listener.id);
@@ -256,19 +275,22 @@ impl Applied {
         });
     }
 
-    /// Has the sessions drain of listeners that aren't wanted any more, and forgets backends.
+    /// Has the sessions drain of listeners that aren't wanted any more.
     fn remove_unwanted(&mut self, workers: &Workers) {
-        let wanted = &self.wanted;
+        let wanted = self.wanted.clone();
         let tls = wanted.tls_ports().iter().flat_map(|port| &port.listeners).map(|l| &l.id);
-        let ids: BTreeSet<_> = wanted.listeners().map(|l| &l.id).chain(tls).collect();
-        self.keys.retain(|id, &mut (key, transport)| {
-            let stays = ids.contains(id);
-            if !stays {
-                remove(workers, key, transport);
-            }
-            stays
-        });
-        let named: BTreeSet<_> = wanted.session_backends().collect();
+        let ids = wanted.listeners().map(|l| &l.id).chain(tls).collect();
+        for id in self.keys.others(&ids) {
+            self.leave(workers, &id);
+        }
+        let now = Instant::now();
+        self.keys.forget(now);
+        self.draining_udp.retain(|_, until| *until + LATE > now);
+    }
+
+    /// Forgets the backends that the configuration doesn't name and that have no endpoints.
+    fn forget_backends(&mut self) {
+        let named: BTreeSet<_> = self.wanted.session_backends().collect();
         self.parts
             .backends
             .retain(|id, (_, endpoints)| !endpoints.is_empty() || named.contains(id));
@@ -276,7 +298,7 @@ impl Applied {
 
     /// Opens these sockets for a listener; if one of them can't be, the listener gets none.
     fn open(&mut self, workers: &Workers, id: &ListenerId, binds: &[Bind]) {
-        let Some(&(key, _)) = self.keys.get(id) else { return };
+        let Some(key) = self.keys.get(id) else { return };
         let binds: Vec<_> =
             binds.iter().copied().filter(|&bind| !self.take_back(workers, key, bind)).collect();
         let binds = &binds[..];
@@ -300,7 +322,7 @@ impl Applied {
     /// Gives a listener the UDP sockets that drain on the address it wants, with their sessions.
     /// Whether there are any.
     fn take_back(&mut self, workers: &Workers, key: ListenerKey, bind: Bind) -> bool {
-        if bind.transport != Transport::Udp || !self.draining_udp.contains(&bind.address.port()) {
+        if bind.transport != Transport::Udp || !self.draining_udp.contains_key(&bind.address) {
             return false;
         }
         let (answer, answers) = mpsc::channel();
@@ -309,19 +331,24 @@ impl Applied {
         // None closes its socket as long as the others' answers are held.
         let in_use: Vec<_> = answers.iter().collect();
         let taken = in_use.len() == workers.settings.workers.get();
-        if !taken && !in_use.is_empty() {
+        if taken {
+            self.draining_udp.remove(&bind.address);
+        } else if !in_use.is_empty() {
             // Some have closed theirs already, as there are no sessions left.
             self.close(workers, bind);
         }
         taken
     }
 
-    /// UDP sockets that only serve the last sessions of a listener that is gone give way.
+    /// UDP sockets that only serve the last sessions of a listener that is gone give way, where one
+    /// that is wanted can't be beside them.
     fn release_ports(&mut self, workers: &Workers, binds: &[Bind]) {
         for bind in binds.iter().filter(|bind| bind.transport == Transport::Udp) {
-            let port = bind.address.port();
-            if self.draining_udp.remove(&port) {
-                workers.ask_all(|done| Command::ReleasePort { port, done });
+            let address = bind.address;
+            let before = self.draining_udp.len();
+            self.draining_udp.retain(|draining, _| !is_in_the_way(*draining, address));
+            if self.draining_udp.len() < before {
+                workers.ask_all(|done| Command::Release { address, done });
             }
         }
     }
@@ -356,11 +383,6 @@ fn binds_of(config: &Config, id: &ListenerId) -> Vec<Bind> {
     ports.flat_map(|port| port.binds().map(bind(Transport::Tcp))).collect()
 }
 
-fn remove(workers: &Workers, key: ListenerKey, transport: Transport) {
-    let deadline = Instant::now() + workers.settings.drain_deadline;
-    workers.send_all(|_| Command::RemoveListener { key, transport, deadline });
-}
-
 /// Gives each worker one of the sockets.
 fn open_at_all(workers: &Workers, key: ListenerKey, bind: Bind, sockets: Vec<OwnedFd>) {
     let mut sockets = sockets.into_iter();
@@ -368,4 +390,77 @@ fn open_at_all(workers: &Workers, key: ListenerKey, bind: Bind, sockets: Vec<Own
         let socket = sockets.next().expect("a socket was opened for each worker");
         Command::Open { key, bind, socket }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
+
+    use super::*;
+    use crate::{Counters, Settings};
+
+    fn id(name: &str) -> ListenerId {
+        let gateway = GatewayId::new("ns", "gw");
+        ListenerId { gateway, listener_set: None, name: name.into() }
+    }
+
+    fn backend(name: &str) -> BackendId {
+        BackendId {
+            kind: "Backend".into(),
+            namespace: "ns".into(),
+            name: name.into(),
+            port: None,
+            transport: Transport::Udp,
+        }
+    }
+
+    /// A listener of its own for a backend of this name.
+    fn config(name: &str) -> Arc<Config> {
+        let target = WeightedTarget { weight: 1, target: Target::Backend(backend(name)) };
+        let route = RouteId { kind: "UDPRoute".into(), namespace: "ns".into(), name: "r".into() };
+        let listener = Listener {
+            id: id(name),
+            transport: Transport::Udp,
+            // Nobody has it, so that no socket is opened.
+            addresses: vec![[192, 0, 2, 1].into()],
+            port: 53,
+            route: Some(Route { id: route, targets: vec![target] }),
+        };
+        Arc::new(Config::new([listener]).expect("one listener"))
+    }
+
+    #[test]
+    fn nothing_is_kept_of_backends_and_listeners_that_are_gone() {
+        let settings = Settings {
+            workers: NonZeroUsize::MIN,
+            drain_deadline: Duration::ZERO,
+            ..Settings::default()
+        };
+        let counters = Arc::new(Counters::new(1));
+        let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");
+        let workers = Workers::new(vec![mailbox], Arc::new(settings), counters.clone());
+        let mut applied = Applied::default();
+        let endpoint = || [SocketAddr::from(([192, 0, 2, 2], 53)).into()].into();
+        let mut rows = BTreeMap::new();
+        for n in 0..100 {
+            let name = format!("b{n}");
+            let table = EndpointTable([(backend(&name), endpoint())].into());
+            applied.apply(&workers, config(&name), &table);
+            while let Some(command) = worker.next() {
+                // What a worker has of backends.
+                if let Command::SetBackends(changed) = command {
+                    for (key, _, endpoints) in changed {
+                        rows.insert(key, endpoints);
+                        rows.retain(|_, endpoints| !endpoints.is_empty());
+                    }
+                }
+            }
+            assert_eq!((applied.parts.backends.len(), rows.len()), (1, 1));
+        }
+        assert_eq!((applied.keys.len(), applied.draining_udp.len()), (1, 0));
+        counters.snapshot();
+        assert!(counters.snapshot().rows.is_empty(), "the worker has dropped its routes");
+    }
 }

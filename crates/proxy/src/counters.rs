@@ -2,7 +2,7 @@
 //! a reader adds them up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     iter,
     sync::{
         Arc, Mutex, PoisonError,
@@ -312,6 +312,18 @@ impl Counters {
             iter::repeat_with(row).take(self.workers.len() + 1).collect()
         });
         of_listener[worker.unwrap_or(self.workers.len())].clone()
+    }
+
+    /// The backends that sessions are with. To look at them leaves every row for whoever takes the next
+    /// [snapshot](Self::snapshot).
+    pub fn busy_backends(&self) -> BTreeSet<BackendId> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_busy = |(labels, of_label): (&Arc<Labels>, &Vec<Arc<Row>>)| {
+            let mut sum = RowSnapshot::new(labels.clone());
+            of_label.iter().for_each(|row| row.add_to(&mut sum));
+            labels.backend.clone().filter(|_| sum.active() > 0)
+        };
+        rows.iter().filter_map(is_busy).collect()
     }
 
     /// The sums over all workers. A row lasts as long as its route is in force, its listener drains

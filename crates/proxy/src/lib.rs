@@ -25,6 +25,7 @@ mod context;
 mod counters;
 mod endpoint_sessions;
 mod https;
+mod keys;
 mod limits;
 mod mailbox;
 mod poll;

@@ -51,7 +51,7 @@ impl Proxy {
         let share = limits.session_descriptors / count;
         let peers: Arc<[Peer]> =
             senders.iter().cloned().map(|mailbox| Peer::new(share, mailbox)).collect();
-        let workers = Workers { mailboxes: senders, settings, counters };
+        let workers = Workers::new(senders, settings, counters);
         let (done, finished) = mpsc::channel();
         let mut proxy =
             Self { workers, applied: Applied::default(), limits, threads: Vec::new(), finished };
@@ -97,8 +97,12 @@ impl Proxy {
 
     /// Carries `config` from now on, with these endpoints. Only what differs from before is
     /// touched: established sessions go on, but for those of listeners that are gone, which have
-    /// [`Settings::drain_deadline`] left. A listener that can't be bound doesn't keep the others
-    /// from it.
+    /// [`Settings::drain_deadline`] left, and stay if their listener is back before. A listener that
+    /// can't be bound doesn't keep the others from it.
+    ///
+    /// `endpoints` are of all backends that there are: of those that `config` names, and of others that
+    /// may have sessions from before. One that isn't among them is gone: UDP sessions with it end at
+    /// their next datagram, TCP sessions go on, and nothing is kept of it.
     pub fn apply(&mut self, config: Arc<Config>, endpoints: &EndpointTable) -> ApplyReport {
         self.applied.apply(&self.workers, config, endpoints)
     }
@@ -177,6 +181,15 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
+    /// Those that read the other ends of these mailboxes.
+    pub(crate) fn new(
+        mailboxes: Vec<Sender<Command>>,
+        settings: Arc<Settings>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { mailboxes, settings, counters }
+    }
+
     /// Sends each worker the command that `make` gives for its index.
     pub(crate) fn send_all(&self, mut make: impl FnMut(usize) -> Command) {
         for (index, mailbox) in self.mailboxes.iter().enumerate() {

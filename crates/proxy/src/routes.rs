@@ -261,6 +261,7 @@ mod tests {
         scene.set(&[]);
         assert!(stays.is_gone());
         assert!(scene.choose().is_none());
+        assert!(scene.backends.0.is_empty(), "nothing is kept of it");
     }
 
     #[test]

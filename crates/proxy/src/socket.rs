@@ -30,6 +30,15 @@ pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     getsockname(socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(bind)
 }
 
+/// Whether a UDP socket on one address keeps another from being bound on the other: it is the same,
+/// or one of them is all addresses of the family (those of IPv6 are apart, see `IPV6_V6ONLY`).
+pub(crate) fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    let is_any = bound.ip().is_unspecified() || wanted.ip().is_unspecified();
+    bound.port() == wanted.port()
+        && bound.is_ipv4() == wanted.is_ipv4()
+        && (is_any || bound.ip() == wanted.ip())
+}
+
 /// Whether a socket is connected to itself. The kernel may choose the very port that is connected to as the
 /// local one where nobody listens on it, and TCP then has both ends meet (RFC 9293, section 3.5). Such a
 /// socket gives clients their own bytes back, and keeps the endpoint from starting.

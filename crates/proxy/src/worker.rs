@@ -44,10 +44,12 @@ pub(crate) enum Command {
     TakeBack { key: ListenerKey, bind: Bind, answer: mpsc::Sender<Arc<()>> },
     /// The socket belongs to another listener now.
     HandOver { bind: Bind, to: ListenerKey },
-    /// Closes the UDP sockets on this port that only drain.
-    ReleasePort { port: u16, done: Done },
+    /// Closes the UDP sockets that only drain and are in the way of this address.
+    Release { address: SocketAddr, done: Done },
     /// The listener is gone; its sessions may go on until the deadline.
     RemoveListener { key: ListenerKey, transport: Transport, deadline: Instant },
+    /// A TCP listener that was gone is back: its sessions don't end at the deadline.
+    KeepListener { key: ListenerKey },
     /// The endpoints of these backends, and only these, have changed.
     SetBackends(Vec<(BackendKey, BackendId, Arc<[Endpoint]>)>),
     /// Answers with the clients of these listeners' UDP sessions, and whom they write to.
@@ -168,14 +170,15 @@ impl Worker {
                 Transport::Tcp => tcp.hand_over(bind, to),
                 Transport::Udp => udp.hand_over(bind, to),
             },
-            Command::ReleasePort { port, done } => {
-                udp.release_port(ctx, port);
+            Command::Release { address, done } => {
+                udp.release(ctx, address);
                 drop(done);
             }
             Command::RemoveListener { key, transport, deadline } => match transport {
                 Transport::Tcp => tcp.remove_listener(key, deadline),
                 Transport::Udp => udp.remove_listener(ctx, key, deadline),
             },
+            Command::KeepListener { key } => tcp.keep_listener(key),
             Command::SetBackends(backends) => {
                 for (key, backend, endpoints) in backends {
                     ctx.backends.set(key, &backend, &endpoints);

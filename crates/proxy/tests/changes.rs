@@ -84,6 +84,31 @@ fn new_sessions_follow_the_new_route() {
 }
 
 #[test]
+fn a_route_that_leaves_a_deleted_backend_refuses_nobody() {
+    let mut proxy = Proxy::start(settings()).unwrap();
+    let address = free_address();
+    let (a, b) = (named("a"), named("b"));
+    let turns = ["a", "b"].map(|name| config([listener("l", address, Some(route_to(name)))]));
+    let tables = [endpoints([("a", vec![a])]), endpoints([("b", vec![b])])];
+    all_bound(&proxy.apply(turns[0].clone(), &tables[0]));
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stopped, counted) = (stop.clone(), calls.clone());
+    let caller = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            read_all(&connect(address)).unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for n in 1..200 {
+        all_bound(&proxy.apply(turns[n % 2].clone(), &tables[n % 2]));
+        let before = calls.load(Ordering::Relaxed);
+        eventually("a call", || caller.is_finished() || calls.load(Ordering::Relaxed) > before);
+    }
+    stop.store(true, Ordering::Relaxed);
+    caller.join().unwrap();
+}
+
+#[test]
 fn a_removed_listener_closes_and_its_sessions_go_on() {
     let (mut proxy, address) = proxy_to(vec![echo()]);
     let client = connect(address);

@@ -60,6 +60,41 @@ fn a_listener_that_comes_back_takes_its_sessions_back() {
     assert_eq!(bench.opened(), 40);
 }
 
+/// Some workers still have the socket then, which nobody needs any more.
+#[test]
+fn a_listener_without_sessions_comes_back_at_once() {
+    let workers = NonZeroUsize::new(4).expect("not 0");
+    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
+    for _ in 0..20 {
+        bench.remove_listener();
+        bench.apply();
+    }
+    round_trip(&bench.client(), &endpoint, b"hello");
+}
+
+#[test]
+fn a_listener_on_another_address_leaves_what_drains_alone() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.replace_listener("other", "127.0.0.2".parse().expect("an address"));
+    round_trip(&client, &endpoint, b"meanwhile");
+    bench.apply();
+    round_trip(&client, &endpoint, b"after");
+    assert_eq!((bench.opened(), bench.active()), (1, 1));
+}
+
+#[test]
+fn what_drains_gives_way_to_a_listener_that_cannot_be_beside_it() {
+    let (mut bench, endpoint) = Bench::with_backend(settings());
+    let client = bench.client();
+    round_trip(&client, &endpoint, b"before");
+    bench.replace_listener("any", "0.0.0.0".parse().expect("an address"));
+    assert_eq!(bench.record().reason, CloseReason::ListenerRemoved);
+    round_trip(&client, &endpoint, b"a new session");
+    assert_eq!((bench.opened(), bench.active()), (2, 1));
+}
+
 /// A single session keeps the sockets of all workers, lest its datagrams go to another worker.
 #[test]
 fn one_session_keeps_all_workers_sockets_open() {

@@ -243,6 +243,32 @@ fn a_session_stays_when_its_route_leads_elsewhere() {
 }
 
 #[test]
+fn a_session_with_a_deleted_backend_moves_with_the_next_datagram() {
+    let (a, b) = (socket(LOCALHOST), socket(LOCALHOST));
+    let mut bench = Bench::new(LOCALHOST, settings());
+    bench.set_endpoints("a", &[&a]);
+    bench.set_endpoints("b", &[&b]);
+    bench.set_route(Some(route(&[to("a", 1)])));
+    let client = bench.client();
+    round_trip(&client, &a, b"to a");
+    // At once with the route, and after it.
+    bench.delete_backend("a");
+    bench.set_route(Some(route(&[to("b", 1)])));
+    bench.proxy.settle();
+    round_trip(&client, &b, b"to b");
+    assert_eq!(bench.record().reason, CloseReason::EndpointRemoved);
+    bench.set_endpoints("a", &[&a]);
+    bench.set_route(Some(route(&[to("a", 1)])));
+    bench.proxy.settle();
+    round_trip(&client, &b, b"still to b");
+    bench.delete_backend("b");
+    bench.apply();
+    bench.proxy.settle();
+    round_trip(&client, &a, b"to a again");
+    assert!(is_silent(&b));
+}
+
+#[test]
 fn a_thousand_sessions_at_50_50_are_halves() {
     let (a, b) = (socket(LOCALHOST), socket(LOCALHOST));
     let mut bench = Bench::new(LOCALHOST, settings());

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use l4way_model::{GatewayId, SessionTerms};
+use l4way_model::{BackendId, GatewayId, SessionTerms};
 
 /// The TCP port on which a proxy in a pod serves its metrics and health, and no listener may be.
 pub const POD_ADMIN_PORT: u16 = 19_902;
@@ -35,6 +35,11 @@ pub struct Settings {
     pub knows_slices: bool,
     /// What holds for all sessions. In a cluster, GatewayParameters may say otherwise.
     pub terms: SessionTerms,
+    /// Backends that sessions may be with though no route refers to them any more: they are looked
+    /// up, too, see [`Graph::source`].
+    ///
+    /// [`Graph::source`]: crate::Graph::source
+    pub former: BTreeSet<BackendId>,
 }
 
 impl Settings {
@@ -62,6 +67,7 @@ impl Default for Settings {
             now: 0,
             knows_slices: true,
             terms: SessionTerms::default(),
+            former: BTreeSet::new(),
         }
     }
 }

@@ -1,10 +1,15 @@
 //! What becomes of a Gateway's objects while it is changed, disturbed and deleted.
 
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, Namespace, Pod, echo, exists, gateway, get, kubectl, nc, parameters, route, wait_for,
-    wait_for_condition,
+    Gateway, Namespace, PATIENCE, Pod, echo, exists, gateway, get, kubectl, nc, parameters, route,
+    server_saying_who, wait_for, wait_for_condition,
 };
 
 /// A patch in one of kubectl's types.
@@ -164,6 +169,81 @@ fn a_gateway_of_another_class_loses_what_was_made_for_it() {
     gw.leaves_nothing();
     patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"gatewayClassName": "l4way"}}));
     gw.serves(9000);
+}
+
+/// An open connection, which its application answers whenever something comes.
+fn connected(to: SocketAddr) -> TcpStream {
+    let connect = || {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        answered(&mut stream).map(|()| stream)
+    };
+    wait_for(format_args!("{to} to be served"), || connect().map_err(|error| error.to_string()))
+}
+
+fn answered(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"still there?\n")?;
+    match stream.read(&mut [0; 256])? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn what_is_deleted_and_made_again_keeps_its_sessions() {
+    let namespace = Namespace::new("returns");
+    let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: \
+                 e2e-returns}\nspec: {controllerName: l4way.dev/gateway-controller}\n---\n";
+    let set = |name: &str, port: u16| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: \
+             {name}}}\nspec:\n  parentRef: {{name: gw}}\n  listeners: [{{name: tcp, protocol: TCP, \
+             port: {port}}}]\n---\n"
+        )
+    };
+    let of_set = |name: &str| {
+        route("TCPRoute", name, name, &[("app", 5000, 1)])
+            .replace("parentRefs: [{", "parentRefs: [{kind: ListenerSet, ")
+    };
+    let of_gateway = route("TCPRoute", "route", "gw/tcp", &[("app", 5000, 1)]);
+    let (reference, parameters) = parameters("gw", "{drainSeconds: 20}");
+    let more = format!("allowedListeners: {{namespaces: {{from: Same}}}}\n{reference}");
+    let gateway = gateway("gw", &[("tcp", "TCP", 9000)], &more)
+        .replace("gatewayClassName: l4way", "gatewayClassName: e2e-returns");
+    namespace.apply(&[class, &parameters, &gateway, &of_gateway].concat());
+    namespace
+        .apply(&(set("set", 9100) + &of_set("set") + &set("witness", 9200) + &of_set("witness")));
+    namespace.apply(&server_saying_who("app", "TCP"));
+    namespace.available(&["app"]);
+    let gw = Gateway::new(namespace.name(), "gw");
+    let address = gw.programmed();
+    let pods = gw.pods();
+    let [mut own, mut on_set, mut witness] =
+        [9000, 9100, 9200].map(|port| connected(SocketAddr::new(address, port)));
+
+    // The second ListenerSet isn't made again: its session tells when the deadline has passed.
+    namespace.kubectl(&["delete", "listenerset", "set", "witness"]);
+    let in_pod = SocketAddr::new(pods[0].ip.parse().expect("its address"), 9100);
+    wait_for("the listener to be gone", || match TcpStream::connect_timeout(&in_pod, PATIENCE) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    namespace.apply(&set("set", 9100));
+    for (kind, name, text) in [
+        ("tcproute", "route", &*of_gateway),
+        ("gatewayparameters", "gw", &parameters),
+        ("gatewayclass", "e2e-returns", class),
+    ] {
+        namespace.kubectl(&["delete", kind, name]);
+        answered(&mut own).expect("it goes on without it");
+        namespace.apply(text);
+    }
+    connected(SocketAddr::new(address, 9100));
+    io::copy(&mut witness, &mut io::sink()).expect_err("its time is over");
+    answered(&mut on_set).expect("its listener has taken it back");
+    answered(&mut own).expect("it goes on");
+    assert_eq!((gw.programmed(), gw.pods()), (address, pods), "nothing was made anew");
+    kubectl(&["delete", "gatewayclass", "e2e-returns"]);
 }
 
 #[test]

@@ -82,3 +82,11 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &str) -> String {
     stream.read_to_end(&mut answer).await.unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
+
+/// A request for another protocol.
+pub(crate) fn upgrade_request(protocol: &str) -> Request<Body> {
+    let mut wanted = request("any", "/");
+    wanted.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+    wanted.headers_mut().insert("upgrade", protocol.parse().unwrap());
+    wanted
+}

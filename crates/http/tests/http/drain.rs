@@ -1,14 +1,19 @@
 use std::{io, time::Duration};
 
+use hyper::upgrade;
+use hyper_util::rt::TokioIo;
+use l4way_http::{HttpProxy, Settings};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 use crate::{
-    client::{Answer, Body, connect, http1, http2, request},
-    endpoint::patient,
-    support::{all_to, eventually, listener, proxy_with},
+    client::{Answer, Body, connect, http1, http2, request, upgrade_request},
+    endpoint::{patient, upgrading},
+    support::{
+        all_to, apply, endpoints, eventually, free_address, listener, port, proxy_with, rule,
+    },
 };
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -49,4 +54,67 @@ async fn what_is_left_at_the_deadline_is_reset() {
     let error = stream.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     eventually("it is drained", || proxy.is_drained()).await;
+}
+
+async fn ping(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    stream.write_all(b"ping").await?;
+    stream.read_exact(&mut [0; 4]).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_port_that_comes_back_takes_its_connections_back() {
+    let (waits, mut arrivals, may_answer) = patient().await;
+    let table = endpoints([("waits", vec![waits]), ("upgrades", vec![upgrading().await])]);
+    let [address, witness] = [free_address(), free_address()];
+    let to = |path, name| rule(path, [(1, crate::support::backend(name))]);
+    let rules = vec![to("/waits", "waits"), to("/", "upgrades")];
+    // The second doesn't come back, so that its requests tell when the deadline has passed.
+    let ports = [address, witness].map(|at| port(at, vec![listener("", rules.clone())]));
+    let drain_deadline = Duration::from_secs(1);
+    let settings = Settings { drain_deadline, ..Settings::default() };
+    let mut proxy = HttpProxy::start(settings).unwrap();
+    apply(&mut proxy, ports.clone(), &table);
+
+    let mut client = http1(connect(address).await).await;
+    let response = client.send_request(upgrade_request("websocket")).await.unwrap();
+    let mut upgraded = TokioIo::new(upgrade::on(response).await.unwrap());
+    ping(&mut upgraded).await.unwrap();
+    let mut one = http1(connect(address).await).await;
+    let mut two = http2(connect(address).await).await;
+    let ask = hyper::Request::get("http://any/waits").body(Body::new()).unwrap();
+    let asked = [
+        tokio::spawn(one.send_request(request("any", "/waits"))),
+        tokio::spawn(two.send_request(ask)),
+    ];
+    let waiting = async |at| {
+        let mut stream = connect(at).await;
+        stream.write_all(b"GET /waits HTTP/1.1\r\nHost: any\r\n\r\n").await.unwrap();
+        stream
+    };
+    let mut waits = waiting(witness).await;
+    for _ in 0..3 {
+        arrivals.recv().await.unwrap();
+    }
+
+    apply(&mut proxy, [], &table);
+    TcpStream::connect(address).await.expect_err("nothing new is taken");
+    apply(&mut proxy, [ports[0].clone()], &table);
+    let error = waits.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    ping(&mut upgraded).await.expect("it goes on");
+    may_answer.add_permits(3);
+    for asked in asked {
+        let answer = Answer::read(asked.await.unwrap().unwrap()).await.unwrap();
+        assert_eq!(answer.name(), "patient");
+    }
+
+    // Once more, and then for good.
+    for _ in 0..2 {
+        apply(&mut proxy, [], &table);
+        ping(&mut upgraded).await.expect("it has its time");
+        apply(&mut proxy, [ports[0].clone()], &table);
+    }
+    apply(&mut proxy, [], &table);
+    upgraded.read(&mut [0]).await.expect_err("a reset");
+    eventually("it is over", || proxy.counters().active_connections() == 0).await;
 }

@@ -4,13 +4,15 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
     server::conn::http1,
     service::service_fn,
+    upgrade,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncWriteExt, copy, split},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
@@ -81,4 +83,25 @@ pub(crate) async fn patient() -> (SocketAddr, mpsc::UnboundedReceiver<()>, Arc<S
     })
     .await;
     (address, arrivals, may_answer)
+}
+
+/// An endpoint that changes to the protocol that it is asked for, in which it sends back what comes.
+pub(crate) async fn upgrading() -> SocketAddr {
+    requests(|mut request| async move {
+        let Some(protocol) = request.headers().get("upgrade").cloned() else {
+            return text("none");
+        };
+        let upgrade = upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = split(TokioIo::new(upgrade.await.unwrap()));
+            let _ = copy(&mut read, &mut write).await;
+            let _ = write.shutdown().await;
+        });
+        let mut response = text("");
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        response.headers_mut().insert("upgrade", protocol);
+        response
+    })
+    .await
 }

@@ -1,11 +1,11 @@
 use http_body_util::{BodyExt, Channel, Either};
 use hyper::{Request, Response, StatusCode, Version, body::Bytes, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    client::{Answer, Body, connect, http1, http2, request, send},
-    endpoint::{named, requests, text},
+    client::{Answer, Body, connect, http1, http2, send, upgrade_request},
+    endpoint::{named, requests, upgrading},
     support::{all_to, eventually, listener, proxy_with},
 };
 
@@ -49,33 +49,9 @@ async fn bodies_pass_as_they_come() {
     assert!(response.frame().await.is_none());
 }
 
-/// A request for another protocol.
-fn upgrade_request(protocol: &str) -> Request<Body> {
-    let mut wanted = request("any", "/");
-    wanted.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-    wanted.headers_mut().insert("upgrade", protocol.parse().unwrap());
-    wanted
-}
-
 #[tokio::test]
 async fn a_connection_is_upgraded_when_both_sides_agree() {
-    let echo = requests(|mut request| async move {
-        let Some(protocol) = request.headers().get("upgrade").cloned() else {
-            return text("none");
-        };
-        let upgrade = upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let (mut read, mut write) = split(TokioIo::new(upgrade.await.unwrap()));
-            let _ = copy(&mut read, &mut write).await;
-            let _ = write.shutdown().await;
-        });
-        let mut response = text("");
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
-        response.headers_mut().insert("upgrade", protocol);
-        response
-    })
-    .await;
+    let echo = upgrading().await;
     let (proxy, address) = proxy_with(vec![listener("", all_to("b"))], [("b", vec![echo])]);
     let mut client = http1(connect(address).await).await;
     let response = client.send_request(upgrade_request("websocket")).await.unwrap();

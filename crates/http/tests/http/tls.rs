@@ -16,7 +16,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     client::{Answer, Body, connect, http1, http2, request},
-    endpoint::named,
+    endpoint::{named, patient},
     support::{all_to, endpoints, free_address, listener, listener_id},
 };
 
@@ -70,7 +70,11 @@ impl Sides {
         endpoints: &EndpointTable,
     ) -> ApplyReport {
         let port = TlsPort { addresses: vec![address.ip()], port: address.port(), listeners };
-        let parts = Parts { tls: vec![port], ..Parts::default() };
+        self.apply_ports(vec![port], endpoints)
+    }
+
+    fn apply_ports(&mut self, tls: Vec<TlsPort>, endpoints: &EndpointTable) -> ApplyReport {
+        let parts = Parts { tls, ..Parts::default() };
         let config: Arc<Config> = Arc::new(parts.try_into().unwrap());
         self.http.prepare(&config, endpoints);
         self.sessions.apply(config, endpoints)
@@ -219,4 +223,35 @@ async fn a_connection_is_told_when_it_has_ended() {
     session(address, "a.test", &[&stranger], "h2").await.unwrap_err();
     let refused = tokio::task::spawn_blocking(move || records.recv().unwrap()).await.unwrap();
     assert_eq!(refused.reason, CloseReason::HandshakeFailed);
+}
+
+#[tokio::test]
+async fn an_https_port_that_comes_back_takes_its_connections_back() {
+    let (waits, mut arrivals, may_answer) = patient().await;
+    let (table, certificates) = (endpoints([("b", vec![waits])]), [key_pair(&["a.test"])]);
+    let listeners = vec![https("a.test", "b", &certificates)];
+    let drain_deadline = Duration::from_secs(1);
+    let mut sides = Sides::with(Settings { drain_deadline, ..Settings::default() });
+    // The second doesn't come back, so that its request tells when the deadline has passed.
+    let ports = [free_address(), free_address()];
+    let port = |address: SocketAddr| TlsPort {
+        addresses: vec![address.ip()],
+        port: address.port(),
+        listeners: listeners.clone(),
+    };
+    sides.apply_ports(ports.map(port).into(), &table);
+    let mut asked = Vec::new();
+    for address in ports {
+        let stream = session(address, "a.test", &[&certificates[0]], "http/1.1").await.unwrap();
+        let mut client = http1(stream).await;
+        asked.push(tokio::spawn(client.send_request(request("a.test", "/"))));
+        arrivals.recv().await.unwrap();
+    }
+    sides.apply_ports(Vec::new(), &table);
+    sides.apply_ports(vec![port(ports[0])], &table);
+    let [stays, goes] = asked.try_into().unwrap();
+    goes.await.unwrap().expect_err("its port is gone");
+    may_answer.add_permits(2);
+    let answer = Answer::read(stays.await.unwrap().unwrap()).await.unwrap();
+    assert_eq!(answer.name(), "patient");
 }

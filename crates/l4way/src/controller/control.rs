@@ -192,6 +192,8 @@ impl Control {
             return;
         }
         self.translation.now = clock::unix_time();
+        let former = self.gateways.values().flat_map(|gateway| gateway.former.known());
+        self.translation.former = former.cloned().collect();
         let graph = graph(&snapshot, &self.translation);
         let problems = problems::of_graph(&graph);
         let mut before = std::mem::take(&mut self.gateways);
@@ -199,7 +201,8 @@ impl Control {
             let key = provision.gateway.clone();
             let gateway = match before.remove(&key) {
                 Some(mut gateway) if gateway.provision.uid == provision.uid => {
-                    gateway.follow(provision, &self.settings.requires, now);
+                    let is_there = |backend: &_| graph.source(backend).is_some();
+                    gateway.follow(provision, is_there, &self.settings.requires, now);
                     gateway
                 }
                 _ => Gateway::new(provision, &self.settings.requires, now),

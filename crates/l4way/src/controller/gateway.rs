@@ -1,18 +1,21 @@
 //! What the controller knows of one Gateway, and what is under way for it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use l4way_model::BackendId;
 use l4way_resources::api::{GatewayParametersSpec, LogParameters};
-use l4way_translate::Provision;
+use l4way_translate::{Compiled, Provision};
 use serde_json::Value;
 
 use super::{
     apply::Failure,
     cluster::Owner,
+    former::Former,
     objects::{self, Common, Object, PodId, Settings},
     plan::{self, Documents},
 };
@@ -87,6 +90,8 @@ impl Work {
 pub(crate) struct Gateway {
     pub(crate) provision: Provision,
     pub(crate) owner: Owner,
+    /// Backends that its proxies may have sessions with though no route names them.
+    pub(crate) former: Former,
     /// What its proxies are told, or why there is nothing.
     pub(crate) documents: Result<Documents, String>,
     /// When a change was seen that has yet to be delivered.
@@ -122,9 +127,12 @@ pub(crate) struct Warning {
 impl Gateway {
     /// A Gateway that was seen first now.
     pub(crate) fn new(provision: Provision, requires: &BTreeSet<String>, now: Instant) -> Self {
+        let mut former = Former::default();
+        former.follow(&provision.compiled.backends, |_| true, now);
         Self {
             owner: Owner::of(&Common::new(&provision)),
-            documents: documents(&provision, requires),
+            documents: documents(&provision, &former, requires),
+            former,
             provision,
             changed_at: Some(now),
             secrets: Vec::new(),
@@ -137,19 +145,21 @@ impl Gateway {
         }
     }
 
-    /// Takes over what is asked for now.
+    /// Takes over what is asked for now. `is_there` tells of backends that aren't named any more.
     pub(crate) fn follow(
         &mut self,
         provision: Provision,
+        is_there: impl Fn(&BackendId) -> bool,
         requires: &BTreeSet<String>,
         now: Instant,
     ) {
-        if provision == self.provision {
+        let is_one_gone = self.former.follow(&provision.compiled.backends, is_there, now);
+        if provision == self.provision && !is_one_gone {
             return;
         }
         let logs_differ = logs(&provision.parameters) != logs(&self.provision.parameters);
-        if provision.compiled != self.provision.compiled || logs_differ {
-            self.documents = documents(&provision, requires);
+        if provision.compiled != self.provision.compiled || logs_differ || is_one_gone {
+            self.documents = documents(&provision, &self.former, requires);
             self.changed_at.get_or_insert(now);
             self.delivery.forgive();
         }
@@ -241,11 +251,18 @@ impl Warning {
     }
 }
 
-fn documents(provision: &Provision, requires: &BTreeSet<String>) -> Result<Documents, String> {
-    let compiled = &provision.compiled;
+fn documents(
+    provision: &Provision,
+    former: &Former,
+    requires: &BTreeSet<String>,
+) -> Result<Documents, String> {
+    let Compiled { config, backends } = &provision.compiled;
+    let mut backends = Cow::Borrowed(backends);
+    if former.gone().next().is_some() {
+        backends.to_mut().extend(former.gone());
+    }
     let logs = logs(&provision.parameters);
-    let contents =
-        Contents { config: &compiled.config, backends: &compiled.backends, logs: &logs, requires };
+    let contents = Contents { config, backends: &backends, logs: &logs, requires };
     let (config, keys) = Delivery::new(contents);
     let config = pack(&config).map_err(|error| error.to_string())?;
     let keys = (!keys.is_empty()).then(|| pack(&keys)).transpose();

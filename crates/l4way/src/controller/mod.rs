@@ -12,6 +12,7 @@ mod cluster;
 mod control;
 mod endpoint_events;
 mod events;
+mod former;
 mod gateway;
 mod metrics;
 mod objects;

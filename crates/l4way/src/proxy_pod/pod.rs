@@ -255,9 +255,7 @@ impl Pod {
             self.former.extend(before.backends);
         }
         let backends = delivery.backends();
-        self.former.retain(|backend, source| {
-            matches!(source, BackendSource::Slices(_)) && !backends.contains_key(backend)
-        });
+        self.former.retain(|backend, _| !backends.contains_key(backend));
         let mut followed = backends.clone();
         followed.extend(self.former.clone());
         let known = self.slices.known();

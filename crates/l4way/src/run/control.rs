@@ -3,6 +3,7 @@
 use std::{collections::HashSet, io, sync::Arc, time::SystemTime};
 
 use l4way_endpoints::{Addresses as Names, EndpointSources, endpoint_table, hostnames, known};
+use l4way_model::{BackendId, EndpointTable};
 use l4way_resources::{Diagnostic, ReadOptions, Severity};
 use l4way_source_file::{FileSource, Load, Watcher};
 use l4way_translate::{
@@ -73,6 +74,8 @@ struct InForce {
     graph: Graph,
     /// When there is something else to say of a certificate, in seconds of Unix time.
     next_time: Option<i64>,
+    /// Where the endpoints are of all backends that have sessions or may get some: those that no route
+    /// leads to any more are followed, too, as long as they are there.
     backends: EndpointSources,
 }
 
@@ -149,6 +152,9 @@ impl Control {
             notes.extend(demo.apply(&mut load.snapshot).iter().map(ToString::to_string));
         }
         self.settings.now = clock::unix_time();
+        if let Some(before) = &self.in_force {
+            self.settings.former.extend(before.backends.keys().cloned());
+        }
         let graph = graph(&load.snapshot, &self.settings);
         if let Addresses::Pool { held, .. } = &mut self.settings.addresses {
             *held = graph.assignments();
@@ -157,7 +163,11 @@ impl Control {
             notes
                 .insert(0, "no GatewayClass in the manifests: every Gateway is l4way's".to_owned());
         }
-        let Compiled { config, backends } = compile(&graph);
+        let Compiled { config, mut backends } = compile(&graph);
+        let former = &mut self.settings.former;
+        former.retain(|id| !backends.contains_key(id) && graph.source(id).is_some());
+        let source = |id: &BackendId| Some((id.clone(), graph.source(id)?.clone()));
+        backends.extend(former.iter().filter_map(source));
         let backends = known(backends);
         self.resolver.set_names(hostnames(&backends));
         let endpoints = endpoint_table(&backends, &self.names.borrow());
@@ -165,6 +175,23 @@ impl Control {
         let next_time = graph.next_time();
         self.in_force = Some(InForce { load, notes, graph, next_time, backends });
         self.publish();
+    }
+
+    /// Follows no longer the former backends whose last session has ended.
+    fn forget_former(&mut self) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let former = &mut self.settings.former;
+        if former.is_empty() {
+            return;
+        }
+        let busy = self.serving.busy_backends();
+        let idle = former.extract_if(.., |id| !busy.contains(id));
+        let rows = idle.filter_map(|id| in_force.backends.remove_entry(&id));
+        let rows = EndpointTable(rows.map(|(id, _)| (id, Arc::default())).collect());
+        if !rows.0.is_empty() {
+            self.resolver.set_names(hostnames(&in_force.backends));
+            self.serving.update_endpoints(&rows);
+        }
     }
 
     /// Sends sessions to the addresses that names have now.
@@ -181,6 +208,7 @@ impl Control {
         if self.serving.retry_failed() {
             self.publish();
         }
+        self.forget_former();
         if clock::has_come(self.in_force.as_ref().and_then(|in_force| in_force.next_time)) {
             self.reload();
         }

@@ -48,6 +48,11 @@ impl Manifests {
         fs::write(self.path().join(name), text).expect("a manifest written");
     }
 
+    /// Removes a file.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).expect("a manifest removed");
+    }
+
     /// The folder.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()

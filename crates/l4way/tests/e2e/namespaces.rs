@@ -1,12 +1,13 @@
 //! Several hosts: network namespaces joined by veth pairs.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket},
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
     thread,
+    time::Duration,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -253,4 +254,65 @@ fn an_address_that_is_not_ours_is_told() {
     // nc's view of the same.
     let answer = host.enter(|| nc(&["-w", "1", "127.0.0.1", "7000"], "Hello\n"));
     assert_eq!(answer, "");
+}
+
+/// The number of a host's cable, of the last if it has several, once its own addresses of all links may
+/// be used.
+fn cable_number(host: &Host) -> u32 {
+    // The fields: address, number of the interface, length of the prefix, scope, flags, name.
+    const TENTATIVE: u32 = 0x40;
+    let number = |field: &str| u32::from_str_radix(field, 16).expect("a number");
+    let ready = || {
+        let addresses = fs::read_to_string("/proc/thread-self/net/if_inet6").expect("addresses");
+        let of_links = addresses.lines().filter(|line| line.starts_with("fe80"));
+        let fields = of_links.map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ready = fields.filter(|fields| number(fields[4]) & TENTATIVE == 0);
+        let numbers: Vec<_> = ready.map(|fields| number(fields[1])).collect();
+        // Each cable has one other address of IPv6.
+        let cables = addresses.lines().filter(|line| line.starts_with("2001")).count();
+        numbers.last().copied().filter(|_| numbers.len() == cables)
+    };
+    host.enter(|| wait_for("the addresses of its links", ready))
+}
+
+#[test]
+fn what_comes_to_many_is_answered_from_an_address_that_can_send() {
+    let network = Network::new();
+    let manifests = Manifests::of(&[
+        gateway_on(&["0.0.0.0", "::"], &[("udp", "UDP", 7000)]),
+        route("UDPRoute", &[("echo", 1)]),
+        backend("echo", "198.51.100.2:6000".parse().expect("an address and port")),
+    ]);
+    let _l4way = run_in(&network.gateway, &manifests, &[]);
+    cable_number(&network.gateway);
+    let cable = cable_number(&network.client);
+    let echo = network.backend.enter(|| UdpSocket::bind("198.51.100.2:6000").expect("a port"));
+    thread::spawn(move || -> io::Result<()> {
+        let mut datagram = [0; 64];
+        loop {
+            let (length, from) = echo.recv_from(&mut datagram)?;
+            echo.send_to(&datagram[..length], from)?;
+        }
+    });
+    network.client.enter(|| {
+        let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let all_nodes = SocketAddrV6::new(all_nodes, 7000, 0, cable);
+        for (from, to, answers) in [
+            // By a broadcast, by multicast from a global address, and from one of the link.
+            ("192.0.2.1:0", "192.0.2.255:7000".parse().expect("an address"), "192.0.2."),
+            ("192.0.2.1:0", "224.0.0.1:7000".parse().expect("an address"), "192.0.2."),
+            ("[2001:db8:1::1]:0", all_nodes.into(), "2001:db8:1::2"),
+            ("[::]:0", SocketAddr::from(all_nodes), "fe80:"),
+        ] {
+            let client = UdpSocket::bind(from).expect("a socket");
+            client.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+            client.set_broadcast(true).expect("an option");
+            let answer = wait_for((from, to), || {
+                client.send_to(b"who is there?", to).expect("sent");
+                client.recv_from(&mut [0; 64]).ok()
+            });
+            let by = answer.1.ip().to_string();
+            assert!(by.starts_with(answers), "{to} is answered by {by}");
+        }
+    });
 }

@@ -189,3 +189,49 @@ fn a_udp_session_moves_when_its_endpoint_is_gone() {
     second.send_to(b"from the second", gateway).expect("sent");
     assert_eq!(client.recv(&mut buffer).expect("a reply"), b"from the second".len());
 }
+
+/// A backend whose address may be somebody else's by now keeps no session, be it deleted with its route's
+/// change or after it. One that is only not named any more does.
+#[test]
+fn a_udp_session_moves_when_its_backend_is_deleted() {
+    let address = own_address();
+    let [first, second] = [(); 2].map(|()| UdpSocket::bind((address, 0)).expect("a socket"));
+    let is_at = |socket: &UdpSocket| {
+        socket.set_nonblocking(true).expect("a mode");
+        socket.recv(&mut [0; 64]).is_ok()
+    };
+    let to = |name: &str, there: &[(&str, &UdpSocket)]| {
+        let mut documents = vec![gateway(&[("udp", "UDP", 9001)]), route("UDPRoute", &[(name, 1)])];
+        let backends = there
+            .iter()
+            .map(|(name, socket)| backend(name, socket.local_addr().expect("an address")));
+        documents.extend(backends);
+        documents
+    };
+    let both = [("a", &first), ("b", &second)];
+    let manifests = Manifests::of(&to("a", &both));
+    let l4way = L4way::run(&manifests, address, &[]);
+    l4way.wait("the listener", |report| report["phase"] == "serving");
+    let client = UdpSocket::bind((address, 0)).expect("a socket");
+    client.connect((address, 9001)).expect("a peer");
+    let comes_to = |socket: &UdpSocket| {
+        wait_for("a datagram", || {
+            client.send(b"?").expect("sent");
+            is_at(socket).then_some(())
+        });
+    };
+    comes_to(&first);
+    // With its route's change.
+    manifests.write_all(&to("b", &both[1..]));
+    comes_to(&second);
+    // Only the route changes, and the backend goes later.
+    let reloads = || l4way.metric("l4way_reloads_total", &[]);
+    let before = reloads();
+    manifests.write_all(&to("a", &both));
+    wait_for("the change", || (reloads() > before).then_some(()));
+    while is_at(&first) || is_at(&second) {}
+    comes_to(&second);
+    assert!(!is_at(&first), "the session stays with the backend that is there");
+    manifests.write_all(&to("a", &both[..1]));
+    comes_to(&first);
+}

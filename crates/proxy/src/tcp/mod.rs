@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy_core::{Seldom, Timers};
+use l4way_proxy_core::{Seldom, TimerId, Timers};
 
 pub use self::accept::Place;
 pub(crate) use self::accept::{Accepted, Peer, Peers};
@@ -40,6 +40,8 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Tcp {
     listeners: HashMap<ListenerKey, Listener>,
+    /// The timers of listeners that are gone, see [`Due::Listener`].
+    leaving: HashMap<ListenerKey, TimerId>,
     /// By the number in their tokens.
     sockets: Vec<Option<ListenSocket>>,
     /// When accepting is tried again.
@@ -109,6 +111,7 @@ impl Tcp {
     pub(crate) fn new(now: Instant, peers: Peers) -> Self {
         Self {
             listeners: HashMap::new(),
+            leaving: HashMap::new(),
             sockets: Vec::new(),
             paused_until: None,
             shortage: None,
@@ -135,7 +138,16 @@ impl Tcp {
 
     /// The listener has no sockets any more; what it has of sessions may go on until `deadline`.
     pub(crate) fn remove_listener(&mut self, key: ListenerKey, deadline: Instant) {
-        self.timers.schedule(deadline, Due::Listener(key));
+        let timer = self.timers.schedule(deadline, Due::Listener(key));
+        self.leaving.insert(key, timer);
+    }
+
+    /// The listener is back before the deadline: its sessions go on. If the deadline has passed
+    /// meanwhile, they have ended.
+    pub(crate) fn keep_listener(&mut self, key: ListenerKey) {
+        if let Some(timer) = self.leaving.remove(&key) {
+            self.timers.cancel(timer);
+        }
     }
 
     /// The client's side of a session is ready.
@@ -236,6 +248,7 @@ impl Tcp {
                         connection.is_of(key)
                     });
                     self.listeners.remove(&key);
+                    self.leaving.remove(&key);
                 }
             }
         }

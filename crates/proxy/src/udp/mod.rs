@@ -37,6 +37,7 @@ use crate::{
     context::Context,
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
+    socket::is_in_the_way,
     worker::UdpFlow,
 };
 
@@ -107,7 +108,7 @@ impl Udp {
         let in_use = socket.drain.as_ref()?.in_use()?;
         socket.drain = None;
         socket.listener = key;
-        self.table.shares.next_epoch();
+        self.table.shares.forget_shares();
         Some(in_use)
     }
 
@@ -124,14 +125,16 @@ impl Udp {
     pub(crate) fn hand_over(&mut self, bind: Bind, to: ListenerKey) {
         if let Some(socket) = self.table.sockets.find_mut(bind.address) {
             socket.listener = to;
-            self.table.shares.next_epoch();
+            self.table.shares.forget_shares();
         }
     }
 
-    /// Closes every socket on this port that only drains, for somebody else wants it; ends its
-    /// sessions as [`CloseReason::ListenerRemoved`].
-    pub(crate) fn release_port(&mut self, ctx: &mut Context, port: u16) {
-        self.close_sockets(ctx, |socket| socket.drain.is_some() && socket.bind.port() == port);
+    /// Closes every socket that only drains and is in the way of `address`, which somebody else
+    /// wants; ends its sessions as [`CloseReason::ListenerRemoved`].
+    pub(crate) fn release(&mut self, ctx: &mut Context, address: SocketAddr) {
+        let is_meant =
+            |socket: &Socket| socket.drain.is_some() && is_in_the_way(socket.bind, address);
+        self.close_sockets(ctx, is_meant);
     }
 
     /// The listener is gone, its sockets have been closed or handed over: its sessions may go on

@@ -63,7 +63,10 @@ impl Session {
             let _ = sys::receive_joined(self.upstream.as_fd());
         }
         self.account.replied(now);
-        let destination = Destination { to: key.client, from: key.local };
+        // Nothing leaves from a multicast address (RFC 4291, section 2.7): the kernel then takes one of the
+        // interface that leads to the client. In IPv4 it has told of such a one.
+        let from = key.local.filter(|ip| !ip.is_multicast());
+        let destination = Destination { to: key.client, from };
         let path = Path {
             socket: socket.fd.as_fd(),
             destination: Some(destination),

@@ -17,39 +17,34 @@ const REMEMBERED: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct Shares {
     routes: HashMap<ListenerKey, Route>,
-    /// Another one for each state of the routes.
-    epoch: u32,
     /// Clients whose share is refused, or whose share's backend has no endpoint. If they weren't
     /// remembered, a client would get into another share just by sending again.
-    remembered: FlowTable<Remembered>,
-}
-
-#[derive(Debug)]
-struct Remembered {
-    share: Result<Forward, Refusal>,
-    epoch: u32,
+    remembered: FlowTable<Result<Forward, Refusal>>,
 }
 
 impl Shares {
     pub(super) fn new() -> Self {
-        Self { routes: HashMap::new(), epoch: 0, remembered: FlowTable::new(REMEMBERED) }
+        Self { routes: HashMap::new(), remembered: FlowTable::new(REMEMBERED) }
     }
 
     /// Adds or changes a listener's route.
     pub(super) fn set(&mut self, listener: ListenerKey, route: Route) {
-        self.next_epoch();
+        self.forget_shares();
         self.routes.insert(listener, route);
     }
 
     /// Forgets a listener's route.
     pub(super) fn remove(&mut self, listener: ListenerKey) {
-        self.next_epoch();
+        self.forget_shares();
         self.routes.remove(&listener);
     }
 
-    /// Notes that a socket has another listener, or none, and thus another route.
-    pub(super) fn next_epoch(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+    /// Forgets the shares that clients have got: a listener has another route, or a socket another
+    /// listener. So nothing is kept of a backend that is gone.
+    pub(super) fn forget_shares(&mut self) {
+        if !self.remembered.is_empty() {
+            self.remembered = FlowTable::new(REMEMBERED);
+        }
     }
 
     /// What a new session of `key` meets: an endpoint or a refusal. `None` if there is no such
@@ -87,8 +82,7 @@ impl Shares {
             self.remembered.remove(id);
         }
         let id = self.remembered.find(key)?;
-        let (_, Remembered { share, epoch }) = self.remembered.remove(id)?;
-        (epoch == self.epoch).then_some(share)
+        self.remembered.remove(id).map(|(_, share)| share)
     }
 
     fn remember(&mut self, ctx: &Context, key: FlowKey, share: Result<Forward, Refusal>) {
@@ -97,8 +91,7 @@ impl Shares {
         {
             self.remembered.remove(id);
         }
-        let remembered = Remembered { share, epoch: self.epoch };
         // It fits, and `recall` has just taken out what there was for this key.
-        let _ = self.remembered.insert(key, remembered, ctx.now);
+        let _ = self.remembered.insert(key, share, ctx.now);
     }
 }

@@ -8,5 +8,6 @@ mod common;
 mod endpoints;
 mod names;
 mod postgres;
+mod returns;
 mod sessions;
 mod support;

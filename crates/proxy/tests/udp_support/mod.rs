@@ -170,6 +170,11 @@ impl Bench {
         self.proxy.update_endpoints(&self.endpoints);
     }
 
+    /// There is no such backend any more, from the next configuration on.
+    pub(crate) fn delete_backend(&mut self, name: &str) {
+        self.endpoints.0.remove(&backend(name));
+    }
+
     pub(crate) fn set_route(&mut self, route: Option<Route>) {
         self.listener.route = route;
         self.apply();
@@ -188,6 +193,13 @@ impl Bench {
 
     pub(crate) fn apply(&mut self) {
         self.apply_config([self.listener.clone()]);
+    }
+
+    /// Has a listener on this address, with the same port, in the place of its own.
+    pub(crate) fn replace_listener(&mut self, name: &str, ip: IpAddr) {
+        let other =
+            Listener { id: listener_id(name), addresses: vec![ip], ..self.listener.clone() };
+        self.apply_config([other]);
     }
 
     pub(crate) fn remove_listener(&mut self) {

@@ -108,15 +108,25 @@ impl<'a> Backends<'a> {
         };
         self.grants.check(crossing).map_err(ref_not_permitted)?;
         if target.1 == "Service" {
-            self.service(kind, &key, reference.port)
+            self.service(transport(kind), &key, reference.port)
         } else {
-            self.backend(kind, &key)
+            self.backend(transport(kind), &key)
         }
+    }
+
+    /// Looks up a backend that no route need refer to.
+    pub(crate) fn look_up(&mut self, id: &BackendId) {
+        let key = ObjectKey { namespace: id.namespace.clone(), name: id.name.clone() };
+        // If it can't be used, it isn't there.
+        let _ = match &*id.kind {
+            "Service" => self.service(id.transport, &key, id.port),
+            _ => self.backend(id.transport, &key),
+        };
     }
 
     fn service(
         &mut self,
-        kind: RouteKind,
+        transport: Transport,
         key: &ObjectKey,
         port: Option<u16>,
     ) -> Result<BackendId, Outcome> {
@@ -127,7 +137,6 @@ impl<'a> Backends<'a> {
                 ports(service)
             ))
         })?;
-        let transport = transport(kind);
         let port = match service_port(service, number, transport) {
             Err(outcome) if !is_external(service) => return Err(outcome),
             // An ExternalName Service's ports are only hints.
@@ -206,9 +215,8 @@ impl<'a> Backends<'a> {
         BackendNode { source, external: None, warning }
     }
 
-    fn backend(&mut self, kind: RouteKind, key: &ObjectKey) -> Result<BackendId, Outcome> {
+    fn backend(&mut self, transport: Transport, key: &ObjectKey) -> Result<BackendId, Outcome> {
         let backend = find("Backend", &self.snapshot.backends, key)?;
-        let transport = transport(kind);
         let is_unix = |endpoint: &BackendEndpoint| matches!(endpoint, BackendEndpoint::Unix(_));
         if transport == Transport::Udp && backend.spec.endpoints.iter().any(is_unix) {
             return Err(conditions::unsupported_protocol(format!(

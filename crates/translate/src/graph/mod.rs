@@ -32,7 +32,7 @@ mod tls_options;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use l4way_model::{BackendId, GatewayId, SessionTerms};
+use l4way_model::{BackendId, BackendSource, GatewayId, SessionTerms};
 use l4way_resources::{Snapshot, api::ObjectKey};
 
 use crate::{Addresses, Settings};
@@ -87,6 +87,14 @@ impl Graph {
             .values()
             .filter_map(|gateway| Some((gateway.id(), *gateway.addresses.first()?)))
             .collect()
+    }
+
+    /// Where a backend's endpoints are, if it is there: one that a route refers to and may use, or one of
+    /// the settings' [former] ones.
+    ///
+    /// [former]: Settings::former
+    pub fn source(&self, backend: &BackendId) -> Option<&BackendSource> {
+        self.backends.get(backend).map(|node| &node.source)
     }
 
     /// When something will be else about a certificate though no object changes, in seconds of Unix
@@ -145,6 +153,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     for ((kind, key), route) in &snapshot.routes {
         routes.insert((*kind, key.clone()), RouteNode::new(*kind, route, &mut backends));
     }
+    settings.former.iter().for_each(|backend| backends.look_up(backend));
     let parents = parent::Parents {
         gateways: &gateways,
         listener_sets: &listener_sets,

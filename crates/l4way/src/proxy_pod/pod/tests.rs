@@ -244,6 +244,27 @@ async fn a_backend_that_is_no_longer_named_is_followed_until_its_sessions_have_e
 }
 
 #[tokio::test]
+async fn one_outside_of_the_cluster_is_kept_as_long_and_not_when_it_is_deleted() {
+    let mut harness = Harness::new();
+    let (db, web) = (backend("default", "db"), backend("other", "web"));
+    let known = || {
+        let endpoint = l4way_model::EndpointSource::Address(address("192.0.2.1:5432").into());
+        BackendSource::Known(vec![endpoint])
+    };
+    harness.pod.deliver(delivered("one", free_port(), &db, known()));
+    harness.pod.deliver(delivered("two", free_port(), &web, known()));
+    assert_eq!(harness.endpoints(&db), ["192.0.2.1:5432"], "it is no longer named");
+    harness.pod.tick();
+    assert_eq!(harness.endpoints(&db), [""; 0], "it has no sessions");
+
+    harness.pod.deliver(delivered("three", free_port(), &db, known()));
+    let gone = [(db.clone(), BackendSource::Known(Vec::new()))].into();
+    let (delivery, _) = written(&Config::default(), &gone);
+    harness.pod.deliver(arrival("four", delivery));
+    assert_eq!((harness.hash(), harness.endpoints(&db)), (Some("four"), vec![]), "it is deleted");
+}
+
+#[tokio::test]
 async fn endpoints_on_the_own_host_are_refused_and_answered() {
     let mut harness = Harness::new();
     let db = backend("default", "db");

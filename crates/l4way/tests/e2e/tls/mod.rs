@@ -2,7 +2,7 @@
 //!
 //! Servers run on loopback addresses of the tests' own, on the ports that they are known for.
 
-mod authority;
+pub(crate) mod authority;
 mod curl;
 mod daemon;
 mod mariadb;
