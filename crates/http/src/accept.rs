@@ -23,6 +23,7 @@ use crate::{
     counters::ActiveConnection,
     downstream::{Downstream, Slot},
     drain::{Drain, Drained},
+    pulse::Pulse,
     table::View,
 };
 
@@ -133,6 +134,8 @@ impl Accept {
             security: Security::Plain,
             drained: self.drained.clone(),
             abort: stream.abort(),
+            inlet: None,
+            pulse: Pulse::new(&self.shared, Instant::now().into_std()),
         };
         tokio::spawn(serve(stream, connection));
     }

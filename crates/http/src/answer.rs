@@ -3,13 +3,13 @@
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{Either, Full};
 
-use crate::{body::Body, counters::ErrorReason};
+use crate::{body::Body, counters::ErrorReason, flow::Chunk};
 
 /// The answer to a request that no endpoint answers.
 pub(crate) fn answer(reason: ErrorReason) -> Response<Body> {
     let status = reason.status().unwrap_or(StatusCode::BAD_GATEWAY);
     let text = format!("{status}: {}\n", explain(reason));
-    let mut response = Response::new(Either::Right(Full::from(text)));
+    let mut response = Response::new(Either::Right(Full::new(Chunk::own(text))));
     *response.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
@@ -29,7 +29,13 @@ fn explain(reason: ErrorReason) -> &'static str {
         ErrorReason::ConnectFailed => "nobody who should answer can be reached",
         ErrorReason::UpstreamTlsFailed => "nobody who should answer can be trusted",
         ErrorReason::ConnectTimeout => "nobody who should answer does in time",
+        ErrorReason::RequestTimeout => "the rest of the request didn't come within time",
+        ErrorReason::UpstreamStalled | ErrorReason::AnswerTimeout => {
+            "nobody who should answer does in time"
+        }
+        ErrorReason::MemoryBudget => "the gateway is short of memory",
         ErrorReason::UpstreamFailed
+        | ErrorReason::DownstreamStalled
         | ErrorReason::UpstreamAborted
         | ErrorReason::DownstreamGone => "the answer can't be understood",
     }

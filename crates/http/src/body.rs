@@ -1,50 +1,77 @@
-//! Bodies of answers.
+//! Bodies of requests and answers.
 
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body_util::{Either, Full};
-use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Frame, Incoming, SizeHint};
 
 use crate::{
     counters::{ErrorReason, Row},
     endpoints::UpstreamLease,
+    flow::Chunk,
+    ongoing::{Exchange, Way},
 };
 
-/// A body from an endpoint, or one of l4way's own.
-pub(crate) type Body = Either<Relayed, Full<Bytes>>;
+/// The body of an answer: an endpoint's, or one of l4way's own.
+pub(crate) type Body = Either<Relayed, Full<Chunk>>;
 
-/// A body from an endpoint, passed on as it comes.
+/// A body that is passed on as it comes.
 #[derive(Debug)]
 pub(crate) struct Relayed {
     body: Incoming,
+    exchange: Arc<Exchange>,
+    way: Way,
+    /// Whose answer it is; none if it is a request's.
+    from: Option<From>,
+}
+
+/// Where an answer comes from.
+#[derive(Debug)]
+struct From {
     row: Arc<Row>,
     /// The request is the endpoint's until its answer has been read.
     _lease: UpstreamLease,
 }
 
 impl Relayed {
-    pub(crate) fn new(body: Incoming, row: Arc<Row>, lease: UpstreamLease) -> Self {
-        Self { body, row, _lease: lease }
+    /// A request's body.
+    pub(crate) fn request(body: Incoming, exchange: Arc<Exchange>) -> Self {
+        Self { body, exchange, way: Way::Upstream, from: None }
+    }
+
+    /// An answer's body.
+    pub(crate) fn answer(
+        body: Incoming,
+        exchange: Arc<Exchange>,
+        row: Arc<Row>,
+        lease: UpstreamLease,
+    ) -> Self {
+        Self { body, exchange, way: Way::Downstream, from: Some(From { row, _lease: lease }) }
     }
 }
 
 impl hyper::body::Body for Relayed {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Err(_))) = polled {
-            self.row.error(ErrorReason::UpstreamAborted);
+    ) -> Poll<Option<Result<Frame<Chunk>, hyper::Error>>> {
+        self.exchange.flow(self.way).open();
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if !matches!(polled, Some(Ok(_))) || self.body.is_end_stream() {
+            self.exchange.flow(self.way).close();
         }
-        polled
+        if let (Some(Err(_)), Some(from)) = (&polled, &self.from) {
+            from.row.error(ErrorReason::UpstreamAborted);
+        }
+        let chunk = |bytes| Chunk::new(bytes, self.exchange.clone(), self.way);
+        Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {

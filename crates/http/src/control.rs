@@ -27,7 +27,10 @@ use crate::{
     drain::Drain,
     endpoints::{Endpoints, Upstreams},
     https::{self, Reception},
+    ongoing::Exchange,
+    pulse::Pulse,
     table::{Make, Table, View},
+    watch::{Watched, watch},
 };
 
 /// What became of each listener.
@@ -85,6 +88,9 @@ pub(crate) struct Shared {
     /// The endpoints that views get: of the backends that rules of the wanted configuration name.
     endpoints: ArcSwap<Endpoints>,
     rng: Mutex<Rng>,
+    /// Who may be silent for too long.
+    pub(crate) connections: Watched<Pulse>,
+    pub(crate) exchanges: Watched<Exchange>,
 }
 
 impl Shared {
@@ -117,11 +123,14 @@ impl HttpProxy {
             counters: Arc::default(),
             endpoints: ArcSwap::default(),
             rng: Mutex::new(Rng::new(random_seed())),
+            connections: Watched::default(),
+            exchanges: Watched::default(),
         });
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let reception = Arc::new(Reception::new(shared.clone(), handle.clone()));
         handle.spawn(expire_idle(shared.clone()));
+        handle.spawn(watch(shared.clone()));
         let (stop, stopped) = oneshot::channel();
         let run = move || drop(runtime.block_on(stopped));
         let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;

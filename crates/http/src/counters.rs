@@ -82,6 +82,16 @@ error_reasons! {
     ConnectTimeout = "connect_timeout", Some(StatusCode::GATEWAY_TIMEOUT);
     /// The endpoint ended the connection before it answered, or what it answered is no HTTP.
     UpstreamFailed = "upstream_failed", Some(StatusCode::BAD_GATEWAY);
+    /// The rest of the request didn't come within time.
+    RequestTimeout = "request_timeout", Some(StatusCode::REQUEST_TIMEOUT);
+    /// The endpoint took no more of the request for too long.
+    UpstreamStalled = "upstream_stalled", Some(StatusCode::GATEWAY_TIMEOUT);
+    /// The endpoint didn't answer, or go on with its answer, for too long.
+    AnswerTimeout = "answer_timeout", Some(StatusCode::GATEWAY_TIMEOUT);
+    /// The client took no more of the answer for too long.
+    DownstreamStalled = "downstream_stalled", None;
+    /// The memory budget was used up, and a side hadn't taken what was held for it for longest.
+    MemoryBudget = "memory_budget", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// The endpoint's answer broke off.
     UpstreamAborted = "upstream_aborted", None;
     /// The client went before there was an answer.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use l4way_proxy::Place;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,6 +22,11 @@ use crate::counters::ActiveConnection;
 
 /// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How many bytes the kernel takes for a peer before it has sent what it has (tcp(7),
+/// `TCP_NOTSENT_LOWAT`). Else it takes megabytes for one that doesn't read, and it can't be seen of one
+/// that reads slowly that it reads at all.
+pub(crate) const MAX_UNSENT: u32 = 128 << 10;
 
 /// A client's connection. However it is wrapped, it counts as long as it is there.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ impl Downstream {
         active: ActiveConnection,
         slot: Slot,
     ) -> Self {
+        // If that fails, the kernel holds more.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
         Self { stream, again, abort: Abort::default(), _active: active, _slot: slot }
     }
 

@@ -17,6 +17,8 @@ use crate::{
     counters::{ErrorReason, Row},
     exchange::exchange,
     headers, host,
+    ongoing::{Exchange, Way},
+    streams,
     table::{Refusal, Rule, Table},
     upgrade::join,
 };
@@ -26,6 +28,7 @@ pub(crate) async fn respond(
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    connection.pulse.requested();
     let view = connection.view.load_full();
     let downstream = upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
@@ -42,22 +45,35 @@ pub(crate) async fn respond(
     let pending = Pending::new(row);
     let protocol = headers::upgrade(&parts.headers);
     let authority = authority.ok().flatten();
+    let patient = headers::is_grpc(&parts.headers);
+    let (shared, pulse) = (&connection.shared, connection.pulse.clone());
+    let ongoing = Exchange::new(shared, row.clone(), pulse, streams::current(), patient);
+    if let Some(inlet) = &connection.inlet {
+        inlet.follow(&ongoing, Way::Upstream);
+    }
     let request = Request::from_parts(
         for_endpoint(parts, &connection, authority.as_ref(), protocol.clone()),
-        body,
+        Relayed::request(body, ongoing.clone()),
     );
-    let answered = exchange(&connection.shared, &view, picked, request).await;
+    let call = Call(Some(&ongoing));
+    let answered = tokio::select! {
+        biased;
+        answered = exchange(shared, &view, picked, request, &ongoing) => answered,
+        reason = ongoing.given_up() => Err(reason),
+    };
     pending.end();
     let (response, lease) = match answered {
         Ok(answered) => answered,
         Err(reason) => return Ok(refuse(reason, row)),
     };
+    call.end();
+    ongoing.answered();
     let upgraded = protocol.map(|_| downstream);
     let Some(response) = for_client(response, &connection, row, upgraded) else {
         return Ok(refuse(ErrorReason::UpstreamFailed, row));
     };
     row.answer(response.status());
-    Ok(response.map(|body| Either::Left(Relayed::new(body, row.clone(), lease))))
+    Ok(response.map(|body| Either::Left(Relayed::answer(body, ongoing, row.clone(), lease))))
 }
 
 /// The rule that a request takes.
@@ -129,9 +145,27 @@ fn for_client(
     if let Some((protocol, downstream, upstream)) = upgraded {
         headers::set_upgrade(response.headers_mut(), protocol);
         row.upgrades.increment();
+        connection.pulse.upgraded();
         join(downstream, upstream, connection);
     }
     Some(response)
+}
+
+/// A request that an endpoint has, and hasn't answered. If it never will, the connection there ends.
+struct Call<'a>(Option<&'a Exchange>);
+
+impl Call<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.0 {
+            exchange.hang_up();
+        }
+    }
 }
 
 /// A request that waits for its answer. The client may go before that, and this is dropped then.

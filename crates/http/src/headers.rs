@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
     uri::Authority,
 };
@@ -51,6 +51,17 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .flat_map(tokens)
         .any(|token| token.eq_ignore_ascii_case("h2c"));
     (wanted && !h2c).then(|| upgrade.clone())
+}
+
+/// How content types of gRPC begin.
+const GRPC: &[u8] = b"application/grpc";
+
+/// Whether a message is of gRPC, whose streams may be silent for as long as they want.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| {
+        value.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+    })
 }
 
 /// Asks for the upgrade, or agrees to it.

@@ -1,10 +1,17 @@
 //! Clients of HTTPS listeners: a worker has accepted them and read their ClientHello; from there on
 //! they are served here.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink, TlsRecord};
+use rustls::ServerConnection;
 use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
 use tokio_rustls::TlsAcceptor;
 
@@ -15,6 +22,8 @@ use crate::{
     downstream::{Downstream, Slot},
     drain::Drained,
     metered::{Meter, Metered},
+    pool::MAX_SEALED,
+    pulse::Pulse,
     record::Record,
     table::View,
 };
@@ -88,8 +97,9 @@ async fn serve(
     let active = ActiveConnection::new(shared.counters.clone());
     let stream = Downstream::new(stream, hello, active, Slot::Place(client.place));
     let abort = stream.abort();
+    let limit = |session: &mut ServerConnection| session.set_buffer_limit(Some(MAX_SEALED));
     let acceptor = TlsAcceptor::from(terminator.config(false).clone());
-    let handshake = timeout_at(deadline.into(), acceptor.accept(stream)).await;
+    let handshake = timeout_at(deadline.into(), acceptor.accept_with(stream, limit)).await;
     let handshake = handshake.map_err(|_| CloseReason::HandshakeTimeout);
     let stream = match handshake.and_then(|done| done.map_err(|error| reason(&error))) {
         Ok(stream) => stream,
@@ -106,8 +116,15 @@ async fn serve(
     let client = client.downstream;
     let stream = Metered::new(stream, meter);
     let aborted = abort.clone();
-    serve_http(stream, Connection { shared, view, client, security, drained, abort }, http2).await;
-    record.end(if aborted.is_set() { CloseReason::UpstreamReset } else { CloseReason::Closed });
+    let (inlet, pulse) = (None, Pulse::new(&shared, Instant::now()));
+    let ended = pulse.clone();
+    let connection = Connection { shared, view, client, security, drained, abort, inlet, pulse };
+    serve_http(stream, connection, http2).await;
+    record.end(match ended.end_reason() {
+        Some(end) => end.into(),
+        None if aborted.is_set() => CloseReason::UpstreamReset,
+        None => CloseReason::Closed,
+    });
 }
 
 /// Why a handshake failed.

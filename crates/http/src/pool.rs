@@ -7,24 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use l4way_model::EndpointAddress;
 use l4way_proxy::{Keepalive, is_connected_to_itself};
 use l4way_proxy_core::EndpointFailure;
 use l4way_tls::Originator;
+use rustls::ClientConnection;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
-use crate::counters::ErrorReason;
+use crate::{
+    body::Relayed,
+    counters::ErrorReason,
+    downstream::MAX_UNSENT,
+    inlet::{Inlet, Paced},
+};
 
 /// The most connections to an endpoint that wait for requests.
 const MAX_IDLE: usize = 256;
@@ -32,8 +36,18 @@ const MAX_IDLE: usize = 256;
 /// How long a request waits for a place in an endpoint's full queue before it looks again.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
+/// The most bytes that TLS holds which the socket doesn't take.
+pub(crate) const MAX_SEALED: usize = 16 << 10;
+
 /// A connection to an endpoint. It ends when this is dropped and its last answer has been read.
-pub(crate) type Connection = SendRequest<Incoming>;
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) sender: SendRequest<Relayed>,
+    /// Says which answer it brings.
+    pub(crate) inlet: Inlet,
+    /// Ends it at once.
+    pub(crate) stop: Arc<Notify>,
+}
 
 /// The connections to an endpoint that wait for the next request.
 #[derive(Debug, Default)]
@@ -60,7 +74,7 @@ impl Pool {
         loop {
             let at = idle.iter().rposition(is_same)?;
             let connection = idle.remove(at).connection;
-            if !connection.is_closed() {
+            if !connection.sender.is_closed() {
                 return Some(connection);
             }
         }
@@ -77,7 +91,7 @@ impl Pool {
     /// Closes the connections that nobody has needed for this long.
     pub(crate) fn expire(&self, after: Duration) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| !idle.connection.is_closed() && idle.since.elapsed() < after);
+        idle.retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() < after);
     }
 }
 
@@ -142,6 +156,7 @@ pub(crate) async fn connect(
                 }
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, keepalive)?;
+                SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT)?;
                 speak(stream, originator).await
             }
             EndpointAddress::Unix(path) => speak(connect_unix(path).await?, originator).await,
@@ -171,18 +186,27 @@ async fn speak(
 ) -> Result<Connection, ConnectError> {
     let Some(originator) = originator else { return speak_http(stream).await };
     let connector = TlsConnector::from(originator.http.clone());
-    let stream = connector.connect(originator.server_name.clone(), stream).await;
+    let limit = |session: &mut ClientConnection| session.set_buffer_limit(Some(MAX_SEALED));
+    let stream = connector.connect_with(originator.server_name.clone(), stream, limit).await;
     speak_http(stream.map_err(|_| ConnectError::Tls)?).await
 }
 
 async fn speak_http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
 ) -> Result<Connection, ConnectError> {
-    let (connection, driver) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|_| ConnectError::Failed)?;
-    // How it ends is told to whoever waits for an answer.
-    tokio::spawn(async { driver.with_upgrades().await.ok() });
-    Ok(connection)
+    let inlet = Inlet::default();
+    let stream = TokioIo::new(Paced::new(stream, inlet.clone(), None));
+    let (sender, driver) = http1::handshake(stream).await.map_err(|_| ConnectError::Failed)?;
+    let stop = Arc::new(Notify::new());
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            // How it ends is told to whoever waits for an answer.
+            _ = driver.with_upgrades() => {}
+            () = stopped.notified() => {}
+        }
+    });
+    Ok(Connection { sender, inlet, stop })
 }
 
 fn set_keepalive(stream: &TcpStream, keepalive: Keepalive) -> io::Result<()> {

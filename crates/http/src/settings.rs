@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Keepalive, Records};
+use l4way_proxy::{Keepalive, MemoryBudget, Records};
 use l4way_proxy_core::EndpointStore;
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
@@ -22,9 +22,8 @@ pub struct Settings {
     /// How many connections wait for being accepted, per socket; the kernel caps it at
     /// `net.core.somaxconn`. Default: 4,096.
     pub backlog: u32,
-    /// How long a client has for the head of a request. As hyper has it, an HTTP/1.1 connection
-    /// without a request is closed after the same time. Default: 10 s.
-    pub header_timeout: Duration,
+    /// How long who may be silent. Default: see [`Timeouts`].
+    pub timeouts: Timeouts,
     /// The most connections without TLS at a time, for each address of a port: further ones wait to
     /// be accepted. Default: 16,384.
     pub max_connections: NonZeroUsize,
@@ -35,6 +34,8 @@ pub struct Settings {
     pub records: Records,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
+    /// What may be held of bodies. Default: see [`MemoryBudget`].
+    pub memory: Arc<MemoryBudget>,
 }
 
 impl Default for Settings {
@@ -44,11 +45,48 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(60),
             keepalive: Keepalive::default(),
             backlog: 4_096,
-            header_timeout: Duration::from_secs(10),
+            timeouts: Timeouts::default(),
             max_connections: NonZeroUsize::MIN.saturating_add(16_383),
             pool_timeout: Duration::from_secs(30),
             records: Records::default(),
             endpoints: EndpointStore::new(Instant::now()),
+            memory: Arc::default(),
+        }
+    }
+}
+
+/// How long a side may be silent. None of these is for a whole request or answer; connections that were
+/// upgraded and streams of gRPC have none but the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the head of a request, from its first byte or the connection's begin to its end. Default: 10 s.
+    pub head: Duration,
+    /// For more of a request's body to come, and for more of either body to be taken. Default: 60 s.
+    pub body_idle: Duration,
+    /// For the next request of a connection. Default: 75 s.
+    pub keep_alive_idle: Duration,
+    /// For an endpoint to answer, or to go on with its answer. Default: 5 minutes.
+    pub stream_idle: Duration,
+    /// After how long who takes nothing may be reset when the memory budget is used up. Default: 30 s.
+    pub stalled: Duration,
+}
+
+impl Timeouts {
+    /// The one that passes first.
+    pub(crate) fn shortest(&self) -> Duration {
+        let Self { head, body_idle, keep_alive_idle, stream_idle, stalled } = *self;
+        head.min(body_idle).min(keep_alive_idle).min(stream_idle).min(stalled)
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body_idle: Duration::from_secs(60),
+            keep_alive_idle: Duration::from_secs(75),
+            stream_idle: Duration::from_secs(300),
+            stalled: Duration::from_secs(30),
         }
     }
 }

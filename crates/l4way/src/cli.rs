@@ -236,6 +236,11 @@ pub(crate) struct SessionArgs {
     /// How long sessions may go on after SIGTERM or after their listener is gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_zero)]
     pub(crate) drain_timeout: Duration,
+
+    /// How much sessions may hold of what one side has sent and the other not taken, in bytes or with Ki,
+    /// Mi or Gi; a quarter of the cgroup's memory limit or of the machine's memory if not given
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) memory_budget: Option<NonZeroUsize>,
 }
 
 impl SessionArgs {
@@ -441,6 +446,22 @@ fn workers(text: &str) -> Result<NonZeroUsize, String> {
     }
 }
 
+/// Bytes, as Kubernetes writes quantities of memory: at least 1 MiB.
+fn bytes(text: &str) -> Result<NonZeroUsize, String> {
+    const LEAST: usize = 1 << 20;
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[number.len()..] {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return Err("has to be a number of bytes, or one with Ki, Mi or Gi".to_owned()),
+    };
+    let number: usize = number.parse().map_err(|_| "isn't a number of bytes")?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes >= LEAST);
+    bytes.and_then(NonZeroUsize::new).ok_or_else(|| "has to be at least 1Mi".to_owned())
+}
+
 /// Seconds, as a decimal number from 0.001 to a year.
 fn seconds(text: &str) -> Result<Duration, String> {
     match seconds_or_zero(text)? {
@@ -465,6 +486,28 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn bytes_are_written_as_in_kubernetes() {
+        let parsed = |text| bytes(text).map(NonZeroUsize::get).ok();
+        assert_eq!(parsed("1048576"), Some(1 << 20));
+        assert_eq!(parsed("2048Ki"), Some(2 << 20));
+        assert_eq!(parsed("64Mi"), Some(64 << 20));
+        assert_eq!(parsed("2Gi"), Some(2 << 30));
+        for bad in [
+            "",
+            "Mi",
+            "1023Ki",
+            "64M",
+            "64 Mi",
+            "-1Mi",
+            "1.5Gi",
+            "99999999999999999999",
+            "17179869184Gi",
+        ] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

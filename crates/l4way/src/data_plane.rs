@@ -61,6 +61,8 @@ impl DataPlane {
     ) -> io::Result<Self> {
         // What one finds out, the other knows.
         http.endpoints = sessions.endpoints.clone();
+        // What one holds, the other can't.
+        http.memory = sessions.memory.clone();
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, sync::Arc, 
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::{Records, Settings};
+use l4way_proxy::{MemoryBudget, Records, Settings};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime,
@@ -97,6 +97,7 @@ impl Serving {
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
             endpoints: Some(endpoints.clone()),
+            memory: Some(sessions.memory.clone()),
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
@@ -291,6 +292,7 @@ fn session_settings(args: &SessionArgs, records: Records) -> Settings {
         workers: args.workers.unwrap_or(defaults.workers),
         drain_deadline: args.drain_timeout,
         records,
+        memory: args.memory_budget.map(MemoryBudget::new).map_or(defaults.memory, Arc::new),
         ..defaults
     }
 }

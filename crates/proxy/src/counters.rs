@@ -2,6 +2,7 @@
 //! a reader adds them up.
 
 use std::{
+    array,
     collections::{BTreeMap, BTreeSet},
     iter,
     sync::{
@@ -111,7 +112,7 @@ impl Row {
         Self {
             labels,
             opened: Counter::default(),
-            ended: Default::default(),
+            ended: array::from_fn(|_| Counter::default()),
             bytes: Default::default(),
             datagrams: Default::default(),
             dropped: Default::default(),
@@ -221,8 +222,11 @@ pub struct HandshakeRow {
 
 impl HandshakeRow {
     fn new() -> Self {
-        let (succeeded, failed) = Default::default();
-        Self { succeeded, failed, time: Histogram::default() }
+        Self {
+            succeeded: Default::default(),
+            failed: array::from_fn(|_| Counter::default()),
+            time: Histogram::default(),
+        }
     }
 
     /// A handshake succeeded, so long after the connection was accepted.

@@ -53,6 +53,11 @@ close_reasons! {
     Reset = "reset", Normal;
     /// The kernel carried the session, and hasn't told why it ended.
     Unknown = "unknown", Normal;
+    /// HTTP: a head, the next request or a body didn't come within time, or wasn't taken.
+    IdleTimeout = "idle_timeout", Normal;
+    /// The memory budget was used up, and of those who take nothing this session's peer had been silent
+    /// for longest.
+    MemoryBudget = "memory_budget", Error;
     /// Out of descriptors, local ports or memory.
     OutOfResources = "out_of_resources", Error;
     /// The UDP session was silent for the session timeout.

@@ -7,7 +7,7 @@ use std::{
 
 use l4way_proxy_core::EndpointStore;
 
-use crate::{HttpsSink, Records};
+use crate::{HttpsSink, MemoryBudget, Records};
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
@@ -35,6 +35,11 @@ pub struct Settings {
     pub records: Records,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
+    /// What sessions may hold. Default: see [`MemoryBudget`].
+    pub memory: Arc<MemoryBudget>,
+    /// How long a peer has taken nothing that may be reset when the memory budget is used up.
+    /// Default: 30 s.
+    pub stalled: Duration,
     /// Who serves the clients of HTTPS listeners; without one they are refused. Default: none.
     pub https: Option<Arc<dyn HttpsSink>>,
 }
@@ -51,6 +56,8 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(60),
             records: Records::default(),
             endpoints: EndpointStore::new(Instant::now()),
+            memory: Arc::default(),
+            stalled: Duration::from_secs(30),
             https: None,
         }
     }

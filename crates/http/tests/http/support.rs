@@ -114,7 +114,16 @@ pub(crate) fn proxy_with<'a>(
     listeners: Vec<HttpListener>,
     backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
 ) -> (HttpProxy, SocketAddr) {
-    let mut proxy = start();
+    proxy_with_settings(Settings::default(), listeners, backends)
+}
+
+/// The same, with settings of its own.
+pub(crate) fn proxy_with_settings<'a>(
+    settings: Settings,
+    listeners: Vec<HttpListener>,
+    backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
+) -> (HttpProxy, SocketAddr) {
+    let mut proxy = HttpProxy::start(settings).unwrap();
     let address = free_address();
     apply(&mut proxy, [port(address, listeners)], &endpoints(backends));
     (proxy, address)

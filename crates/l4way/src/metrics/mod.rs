@@ -9,11 +9,14 @@ mod tls;
 use std::{
     collections::BTreeMap,
     fmt,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use l4way_model::{ListenerId, PathReport, Transport};
-use l4way_proxy::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
+use l4way_proxy::{
+    HandshakeSnapshot, HistogramSnapshot, Labels, MemoryBudget, RowSnapshot, WorkerSnapshot,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},
@@ -52,6 +55,8 @@ pub(crate) struct ControlMetrics {
     pub(crate) paths: BTreeMap<ListenerId, PathReport>,
     /// What is known of endpoints.
     pub(crate) endpoints: Option<EndpointHealth>,
+    /// What sessions hold, and may hold.
+    pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
@@ -242,6 +247,19 @@ impl Scrape {
             "Descriptors that sessions may use at a time: two for TCP, one for UDP.",
             None,
             self.control.session_descriptors,
+        )?;
+        let Some(memory) = &self.control.memory else { return Ok(()) };
+        encoder.gauge(
+            "memory_budget_bytes",
+            "What sessions may hold of what one side has sent and the other not taken.",
+            None,
+            memory.limit() as u64,
+        )?;
+        encoder.gauge(
+            "memory_held_bytes",
+            "What sessions hold of what one side has sent and the other not taken.",
+            None,
+            memory.held() as u64,
         )
     }
 

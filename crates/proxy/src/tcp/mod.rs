@@ -3,6 +3,7 @@
 mod accept;
 mod connect;
 mod guest;
+mod memory;
 mod pump;
 mod relay;
 mod session;
@@ -21,6 +22,7 @@ pub(crate) use self::accept::{Accepted, Peer, Peers};
 use self::{
     accept::{ListenSocket, Shortage},
     guest::Guest,
+    memory::Held,
     session::{Session, Step},
     side::Io,
 };
@@ -59,6 +61,7 @@ pub(crate) struct Tcp {
     unfinished: Vec<SlotId>,
     timers: Timers<Due>,
     io: Io,
+    held: Held,
 }
 
 /// What has sockets of its own.
@@ -123,6 +126,7 @@ impl Tcp {
             unfinished: Vec::new(),
             timers: Timers::new(now),
             io: Io::default(),
+            held: Held::default(),
         }
     }
 
@@ -233,7 +237,8 @@ impl Tcp {
         if !self.unfinished.is_empty() || self.can_accept_now() {
             return Some(ctx.now);
         }
-        self.timers.next_due().into_iter().chain(self.paused_until).min()
+        let others = self.paused_until.into_iter().chain(self.held.next_look());
+        self.timers.next_due().into_iter().chain(others).min()
     }
 
     /// Does what is due at `ctx.now`, and goes on with what this turn has left over.
@@ -264,5 +269,6 @@ impl Tcp {
         if self.can_accept_now() {
             self.accept_waiting(ctx);
         }
+        self.account(ctx);
     }
 }

@@ -10,8 +10,6 @@ const READ_FIRST: usize = 64 << 10;
 const READ_MOST: usize = 256 << 10;
 /// What is read at once toward a socket that takes little.
 const READ_LEAST: usize = 16 << 10;
-/// Above this many unsent bytes in all of a worker's sessions, each reads as little as it can.
-const UNSENT_BUDGET: usize = 64 << 20;
 /// Bytes that a direction moves before other sessions get their turn.
 const TURN: usize = 2 << 20;
 
@@ -59,6 +57,11 @@ impl Flow {
             finished: false,
             bytes: 0,
         }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
     }
 
     pub(super) fn has_unsent(&self) -> bool {
@@ -111,7 +114,7 @@ impl Flow {
 
     /// Reads once and writes what came.
     fn copy(&mut self, io: &mut Io, from: &mut Side, to: &mut Side) -> Result<usize, Broken> {
-        let size = if io.sending.unsent > UNSENT_BUDGET { READ_LEAST } else { self.read_size };
+        let size = if io.sending.unsent > io.sending.budget { READ_LEAST } else { self.read_size };
         let read = from.read(&mut io.received, &mut io.sending, size).map_err(Broken::From)?;
         let bytes = match read {
             Read::Bytes(bytes) => bytes,

@@ -66,16 +66,25 @@ impl Session {
 
     /// Sees to it that an event comes when a side that is full has room again.
     fn watch_blocked(&mut self, ctx: &Context) -> Step {
-        if (self.downward.has_unsent() || self.down.has_sealed())
-            && let Err(error) = self.down.watch_writes(ctx)
-        {
-            return Step::End(downstream_reason(error));
+        let mut is_blocked = false;
+        if self.downward.has_unsent() || self.down.has_sealed() {
+            is_blocked = true;
+            if let Err(error) = self.down.watch_writes(ctx) {
+                return Step::End(downstream_reason(error));
+            }
         }
         if let Some(up) = &mut self.up
             && (self.upward.has_unsent() || up.has_sealed())
-            && let Err(error) = up.watch_writes(ctx)
         {
-            return Step::End(upstream_reason(error));
+            is_blocked = true;
+            if let Err(error) = up.watch_writes(ctx) {
+                return Step::End(upstream_reason(error));
+            }
+        }
+        if is_blocked {
+            self.stalled_since.get_or_insert(ctx.now);
+        } else {
+            self.stalled_since = None;
         }
         Step::Wait
     }

@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) timer: TimerId,
     /// It is among those that go on in the next turn.
     pub(super) unfinished: bool,
+    /// Since when a side hasn't taken what is held for it.
+    pub(super) stalled_since: Option<Instant>,
     pub(super) begun: Instant,
     connect_time: Option<Duration>,
     /// Only if records were on then.
@@ -109,6 +111,7 @@ impl Session {
             downward: Flow::new(),
             timer,
             unfinished: false,
+            stalled_since: None,
             begun: ctx.now,
             connect_time: None,
             started: ctx.records.is_on().then(SystemTime::now),
@@ -125,6 +128,12 @@ impl Session {
         self.client.tls.as_ref().is_some_and(|tls| tls.postgres)
     }
 
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        let sealed = self.down.sealed() + self.up.as_ref().map_or(0, Side::sealed);
+        self.upward.unsent() + self.downward.unsent() + sealed
+    }
+
     pub(super) fn client_ip(&self) -> IpAddr {
         self.client.downstream.ip()
     }
@@ -137,6 +146,9 @@ impl Session {
         ready: Readiness,
     ) -> Step {
         self.down.on_ready(ready);
+        if ready.writable() {
+            self.stalled_since = None;
+        }
         if self.connected {
             return self.relay(ctx, io);
         }
@@ -150,6 +162,9 @@ impl Session {
     pub(super) fn on_upstream(&mut self, ctx: &mut Context, io: &mut Io, ready: Readiness) -> Step {
         let Some(up) = &mut self.up else { return Step::Wait };
         up.on_ready(ready);
+        if ready.writable() && self.upward.has_unsent() {
+            self.stalled_since = None;
+        }
         if self.connected { self.relay(ctx, io) } else { self.on_connect_event(ctx, io) }
     }
 

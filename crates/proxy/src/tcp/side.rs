@@ -40,6 +40,8 @@ pub(super) struct Sending {
     pub(super) sealed: Vec<u8>,
     /// Bytes that sessions hold because a socket didn't take them.
     pub(super) unsent: usize,
+    /// Above this many of them, each session reads as little as it can.
+    pub(super) budget: usize,
 }
 
 /// The first `size` bytes of a buffer, which grows if need be.
@@ -242,6 +244,11 @@ impl Side {
     /// Whether something is sealed that the socket has not taken.
     pub(super) fn has_sealed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_sealed())
+    }
+
+    /// Bytes that are sealed and that the socket has not taken.
+    pub(super) fn sealed(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.sealed())
     }
 
     /// Tells the peer that no more will come; if it is about to be closed, that tells it. Whether all

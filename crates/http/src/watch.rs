@@ -1,0 +1,134 @@
+//! Looks now and then who has been silent for too long, and who has to go when memory is short.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use l4way_proxy::MemoryLoad;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{control::Shared, counters::ErrorReason};
+
+/// How often it looks, unless timeouts are so short that it has to look more often.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is watched. Its places are used again.
+#[derive(Debug)]
+pub(crate) struct Watched<T>(Mutex<Places<T>>, AtomicUsize);
+
+#[derive(Debug)]
+struct Places<T> {
+    taken: Vec<Option<Weak<T>>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Watched<T> {
+    fn default() -> Self {
+        let places = Places { taken: Vec::new(), free: Vec::new() };
+        Self(Mutex::new(places), AtomicUsize::new(0))
+    }
+}
+
+impl<T> Watched<T> {
+    /// Watches this too, in the place that is returned.
+    pub(crate) fn enter(&self, one: Weak<T>) -> usize {
+        self.1.fetch_add(1, Relaxed);
+        let mut places = self.places();
+        match places.free.pop() {
+            Some(place) => {
+                places.taken[place] = Some(one);
+                place
+            }
+            None => {
+                places.taken.push(Some(one));
+                places.taken.len() - 1
+            }
+        }
+    }
+
+    /// The one in this place has gone.
+    pub(crate) fn leave(&self, place: usize) {
+        self.1.fetch_sub(1, Relaxed);
+        let mut places = self.places();
+        places.taken[place] = None;
+        places.free.push(place);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.1.load(Relaxed)
+    }
+
+    /// All there are.
+    fn all(&self) -> Vec<Arc<T>> {
+        // The last of an `Arc` may go where this is looked through, and takes the lock then.
+        self.places().taken.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches for as long as the runtime lasts.
+pub(crate) async fn watch(shared: Arc<Shared>) {
+    let timeouts = &shared.settings.timeouts;
+    let often = INTERVAL.min(timeouts.shortest() / 4).max(Duration::from_millis(1));
+    let mut ticks = interval(often);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        for connection in shared.connections.all() {
+            if let Some(end) = connection.overdue(timeouts, now) {
+                connection.end(end);
+            }
+        }
+        let exchanges = shared.exchanges.all();
+        for exchange in &exchanges {
+            if let Some(reason) = exchange.overdue(timeouts, now) {
+                exchange.end(reason);
+            }
+        }
+        let memory = &shared.settings.memory;
+        if memory.load() == MemoryLoad::Full {
+            let mut stalled: Vec<_> = exchanges
+                .iter()
+                .filter_map(|exchange| Some((exchange.stalled(now)?, exchange)))
+                .filter(|((silence, _), _)| *silence >= timeouts.stalled)
+                .collect();
+            stalled.sort_unstable_by_key(|((silence, _), _)| std::cmp::Reverse(*silence));
+            let mut surplus = memory.surplus();
+            for ((_, cost), exchange) in stalled {
+                if surplus == 0 {
+                    break;
+                }
+                surplus = surplus.saturating_sub(cost);
+                exchange.end(ErrorReason::MemoryBudget);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again() {
+        let watched = Watched::default();
+        let (one, other) = (Arc::new(1), Arc::new(2));
+        assert_eq!(watched.enter(Arc::downgrade(&one)), 0);
+        assert_eq!(watched.enter(Arc::downgrade(&other)), 1);
+        watched.leave(0);
+        assert_eq!(watched.count(), 1);
+        assert_eq!(watched.all(), std::slice::from_ref(&other));
+        assert_eq!(watched.enter(Arc::downgrade(&one)), 0);
+        drop(other);
+        assert_eq!(watched.all(), [one]);
+    }
+}
