@@ -8,12 +8,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use l4way_model::{BindFailure, BindFailureKind};
-use l4way_proxy::listen_tcp;
+use l4way_proxy::{Allowance, listen_tcp};
 use l4way_proxy_core::Seldom;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
 
@@ -21,9 +20,10 @@ use crate::{
     connection::{Connection, Security, serve},
     control::Shared,
     counters::ActiveConnection,
-    downstream::{Downstream, Slot},
+    downstream::Downstream,
     drain::{Drain, Drained},
     pulse::Pulse,
+    room::ClientPlace,
     table::View,
 };
 
@@ -62,8 +62,8 @@ impl Socket {
         let drain = drain();
         let drained = drain.drained();
         let (open, closed) = mpsc::channel();
-        let slots = Arc::new(Semaphore::new(settings.max_connections.get()));
-        let accept = Accept { shared, bind, view: view.clone(), drained, slots };
+        let allowance = shared.room.allow();
+        let accept = Accept { shared, bind, view: view.clone(), drained, allowance };
         runtime.spawn(async {
             accept.run(listener).await;
             drop(open);
@@ -91,7 +91,7 @@ struct Accept {
     bind: SocketAddr,
     view: Arc<ArcSwap<View>>,
     drained: Drained,
-    slots: Arc<Semaphore>,
+    allowance: Allowance,
 }
 
 impl Accept {
@@ -99,16 +99,21 @@ impl Accept {
     async fn run(mut self, listener: TcpListener) {
         let mut draining = self.drained.clone();
         let mut short = false;
-        let mut told = Seldom::default();
+        let (mut told, mut limit_told) = (Seldom::default(), Seldom::default());
         loop {
             let accepted = tokio::select! {
                 () = draining.begun() => return,
-                accepted = accept(&listener, self.slots.clone()) => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, client, slot)) => {
+                Ok((stream, client)) => {
                     short = false;
-                    self.begin(stream, client, slot);
+                    let place = tokio::select! {
+                        biased;
+                        place = self.place(&mut limit_told) => place,
+                        () = draining.begun() => return,
+                    };
+                    self.begin(stream, client, place);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -124,9 +129,34 @@ impl Accept {
         }
     }
 
-    fn begin(&mut self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
+    /// Descriptors for a connection, once there are some. It is accepted before it has them: so it is known
+    /// that somebody waits.
+    async fn place(&self, told: &mut Seldom) -> ClientPlace {
+        let mut waits = false;
+        loop {
+            if let Some(place) = self.shared.room.client(&self.allowance) {
+                return place;
+            }
+            if !waits {
+                waits = true;
+                self.shared.counters.limit_pauses.increment();
+                if let Some(times) = told.note(Instant::now().into_std()) {
+                    let bind = self.bind;
+                    tracing::warn!(
+                        %bind,
+                        times,
+                        "the session limit is reached: connections wait for sessions to end"
+                    );
+                }
+            }
+            self.shared.room.look().await;
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, client: SocketAddr, place: ClientPlace) {
         let active = ActiveConnection::new(self.shared.counters.clone());
-        let stream = Downstream::new(stream, Vec::new(), active, Slot::Permit(slot));
+        let stream = Downstream::new(stream, Vec::new(), active, place);
+        let pulse = Pulse::new(&self.shared, Instant::now().into_std());
         let connection = Connection {
             shared: self.shared.clone(),
             view: self.view.clone(),
@@ -135,20 +165,10 @@ impl Accept {
             drained: self.drained.clone(),
             abort: stream.abort(),
             inlet: None,
-            pulse: Pulse::new(&self.shared, Instant::now().into_std()),
+            pulse,
         };
         tokio::spawn(serve(stream, connection));
     }
-}
-
-/// The next connection, once there may be one more.
-async fn accept(
-    listener: &TcpListener,
-    slots: Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, client) = listener.accept().await?;
-    Ok((stream, client, slot))
 }
 
 /// Whether accept(2) failed for the connection that it would have returned, and not for want of

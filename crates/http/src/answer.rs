@@ -26,6 +26,7 @@ fn explain(reason: ErrorReason) -> &'static str {
         ErrorReason::NoRoute => "no route matches this request",
         ErrorReason::InvalidBackend | ErrorReason::NoWeight => "the route leads nowhere",
         ErrorReason::NoEndpoint => "nobody is there to answer",
+        ErrorReason::OutOfResources => "the gateway has no room for this request now",
         ErrorReason::ConnectFailed => "nobody who should answer can be reached",
         ErrorReason::UpstreamTlsFailed => "nobody who should answer can be trusted",
         ErrorReason::ConnectTimeout => "nobody who should answer does in time",

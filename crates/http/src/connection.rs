@@ -112,8 +112,9 @@ pub(crate) async fn serve_http(
     }
 }
 
-/// Serves until the end. When the drain begins, or nothing is asked for any more, `shut_down` makes the end
-/// come after the requests that there are; at the drain's deadline what is left is reset.
+/// Serves until the end. When the drain begins, nothing is asked for any more, or others need its place,
+/// `shut_down` makes the end come after the requests that there are; at the drain's deadline what is left is
+/// reset.
 async fn run<C: Future<Output = hyper::Result<()>>>(
     mut serving: Pin<&mut C>,
     shut_down: fn(Pin<&mut C>),
@@ -128,7 +129,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
             biased;
             result = &mut serving => break result,
             end = pulse.ended() => match end {
-                End::Idle => shut_down(serving.as_mut()),
+                End::Idle | End::Evicted => shut_down(serving.as_mut()),
                 // It is read once more, for an answer.
                 End::Head => {}
                 End::Stalled | End::Memory => return abort.set(),

@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -12,7 +13,7 @@ use l4way_model::{
     BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
     ListenerReport,
 };
-use l4way_proxy::{HttpsSink, random_seed};
+use l4way_proxy::{Budget, HttpsSink, Limits, random_seed};
 use l4way_proxy_core::Rng;
 use l4way_tls::Originators;
 use tokio::{
@@ -29,6 +30,7 @@ use crate::{
     https::{self, Reception},
     ongoing::Exchange,
     pulse::Pulse,
+    room::Room,
     table::{Make, Table, View},
     watch::{Watched, watch},
 };
@@ -85,6 +87,7 @@ struct Https {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) room: Arc<Room>,
     /// The endpoints that views get: of the backends that rules of the wanted configuration name.
     endpoints: ArcSwap<Endpoints>,
     rng: Mutex<Rng>,
@@ -94,6 +97,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Closes the connection to an endpoint that has waited longest for a request. False if none waits.
+    pub(crate) fn close_idle_upstream(&self) -> bool {
+        let endpoints = self.endpoints.load();
+        let waiting = endpoints
+            .upstreams()
+            .filter_map(|upstream| upstream.pool.oldest().map(|since| (since, upstream)));
+        let oldest = waiting.min_by_key(|(since, _)| *since);
+        oldest.is_some_and(|(_, upstream)| upstream.pool.close_oldest())
+    }
+
     pub(crate) fn rng(&self) -> MutexGuard<'_, Rng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,9 +131,16 @@ impl HttpProxy {
     /// # Errors
     /// If the thread or its epoll instance can't be made.
     pub fn start(settings: Settings) -> io::Result<Self> {
+        let own = || {
+            let limits = Limits::probe(&l4way_proxy::Settings::default());
+            Budget::new(limits.session_descriptors, NonZeroUsize::MIN)
+        };
+        let budget = settings.budget.clone().unwrap_or_else(own);
+        let counters = Arc::<Counters>::default();
         let shared = Arc::new(Shared {
+            room: Room::new(budget, settings.silence, counters.clone()),
             settings,
-            counters: Arc::default(),
+            counters,
             endpoints: ArcSwap::default(),
             rng: Mutex::new(Rng::new(random_seed())),
             connections: Watched::default(),

@@ -75,6 +75,8 @@ error_reasons! {
     NoEndpoint = "no_endpoint", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// None of the endpoints that were tried could be connected to.
     ConnectFailed = "connect_failed", Some(StatusCode::SERVICE_UNAVAILABLE);
+    /// There is no descriptor for a connection to an endpoint.
+    OutOfResources = "out_of_resources", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// The endpoint's TLS session could not be begun: its certificate doesn't prove what it has to, or
     /// it doesn't speak TLS.
     UpstreamTlsFailed = "upstream_tls_failed", Some(StatusCode::BAD_GATEWAY);
@@ -182,6 +184,10 @@ pub struct Counters {
     connections: Counter,
     /// Times that accepting was paused for lack of descriptors or memory.
     pub(crate) accept_pauses: Counter,
+    /// Times that connections waited for the session limit.
+    pub(crate) limit_pauses: Counter,
+    /// Idle connections that had to leave at the session limit.
+    pub(crate) idle_evictions: Counter,
     /// Records that the access log had no room for.
     pub(crate) records_dropped: Counter,
 }
@@ -207,6 +213,8 @@ impl Counters {
             rows: rows.values().map(|row| row.snapshot()).collect(),
             active_connections: self.active_connections(),
             accept_pauses: self.accept_pauses.get(),
+            limit_pauses: self.limit_pauses.get(),
+            idle_evictions: self.idle_evictions.get(),
             records_dropped: self.records_dropped.get(),
         };
         // After they were read, so that a row's last counts are seen once.

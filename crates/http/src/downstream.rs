@@ -10,15 +10,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use l4way_proxy::Place;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
 
-use crate::counters::ActiveConnection;
+use crate::{counters::ActiveConnection, room::ClientPlace};
 
 /// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,16 +34,7 @@ pub(crate) struct Downstream {
     again: Vec<u8>,
     abort: Abort,
     _active: ActiveConnection,
-    _slot: Slot,
-}
-
-/// What a connection takes of what there may be.
-#[derive(Debug)]
-pub(crate) enum Slot {
-    /// One of the connections that a socket may have.
-    Permit(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
-    /// Descriptors that sessions may use.
-    Place(#[expect(dead_code, reason = "held until it is dropped")] Place),
+    _place: ClientPlace,
 }
 
 /// Has a connection end with a reset, so that the client doesn't take what it got for all there is.
@@ -68,11 +57,11 @@ impl Downstream {
         stream: TcpStream,
         again: Vec<u8>,
         active: ActiveConnection,
-        slot: Slot,
+        place: ClientPlace,
     ) -> Self {
         // If that fails, the kernel holds more.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
-        Self { stream, again, abort: Abort::default(), _active: active, _slot: slot }
+        Self { stream, again, abort: Abort::default(), _active: active, _place: place }
     }
 
     /// What resets this connection.

@@ -129,22 +129,24 @@ impl Endpoints {
 
 /// A request's hold on its endpoint: it counts among the endpoint's requests.
 #[derive(Debug)]
-pub(crate) struct UpstreamLease(Arc<Upstream>);
+pub(crate) struct UpstreamLease {
+    upstream: Arc<Upstream>,
+}
 
 impl UpstreamLease {
     fn new(upstream: Arc<Upstream>) -> Self {
         upstream.requests.fetch_add(1, Relaxed);
-        Self(upstream)
+        Self { upstream }
     }
 
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
-        &self.0
+        &self.upstream
     }
 }
 
 impl Drop for UpstreamLease {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Relaxed);
+        self.upstream.requests.fetch_sub(1, Relaxed);
     }
 }
 

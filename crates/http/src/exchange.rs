@@ -45,8 +45,12 @@ pub(crate) async fn exchange(
         };
         let keepalive = shared.settings.keepalive;
         let within = view.terms.connect_timeout;
+        let close_idle = || shared.close_idle_upstream();
+        let Some(place) = shared.room.upstream(within, close_idle).await else {
+            return Err(ErrorReason::OutOfResources);
+        };
         // Boxed, as it is large and seldom.
-        let connecting = pool::connect(endpoint.address, originator, keepalive, within);
+        let connecting = pool::connect(endpoint.address, originator, keepalive, within, place);
         let connected = Box::pin(connecting).await;
         let connection = match connected {
             Ok(connection) => connection,

@@ -19,7 +19,7 @@ use crate::{
     connection::{Connection, Security, serve_http},
     control::Shared,
     counters::ActiveConnection,
-    downstream::{Downstream, Slot},
+    downstream::Downstream,
     drain::Drained,
     metered::{Meter, Metered},
     pool::MAX_SEALED,
@@ -95,7 +95,7 @@ async fn serve(
         }
     };
     let active = ActiveConnection::new(shared.counters.clone());
-    let stream = Downstream::new(stream, hello, active, Slot::Place(client.place));
+    let stream = Downstream::new(stream, hello, active, shared.room.client_with(client.place));
     let abort = stream.abort();
     let limit = |session: &mut ServerConnection| session.set_buffer_limit(Some(MAX_SEALED));
     let acceptor = TlsAcceptor::from(terminator.config(false).clone());

@@ -44,6 +44,7 @@ mod ongoing;
 mod pool;
 mod pulse;
 mod record;
+mod room;
 mod settings;
 mod snapshot;
 mod streams;

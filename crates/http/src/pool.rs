@@ -28,6 +28,7 @@ use crate::{
     counters::ErrorReason,
     downstream::MAX_UNSENT,
     inlet::{Inlet, Paced},
+    room::{Placed, UpstreamPlace},
 };
 
 /// The most connections to an endpoint that wait for requests.
@@ -88,6 +89,19 @@ impl Pool {
         }
     }
 
+    /// When the one that has waited longest began to.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().map(|idle| idle.since).min()
+    }
+
+    /// Closes the connection that has waited longest. False if there is none.
+    pub(crate) fn close_oldest(&self) -> bool {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = (0..idle.len()).min_by_key(|&at| idle[at].since);
+        oldest.map(|at| idle.remove(at)).is_some()
+    }
+
     /// Closes the connections that nobody has needed for this long.
     pub(crate) fn expire(&self, after: Duration) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +159,7 @@ pub(crate) async fn connect(
     originator: Option<&Arc<Originator>>,
     keepalive: Keepalive,
     within: Duration,
+    place: UpstreamPlace,
 ) -> Result<Connection, ConnectError> {
     let connect = async {
         match address {
@@ -157,9 +172,11 @@ pub(crate) async fn connect(
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, keepalive)?;
                 SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT)?;
-                speak(stream, originator).await
+                speak(Placed::new(stream, place), originator).await
             }
-            EndpointAddress::Unix(path) => speak(connect_unix(path).await?, originator).await,
+            EndpointAddress::Unix(path) => {
+                speak(Placed::new(connect_unix(path).await?, place), originator).await
+            }
         }
     };
     match timeout(within, connect).await {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use l4way_proxy::CloseReason;
@@ -57,17 +57,22 @@ pub(crate) enum End {
     Stalled,
     /// Memory is short.
     Memory,
+    /// Others need its place.
+    Evicted,
 }
 
 impl Pulse {
     /// Of a connection that began at `begun`.
     pub(crate) fn new(shared: &Arc<Shared>, begun: Instant) -> Arc<Self> {
         let state = State { phase: Phase::New, since: begun, exchanges: 0, end: None };
-        Arc::new_cyclic(|this: &Weak<Self>| Self {
-            shared: shared.clone(),
-            place: shared.connections.enter(this.clone()),
-            state: Mutex::new(state),
-            ended: Notify::new(),
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            shared.room.know(this.clone());
+            Self {
+                shared: shared.clone(),
+                place: shared.connections.enter(this.clone()),
+                state: Mutex::new(state),
+                ended: Notify::new(),
+            }
         })
     }
 
@@ -143,6 +148,19 @@ impl Pulse {
         }
     }
 
+    /// Has it end, if there was no request for so long, and it hasn't to end anyway.
+    pub(crate) fn evict(&self, silence: Duration) -> bool {
+        let is_evicted = {
+            let state = self.state();
+            let is_idle = state.exchanges == 0 && state.phase != Phase::Upgraded;
+            is_idle && state.end.is_none() && state.since.elapsed() >= silence
+        };
+        if is_evicted {
+            self.end(End::Evicted);
+        }
+        is_evicted
+    }
+
     /// Why it has to end, as soon as it has to.
     pub(crate) async fn ended(&self) -> End {
         loop {
@@ -164,6 +182,7 @@ impl From<End> for CloseReason {
         match end {
             End::Idle | End::Head | End::Stalled => Self::IdleTimeout,
             End::Memory => Self::MemoryBudget,
+            End::Evicted => Self::EvictedIdle,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Keepalive, MemoryBudget, Records};
+use l4way_proxy::{Budget, Keepalive, MemoryBudget, Records};
 use l4way_proxy_core::EndpointStore;
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
@@ -24,9 +24,12 @@ pub struct Settings {
     pub backlog: u32,
     /// How long who may be silent. Default: see [`Timeouts`].
     pub timeouts: Timeouts,
-    /// The most connections without TLS at a time, for each address of a port: further ones wait to
-    /// be accepted. Default: 16,384.
-    pub max_connections: NonZeroUsize,
+    /// The descriptors that connections of both sides use, if others take of them, too. Default: a budget of
+    /// its own, as large as the limit of open files lets it be.
+    pub budget: Option<Arc<Budget>>,
+    /// How long a connection has to have been idle before it may have to end, so that there is room for
+    /// the next one at the limit. Default: 30 s.
+    pub silence: Duration,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
     /// Where a record of each connection of HTTPS goes when it ends. Of one that began while they were
@@ -46,7 +49,8 @@ impl Default for Settings {
             keepalive: Keepalive::default(),
             backlog: 4_096,
             timeouts: Timeouts::default(),
-            max_connections: NonZeroUsize::MIN.saturating_add(16_383),
+            budget: None,
+            silence: Duration::from_secs(30),
             pool_timeout: Duration::from_secs(30),
             records: Records::default(),
             endpoints: EndpointStore::new(Instant::now()),

@@ -11,6 +11,10 @@ pub struct CounterSnapshot {
     pub active_connections: u64,
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
     pub accept_pauses: u64,
+    /// Times that connections waited for the session limit.
+    pub limit_pauses: u64,
+    /// Idle connections that had to leave at the session limit, so that there was room for others.
+    pub idle_evictions: u64,
     /// Records of connections that the sink had no room for.
     pub records_dropped: u64,
 }

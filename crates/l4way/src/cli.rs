@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use l4way_model::SessionTerms;
+use l4way_model::{AtLimit, SessionTerms};
 use l4way_resources::Channel;
 use l4way_translate::{AddressPool, Addresses, Settings};
 
@@ -224,6 +224,11 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) udp_session_timeout: Duration,
 
+    /// What becomes of TCP sessions that were used and have been silent for 30 s, where there are as many
+    /// sessions as there may be
+    #[arg(long, value_enum, default_value_t = AtLimitArg::Wait)]
+    pub(crate) at_limit: AtLimitArg,
+
     /// Who carries TCP and UDP sessions: the proxy; or the kernel by NAT, wherever it can, with
     /// auto if it can at all
     #[arg(long, value_enum, default_value_t = DataPathArg::Proxy)]
@@ -249,8 +254,21 @@ impl SessionArgs {
         SessionTerms {
             connect_timeout: self.connect_timeout,
             udp_session_timeout: self.udp_session_timeout,
+            at_limit: match self.at_limit {
+                AtLimitArg::Wait => AtLimit::Wait,
+                AtLimitArg::Evict => AtLimit::Evict,
+            },
         }
     }
+}
+
+/// What becomes of sessions that were used, where there are as many as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AtLimitArg {
+    /// They stay, and clients wait for sessions to end
+    Wait,
+    /// The client that has most sessions makes room with the one that has been silent longest
+    Evict,
 }
 
 /// Who carries TCP and UDP sessions.

@@ -12,7 +12,7 @@ use std::{
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::{Limits, Proxy};
+use l4way_proxy::{Budget, Limits, Proxy};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
@@ -37,6 +37,7 @@ pub(crate) struct Counters {
     sessions: Arc<l4way_proxy::Counters>,
     http: Arc<l4way_http::Counters>,
     kernel: KernelCounters,
+    budget: Arc<Budget>,
 }
 
 /// All counters at one time.
@@ -48,6 +49,8 @@ pub(crate) struct CounterSnapshot {
     pub(crate) http: l4way_http::CounterSnapshot,
     /// Of the kernel path, if there is one.
     pub(crate) kernel: Option<KernelSnapshot>,
+    /// Descriptors that sessions use.
+    pub(crate) descriptors: usize,
 }
 
 impl DataPlane {
@@ -61,8 +64,12 @@ impl DataPlane {
     ) -> io::Result<Self> {
         // What one finds out, the other knows.
         http.endpoints = sessions.endpoints.clone();
-        // What one holds, the other can't.
+        // What one takes or holds, the other can't.
         http.memory = sessions.memory.clone();
+        let descriptors = Limits::probe(&sessions).session_descriptors;
+        let budget = Budget::new(descriptors, sessions.workers);
+        http.budget = Some(budget.clone());
+        sessions.budget = Some(budget);
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;
@@ -192,6 +199,7 @@ impl DataPlane {
             sessions: self.sessions.counters(),
             http: self.http.counters(),
             kernel: self.kernel_counters.clone(),
+            budget: self.sessions.budget().clone(),
         }
     }
 
@@ -228,7 +236,12 @@ impl Counters {
     pub(crate) fn recent(&self, age: Duration) -> CounterSnapshot {
         // It writes what is read then.
         let kernel = self.kernel.refresh(age);
-        CounterSnapshot { sessions: self.sessions.snapshot(), http: self.http.snapshot(), kernel }
+        CounterSnapshot {
+            sessions: self.sessions.snapshot(),
+            http: self.http.snapshot(),
+            kernel,
+            descriptors: self.budget.used(),
+        }
     }
 }
 

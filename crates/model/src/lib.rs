@@ -26,7 +26,7 @@ pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
 pub use listener::{Config, DuplicateBind, Listener, Parts, Transport};
 pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport, PathReport};
 pub use route::{RefusedReason, Route, Target, WeightedTarget};
-pub use terms::SessionTerms;
+pub use terms::{AtLimit, SessionTerms};
 pub use tls::{
     AlternativeName, Authorities, BackendTls, CipherSuite, ClientValidation, KeyPair, ServerTls,
     TlsListener, TlsMode, TlsOptions, TlsPort, TlsRoute, TlsVersion, UnknownName,

@@ -8,6 +8,19 @@ pub struct SessionTerms {
     pub connect_timeout: Duration,
     /// How long a UDP session may be silent. Default: 60 s.
     pub udp_session_timeout: Duration,
+    /// What becomes of sessions that were used where there are as many as there may be. Default: they stay.
+    pub at_limit: AtLimit,
+}
+
+/// What becomes of sessions that were used, and have been silent since, where there are as many as there
+/// may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtLimit {
+    /// They stay, and clients wait for sessions to end.
+    #[default]
+    Wait,
+    /// The client that has most makes room with the one that has been silent longest.
+    Evict,
 }
 
 impl Default for SessionTerms {
@@ -15,6 +28,7 @@ impl Default for SessionTerms {
         Self {
             connect_timeout: Duration::from_secs(5),
             udp_session_timeout: Duration::from_secs(60),
+            at_limit: AtLimit::Wait,
         }
     }
 }

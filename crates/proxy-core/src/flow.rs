@@ -147,6 +147,11 @@ impl<V, S: BuildHasher> FlowTable<V, S> {
         self.flow(id).map(|flow| &flow.key)
     }
 
+    /// When a datagram of the flow was seen last.
+    pub fn seen(&self, id: FlowId) -> Option<Instant> {
+        self.flow(id).map(|flow| flow.seen)
+    }
+
     /// A flow's value.
     pub fn get(&self, id: FlowId) -> Option<&V> {
         self.flow(id).map(|flow| &flow.value)

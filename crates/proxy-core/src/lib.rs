@@ -15,6 +15,7 @@ mod pick;
 mod plan;
 mod rng;
 mod seldom;
+mod silent;
 mod timers;
 
 pub use endpoint::less_loaded;
@@ -31,4 +32,5 @@ pub use pick::WeightedPick;
 pub use plan::{Bind, HandOver, Plan, plan};
 pub use rng::Rng;
 pub use seldom::Seldom;
+pub use silent::longest_silent_of_most;
 pub use timers::{TimerId, Timers};

@@ -17,6 +17,7 @@ use l4way_proxy_core::{Bind, plan};
 
 use crate::{
     bind,
+    budget::{Allowance, Kind},
     compile::{Compiler, Parts},
     keys::Keys,
     proxy::Workers,
@@ -307,8 +308,9 @@ impl Applied {
             binds.iter().map(|&bind| Ok((bind, bind::open(bind, &workers.settings)?))).collect();
         match sockets {
             Ok(sockets) => {
+                let allowance = Arc::new(workers.budget.allow(kind_of(binds)));
                 for (bind, sockets) in sockets {
-                    open_at_all(workers, key, bind, sockets);
+                    open_at_all(workers, key, bind, sockets, &allowance);
                 }
             }
             Err(failure) => {
@@ -383,12 +385,26 @@ fn binds_of(config: &Config, id: &ListenerId) -> Vec<Bind> {
     ports.flat_map(|port| port.binds().map(bind(Transport::Tcp))).collect()
 }
 
+/// What the sessions of these sockets, which are one listener's, take descriptors as.
+fn kind_of(binds: &[Bind]) -> Kind {
+    match binds.first().map(|bind| bind.transport) {
+        Some(Transport::Udp) => Kind::Udp,
+        _ => Kind::Tcp,
+    }
+}
+
 /// Gives each worker one of the sockets.
-fn open_at_all(workers: &Workers, key: ListenerKey, bind: Bind, sockets: Vec<OwnedFd>) {
+fn open_at_all(
+    workers: &Workers,
+    key: ListenerKey,
+    bind: Bind,
+    sockets: Vec<OwnedFd>,
+    allowance: &Arc<Allowance>,
+) {
     let mut sockets = sockets.into_iter();
     workers.send_all(|_| {
         let socket = sockets.next().expect("a socket was opened for each worker");
-        Command::Open { key, bind, socket }
+        Command::Open { key, bind, socket, allowance: allowance.clone() }
     });
 }
 

@@ -1,17 +1,15 @@
 use std::{
     ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use l4way_model::SessionTerms;
 use l4way_proxy_core::{HealthView, Rng};
 
 use crate::{
-    Records, SessionRecord, Settings,
+    Budget, Records, SessionRecord, Settings,
+    budget::Pool,
     counters::WorkerCounters,
     poll::Poll,
     routes::{Backends, Choosing},
@@ -23,6 +21,10 @@ pub(crate) struct Context {
     pub(crate) poll: Poll,
     /// The time of this turn of the loop.
     pub(crate) now: Instant,
+    /// The same in tenths of a second, for what is kept of each session.
+    pub(crate) tenths: Tenths,
+    /// When the worker began.
+    pub(crate) begun: Instant,
     pub(crate) rng: Rng,
     pub(crate) settings: Arc<Settings>,
     /// What the configuration says of all sessions.
@@ -30,7 +32,10 @@ pub(crate) struct Context {
     pub(crate) backends: Backends,
     /// What is known of endpoints.
     pub(crate) health: HealthView,
-    pub(crate) descriptors: Arc<Descriptors>,
+    /// The descriptors that sessions may use, and this worker's part of them, which has its number.
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) worker: usize,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) records: Records,
     /// The ports that the kernel gives to connections: an endpoint's may be among them.
@@ -39,7 +44,26 @@ pub(crate) struct Context {
     pub(crate) udp_session_limit: usize,
 }
 
+/// A time in tenths of a second from a worker's beginning: enough for 13 years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tenths(u32);
+
+impl Tenths {
+    /// How long it is from an earlier time to this one.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)) * 100)
+    }
+}
+
 impl Context {
+    /// A turn of the loop begins.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        let since = now.saturating_duration_since(self.begun);
+        self.tenths =
+            Tenths((since.as_secs() as u32).wrapping_mul(10) + since.subsec_millis() / 100);
+    }
+
     /// Hands a record over, if records are on, or counts it as dropped.
     pub(crate) fn record(&self, record: impl FnOnce() -> SessionRecord) {
         if !self.records.record(record) {
@@ -53,47 +77,5 @@ impl Context {
     pub(crate) fn choosing(&mut self) -> (&Backends, Choosing<'_>) {
         let Self { backends, rng, health, now, .. } = self;
         (backends, Choosing { rng, health, now: *now })
-    }
-}
-
-/// A worker's share of the descriptors that sessions may use. Others take of it too, for the
-/// connections that they hand over.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Descriptors {
-    limit: usize,
-    used: AtomicUsize,
-}
-
-impl Descriptors {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        self.used.load(Relaxed)
-    }
-
-    /// Whether `count` more may be used.
-    pub(crate) fn allow(&self, count: usize) -> bool {
-        self.used() + count <= self.limit
-    }
-
-    pub(crate) fn take(&self, count: usize) {
-        self.used.fetch_add(count, Relaxed);
-    }
-
-    /// Takes `count` if that many are left.
-    pub(crate) fn try_take(&self, count: usize) -> bool {
-        let taken = |used| Some(used + count).filter(|used| *used <= self.limit);
-        self.used.fetch_update(Relaxed, Relaxed, taken).is_ok()
-    }
-
-    pub(crate) fn give_back(&self, count: usize) {
-        self.used.fetch_sub(count, Relaxed);
     }
 }

@@ -5,7 +5,7 @@
 //! [`Proxy`] is the control side, for one thread at a time. Each worker is a thread with a readiness
 //! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own. It takes
 //! no lock, and all that others write of what it reads is its mailbox, through which commands come,
-//! and how many sessions each worker has. Each socket to listen on exists once per worker
+//! and what is taken of the [`Budget`] of descriptors. Each socket to listen on exists once per worker
 //! (`SO_REUSEPORT`); a worker that accepts a connection gives it to another one that has clearly
 //! fewer, and from then on a session stays with its worker.
 //!
@@ -20,6 +20,7 @@
 
 mod apply;
 mod bind;
+mod budget;
 mod compile;
 mod context;
 mod counters;
@@ -45,6 +46,7 @@ mod udp;
 mod worker;
 
 pub use bind::listen_tcp;
+pub use budget::{Allowance, Budget, Kind, MakeRoom, Place};
 pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward};
 pub use endpoint_sessions::EndpointSessions;
 pub use https::{HttpsClient, HttpsSink};
@@ -58,4 +60,3 @@ pub use snapshot::{
     CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
 };
 pub use socket::{is_connected_to_itself, random_seed};
-pub use tcp::Place;

@@ -12,7 +12,8 @@ const DEFAULT_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 pub struct Limits {
     /// Open files (`RLIMIT_NOFILE`); the soft limit has been raised to the hard one.
     pub descriptors: usize,
-    /// Those that sessions may use. Two for a TCP session, one for a UDP session.
+    /// Those that sessions may use: the size of the [`Budget`](crate::Budget). Two for a TCP session or a
+    /// client of HTTP, one for a UDP session.
     pub session_descriptors: usize,
     /// Local ports for connections to endpoints (`net.ipv4.ip_local_port_range`). Each endpoint
     /// takes as many TCP sessions; of UDP sessions there are as many altogether.
@@ -23,7 +24,7 @@ pub struct Limits {
 
 impl Limits {
     /// Raises the limit of open files as far as the process may, and reads what limits sessions.
-    pub(crate) fn probe(settings: &Settings) -> Self {
+    pub fn probe(settings: &Settings) -> Self {
         let descriptors = raise_descriptors();
         // For listening sockets, files, the control side, and connections accepted meanwhile.
         let reserve = (descriptors / 10).clamp(32, 1_024);
@@ -49,9 +50,11 @@ impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "up to {} TCP sessions ({} open files) or {} UDP sessions (local ports {}-{})",
-            self.tcp_sessions(),
+            "{} open files, {} of them for sessions: up to {} of TCP or clients of HTTP, or {} of UDP \
+             (local ports {}-{})",
             self.descriptors,
+            self.session_descriptors,
+            self.tcp_sessions(),
             self.udp_sessions,
             self.local_ports.start(),
             self.local_ports.end(),

@@ -10,14 +10,14 @@ use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
 
 use crate::{
-    Counters, EndpointSessions, Limits, Settings,
+    Budget, Counters, EndpointSessions, Limits, Settings,
     apply::Applied,
-    context::Context,
+    context::{Context, Tenths},
     mailbox::{self, Sender},
     poll::Poll,
     routes::Backends,
     socket::random_seed,
-    tcp::{Peer, Peers, Tcp},
+    tcp::{Peers, Ring, Tcp},
     worker::{Command, Done, Worker},
 };
 
@@ -48,15 +48,16 @@ impl Proxy {
             .collect::<io::Result<Vec<_>>>()?
             .into_iter()
             .unzip();
-        let share = limits.session_descriptors / count;
-        let peers: Arc<[Peer]> =
-            senders.iter().cloned().map(|mailbox| Peer::new(share, mailbox)).collect();
-        let workers = Workers::new(senders, settings, counters);
+        let own = || Budget::new(limits.session_descriptors, settings.workers);
+        let budget = settings.budget.clone().unwrap_or_else(own);
+        let ring = Arc::new(Ring::new(senders.clone()));
+        budget.set_sessions(ring.clone());
+        let workers = Workers::new(senders, settings, budget, counters);
         let (done, finished) = mpsc::channel();
         let mut proxy =
             Self { workers, applied: Applied::default(), limits, threads: Vec::new(), finished };
         for (index, mailbox) in receivers.into_iter().enumerate() {
-            let make = proxy.worker_parts(index, peers.clone(), done.clone())?;
+            let make = proxy.worker_parts(index, ring.clone(), done.clone())?;
             proxy.threads.push(Worker::spawn(index, mailbox, make)?);
         }
         Ok(proxy)
@@ -66,12 +67,13 @@ impl Proxy {
     fn worker_parts(
         &self,
         index: usize,
-        peers: Arc<[Peer]>,
+        ring: Arc<Ring>,
         done: Done,
     ) -> io::Result<impl FnOnce() -> (Context, Tcp, Done) + Send + 'static> {
         let poll = Poll::new()?;
-        let Workers { settings, counters, .. } = &self.workers;
+        let Workers { settings, budget, counters, .. } = &self.workers;
         let (settings, counters) = (settings.clone(), counters.worker(index));
+        let budget = budget.clone();
         let count = settings.workers.get();
         let udp_session_limit = self.limits.udp_sessions.div_ceil(count);
         let local_ports = self.limits.local_ports.clone();
@@ -80,18 +82,22 @@ impl Proxy {
             let ctx = Context {
                 poll,
                 now,
+                tenths: Tenths::default(),
+                begun: now,
                 rng: Rng::new(random_seed()),
                 records: settings.records.clone(),
                 terms: SessionTerms::default(),
                 health: settings.endpoints.view(),
                 settings,
                 backends: Backends::default(),
-                descriptors: peers[index].descriptors.clone(),
+                pool: budget.pool(index).clone(),
+                budget,
+                worker: index,
                 counters,
                 local_ports,
                 udp_session_limit,
             };
-            (ctx, Tcp::new(now, Peers::new(peers, index)), done)
+            (ctx, Tcp::new(now, Peers::new(ring, index)), done)
         })
     }
 
@@ -156,6 +162,11 @@ impl Proxy {
         EndpointSessions::new(&self.workers.mailboxes)
     }
 
+    /// The descriptors that sessions use.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.workers.budget
+    }
+
     /// What the system allows.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -177,6 +188,7 @@ impl Drop for Proxy {
 pub(crate) struct Workers {
     mailboxes: Vec<Sender<Command>>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -185,9 +197,10 @@ impl Workers {
     pub(crate) fn new(
         mailboxes: Vec<Sender<Command>>,
         settings: Arc<Settings>,
+        budget: Arc<Budget>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { mailboxes, settings, counters }
+        Self { mailboxes, settings, budget, counters }
     }
 
     /// Sends each worker the command that `make` gives for its index.

@@ -64,6 +64,15 @@ close_reasons! {
     SessionTimeout = "session_timeout", Normal;
     /// The UDP session table was full, and this was the longest idle one.
     Evicted = "evicted", Error;
+    /// The session limit was reached, and the client had been silent since the TCP session began.
+    EvictedUnused = "evicted_unused", Error;
+    /// The UDP session made room for another one, and had never been answered.
+    EvictedUnanswered = "evicted_unanswered", Error;
+    /// The session limit was reached, and the client of HTTPS had no request.
+    EvictedIdle = "evicted_idle", Error;
+    /// The session limit was reached, and the TCP session was silent for longest of those of the client that
+    /// had most; with `atLimit: Evict` only.
+    EvictedSilent = "evicted_silent", Error;
     /// An ICMP error came for the UDP session.
     IcmpUnreachable = "icmp_unreachable", Error;
     /// The UDP session's endpoint is gone; the client's next datagram begins a new one.

@@ -7,7 +7,7 @@ use std::{
 
 use l4way_proxy_core::EndpointStore;
 
-use crate::{HttpsSink, MemoryBudget, Records};
+use crate::{Budget, HttpsSink, MemoryBudget, Records};
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
@@ -29,6 +29,12 @@ pub struct Settings {
     /// The most descriptors that sessions use at a time, over all workers: two for a TCP session,
     /// one for a UDP session. Default: what `RLIMIT_NOFILE` allows, less a reserve.
     pub session_descriptors: Option<NonZeroUsize>,
+    /// The descriptors, if others take of them, too; with a pool for each worker. Default: a budget of its
+    /// own, as above.
+    pub budget: Option<Arc<Budget>>,
+    /// How long a client has to have been silent before it may have to leave, so that there is room
+    /// for the next one at the limit. Default: 30 s.
+    pub silence: Duration,
     /// How long the sessions of a removed listener may go on. Default: 60 s.
     pub drain_deadline: Duration,
     /// Where a record of each session goes when it ends. Default: nowhere.
@@ -53,6 +59,8 @@ impl Default for Settings {
             backlog: 4_096,
             udp_session_limit: None,
             session_descriptors: None,
+            budget: None,
+            silence: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(60),
             records: Records::default(),
             endpoints: EndpointStore::new(Instant::now()),

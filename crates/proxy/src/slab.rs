@@ -70,14 +70,17 @@ impl<T> Slab<T> {
         self.free.push(id.index);
     }
 
+    /// All values, with their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let id = SlotId { index: index as u32, generation: slot.generation };
+            Some((id, slot.value.as_ref()?))
+        })
+    }
+
     /// The ids of the values that `wanted` chooses.
     pub(crate) fn ids(&self, wanted: impl Fn(&T) -> bool) -> Vec<SlotId> {
-        let tenants = self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let value = slot.value.as_ref()?;
-            let id = SlotId { index: index as u32, generation: slot.generation };
-            wanted(value).then_some(id)
-        });
-        tenants.collect()
+        self.iter().filter_map(|(id, value)| wanted(value).then_some(id)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use l4way_model::{BackendId, Endpoint, SessionTerms, Transport};
 use l4way_proxy_core::Bind;
 
 use crate::{
-    CloseReason,
+    Allowance, CloseReason,
     context::Context,
     endpoint_sessions::{Answer, Question},
     mailbox::Receiver,
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Adds a port of TLS listeners without sockets, by its owner, or changes its listeners.
     SetTls { key: ListenerKey, table: Box<TlsTable> },
     /// A socket to listen on, already bound (and listening, if TCP).
-    Open { key: ListenerKey, bind: Bind, socket: OwnedFd },
+    Open { key: ListenerKey, bind: Bind, socket: OwnedFd, allowance: Arc<Allowance> },
     /// Takes no new sessions there any more, but for those that wait in the accept queue.
     /// The workers' UDP sockets close together, when none of them holds `in_use` for its sessions
     /// any more: were one to close before, the kernel would spread clients anew over the others.
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     EndpointSessions { question: Arc<Question>, answer: mpsc::Sender<Answer> },
     /// A connection that a busier worker has accepted.
     Adopt(Accepted),
+    /// Has a client leave that may have to; if there is none, so many workers more are asked.
+    MakeRoom { others: usize },
     /// Nothing: `Done` tells that what came before has been carried out.
     Settle(Done),
     /// Takes no new sessions; ends when those there are have ended, or at the deadline.
@@ -107,7 +109,7 @@ impl Worker {
         while !self.is_finished() {
             let timeout = self.next_due().map(|due| due.saturating_duration_since(self.ctx.now));
             self.ctx.poll.wait(&mut events, timeout)?;
-            self.ctx.now = Instant::now();
+            self.ctx.set_now(Instant::now());
             self.ctx.health.refresh();
             for index in 0..events.len() {
                 self.dispatch(&events, index);
@@ -128,7 +130,7 @@ impl Worker {
             Token::TcpListener(socket) => self.tcp.on_listener(ctx, socket),
             Token::TcpDownstream(id) => self.tcp.on_downstream(ctx, id, ready),
             Token::TcpUpstream(id) => self.tcp.on_upstream(ctx, id, ready),
-            Token::UdpListener(socket) => self.udp.on_listener(ctx, socket),
+            Token::UdpListener(socket) => self.udp.on_listener(ctx, &mut self.tcp, socket),
             Token::UdpUpstream(number) => self.udp.on_upstream(ctx, number, ready),
         }
     }
@@ -151,9 +153,9 @@ impl Worker {
                 udp.set_route(key, *route);
             }
             Command::SetTls { key, table } => tcp.set_tls(key, table),
-            Command::Open { key, bind, socket } => match bind.transport {
-                Transport::Tcp => tcp.open(ctx, key, bind, socket),
-                Transport::Udp => udp.open(ctx, key, bind, socket),
+            Command::Open { key, bind, socket, allowance } => match bind.transport {
+                Transport::Tcp => tcp.open(ctx, key, bind, socket, allowance),
+                Transport::Udp => udp.open(ctx, key, bind, socket, allowance),
             },
             Command::Close { bind, in_use, done } => {
                 match bind.transport {
@@ -194,6 +196,11 @@ impl Worker {
                 // Whoever asked may have given up.
                 let _ = answer.send(question.answer(&ctx.backends));
             }
+            Command::MakeRoom { others } => {
+                if !tcp.make_room(ctx) && !udp.make_room(ctx) {
+                    tcp.pass_on(ctx, others);
+                }
+            }
             Command::Settle(done) => drop(done),
             Command::Adopt(accepted) => tcp.begin(ctx, accepted),
             Command::Drain { deadline } => {
@@ -207,9 +214,14 @@ impl Worker {
 
     /// What is due, and what the events have left over.
     fn tick(&mut self) {
-        self.tcp.on_tick(&mut self.ctx);
-        if self.udp.next_tick(&self.ctx).is_some_and(|due| due <= self.ctx.now) {
-            self.udp.on_tick(&mut self.ctx);
+        let Self { ctx, tcp, udp, .. } = self;
+        tcp.on_tick(ctx);
+        if udp.next_tick(ctx).is_some_and(|due| due <= ctx.now) {
+            udp.on_tick(ctx, tcp);
+        }
+        if tcp.wants_room() {
+            let has_room = udp.make_room(ctx);
+            tcp.look_for_room(ctx, has_room);
         }
     }
 

@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     num::NonZeroUsize,
     os::fd::AsRawFd,
     thread,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{Proxy, Settings};
+use l4way_proxy::{CloseReason, Proxy, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
@@ -27,6 +28,7 @@ fn limit_pauses(proxy: &Proxy) -> u64 {
 #[test]
 fn shortages_slow_accepting_down_and_end() {
     the_session_limit_holds_connections_back();
+    silent_clients_make_room();
     a_burst_stays_within_the_limit();
     without_descriptors_connections_wait();
     without_descriptors_for_endpoints_accepting_slows_down();
@@ -44,6 +46,54 @@ fn the_session_limit_holds_connections_back() {
     assert_eq!(total(&proxy, |row| row.opened), 4);
     clients.pop();
     ping(&waiting, "my turn");
+}
+
+/// Who has never sent a byte leaves, the longest silent first, and only where somebody waits.
+fn silent_clients_make_room() {
+    // It speaks first, as a mail server does.
+    let endpoint = serve(|mut connection| {
+        let _ = connection.write_all(b"220 ready\r\n");
+        echo_all(connection);
+    });
+    let silence = Duration::from_millis(400);
+    let session_descriptors = NonZeroUsize::new(12);
+    let workers = NonZeroUsize::MIN;
+    let settings = Settings { workers, session_descriptors, silence, ..settings() };
+    let (proxy, address) = proxy_with(settings, vec![endpoint]);
+    let greeted = || {
+        let client = connect(address);
+        let mut greeting = [0; 11];
+        (&client).read_exact(&mut greeting).unwrap();
+        client
+    };
+    let used: Vec<_> = (0..2).map(|_| greeted()).collect();
+    used.iter().for_each(|client| ping(client, "hello"));
+    let silent: Vec<_> = (0..4).map(|_| greeted()).collect();
+    // They would have to leave now, if anybody waited.
+    thread::sleep(2 * silence);
+    assert_eq!(ended(&proxy, CloseReason::EvictedUnused), 0);
+    let first = greeted();
+    assert_reset(&silent[0]);
+    assert_eq!(ended(&proxy, CloseReason::EvictedUnused), 1);
+    ping(&first, "served");
+    let others: Vec<_> = (0..3).map(|_| greeted()).collect();
+    others.iter().for_each(|client| ping(client, "served"));
+    silent[1..].iter().for_each(assert_reset);
+    // Those that were used stay, however long they are silent, and the next one waits.
+    thread::sleep(2 * silence);
+    let waiting = connect(address);
+    eventually("the limit is noticed", || limit_pauses(&proxy) > 0);
+    for client in used.iter().chain([&first]).chain(&others) {
+        ping(client, "still here");
+    }
+    drop(others);
+    ping_after_greeting(&waiting);
+}
+
+fn ping_after_greeting(mut client: &TcpStream) {
+    let mut greeting = [0; 11];
+    client.read_exact(&mut greeting).unwrap();
+    ping(client, "my turn");
 }
 
 /// Connections on their way from one worker to another count.

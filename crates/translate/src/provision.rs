@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_model::{BackendSource, SessionTerms, Transport};
+use l4way_model::{AtLimit, BackendSource, SessionTerms, Transport};
 use l4way_resources::api::{GatewayParametersSpec, ObjectKey};
 
 use crate::{
@@ -81,5 +81,10 @@ fn terms(defaults: SessionTerms, parameters: &GatewayParametersSpec) -> SessionT
             .unwrap_or(defaults.connect_timeout),
         udp_session_timeout: seconds(parameters.udp_session_timeout_seconds)
             .unwrap_or(defaults.udp_session_timeout),
+        at_limit: match parameters.at_limit.as_deref() {
+            Some("Evict") => AtLimit::Evict,
+            Some(_) => AtLimit::Wait,
+            None => defaults.at_limit,
+        },
     }
 }

@@ -7,6 +7,7 @@ mod drain;
 mod endpoint;
 mod memory;
 mod protocols;
+mod room;
 mod routing;
 mod support;
 mod timeouts;

@@ -63,5 +63,16 @@ fn connections(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Re
         "Times that accepting HTTP connections stopped for a while for lack of descriptors or \
          memory.",
         counters.accept_pauses,
+    )?;
+    encoder.counter(
+        "http_limit_pauses",
+        "Times that an HTTP connection had to wait, as there were as many sessions as there may be.",
+        counters.limit_pauses,
+    )?;
+    encoder.counter(
+        "http_idle_evictions",
+        "Idle connections of HTTP and HTTPS that ended at the session limit, so that there was room \
+         for others.",
+        counters.idle_evictions,
     )
 }

@@ -61,7 +61,7 @@ pub(crate) struct ControlMetrics {
 
 /// All metrics at one time, as OpenMetrics text 1.0.0.
 pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> String {
-    let CounterSnapshot { sessions, http, kernel } = counters;
+    let CounterSnapshot { sessions, http, kernel, descriptors } = counters;
     let handshakes = sessions.handshakes.clone();
     let rows = sessions.rows.iter().map(|row| (session_labels(&row.labels), row.clone()));
     let scrape = Scrape {
@@ -70,6 +70,7 @@ pub(crate) fn render(counters: &CounterSnapshot, control: &ControlMetrics) -> St
         workers: sessions.workers.clone(),
         http: http.clone(),
         kernel: kernel.clone(),
+        descriptors: *descriptors as u64,
         control: control.clone(),
     };
     let mut registry = Registry::with_prefix("l4way");
@@ -108,6 +109,7 @@ struct Scrape {
     workers: Vec<WorkerSnapshot>,
     http: l4way_http::CounterSnapshot,
     kernel: Option<KernelSnapshot>,
+    descriptors: u64,
     control: ControlMetrics,
 }
 
@@ -244,9 +246,15 @@ impl Scrape {
         )?;
         encoder.gauge(
             "session_descriptors_max",
-            "Descriptors that sessions may use at a time: two for TCP, one for UDP.",
+            "Descriptors that sessions may use at a time: two for TCP and a client of HTTP, one for UDP.",
             None,
             self.control.session_descriptors,
+        )?;
+        encoder.gauge(
+            "session_descriptors_used",
+            "Descriptors that sessions use.",
+            None,
+            self.descriptors,
         )?;
         let Some(memory) = &self.control.memory else { return Ok(()) };
         encoder.gauge(

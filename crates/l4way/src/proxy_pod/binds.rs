@@ -102,6 +102,7 @@ mod tests {
         let terms = SessionTerms {
             connect_timeout: Duration::from_secs(1),
             udp_session_timeout: Duration::from_secs(2),
+            ..SessionTerms::default()
         };
         let (listeners, tls, http) = (vec![listener], vec![tls], vec![http]);
         Parts { listeners, tls, http, terms }.try_into().unwrap()

@@ -20,10 +20,9 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    CloseReason, SessionRecord, TlsRecord,
-    context::{Context, Descriptors},
+    Allowance, CloseReason, Place, SessionRecord, TlsRecord,
+    context::Context,
     counters::Row,
-    mailbox::Sender,
     poll::{Interest, Token},
     routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
     socket::local_address,
@@ -33,9 +32,7 @@ use crate::{
 /// Connections accepted from one socket before others get their turn.
 const BURST: usize = 64;
 /// How long accepting pauses when something is short.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Descriptors of a session.
-const DESCRIPTORS: usize = 2;
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What keeps a worker from accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +46,13 @@ pub(super) enum Shortage {
 /// A socket that listens.
 #[derive(Debug)]
 pub(super) struct ListenSocket {
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     bind: Bind,
     listener: ListenerKey,
+    /// Where its connections take descriptors.
+    allowance: Arc<Allowance>,
     /// Connections may wait in the accept queue.
-    waiting: bool,
+    pub(super) waiting: bool,
 }
 
 /// A connection from a client.
@@ -87,64 +86,6 @@ pub(super) struct ClientTls {
     pub(super) terminator: Option<Terminator>,
 }
 
-/// One of the workers, as the others see it.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) descriptors: Arc<Descriptors>,
-    mailbox: Sender<Command>,
-}
-
-impl Peer {
-    /// A worker whose sessions may use `descriptors`.
-    pub(crate) fn new(descriptors: usize, mailbox: Sender<Command>) -> Self {
-        Self { descriptors: Arc::new(Descriptors::new(descriptors)), mailbox }
-    }
-}
-
-/// All the workers, seen by one of them.
-#[derive(Debug)]
-pub(crate) struct Peers {
-    all: Arc<[Peer]>,
-    me: usize,
-}
-
-impl Peers {
-    pub(crate) fn new(all: Arc<[Peer]>, me: usize) -> Self {
-        Self { all, me }
-    }
-
-    /// The worker that should take a new connection: this one, unless another has clearly less to
-    /// do, as handing over isn't free, or this one has no room. `None` if nobody has room.
-    fn place(&self) -> Option<Place> {
-        let used = |worker: usize| self.all[worker].descriptors.used();
-        let (mine, me) = (used(self.me), self.me);
-        let least = (0..self.all.len()).min_by_key(|&worker| used(worker)).unwrap_or(me);
-        let other = used(least);
-        let order = if mine > other + other / 8 { [least, me] } else { [me, least] };
-        order.into_iter().find_map(|worker| Place::take(worker, &self.all[worker].descriptors))
-    }
-}
-
-/// A session's descriptors, taken from a worker's share until it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    worker: usize,
-    descriptors: Arc<Descriptors>,
-}
-
-impl Place {
-    fn take(worker: usize, descriptors: &Arc<Descriptors>) -> Option<Self> {
-        let descriptors = descriptors.clone();
-        descriptors.try_take(DESCRIPTORS).then(|| Self { worker, descriptors })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.descriptors.give_back(DESCRIPTORS);
-    }
-}
-
 impl Tcp {
     /// Listens on a bound socket for `listener`.
     pub(crate) fn open(
@@ -153,6 +94,7 @@ impl Tcp {
         listener: ListenerKey,
         bind: Bind,
         socket: OwnedFd,
+        allowance: Arc<Allowance>,
     ) {
         let free = self.sockets.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
@@ -164,7 +106,8 @@ impl Tcp {
             tracing::error!(%bind, %error, "can't watch a listening socket: epoll_ctl failed");
             return;
         }
-        self.sockets[index] = Some(ListenSocket { socket, bind, listener, waiting: true });
+        self.sockets[index] =
+            Some(ListenSocket { socket, bind, listener, allowance, waiting: true });
     }
 
     /// Accepts what waits, and stops listening.
@@ -224,12 +167,19 @@ impl Tcp {
             if self.paused_until.is_some() {
                 return;
             }
-            let Some(place) = self.peers.place() else {
+            let Some(place) = self.peers.place(&socket.allowance) else {
+                if !self.has_newcomer(index) {
+                    return;
+                }
+                if self.make_room(ctx) {
+                    continue;
+                }
                 return self.pause_at_limit(ctx);
             };
             match acceptfrom_with(&socket.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((connection, from)) => {
                     self.shortage = None;
+                    self.asked = None;
                     let bind = socket.bind.address;
                     let downstream = from.and_then(|from| from.try_into().ok()).unwrap_or(bind);
                     let listener = socket.listener;
@@ -257,6 +207,7 @@ impl Tcp {
             }
             ctx.counters.limit_pauses.add(1);
         }
+        self.wants_room = true;
         self.paused_until = Some(ctx.now + PAUSE);
     }
 
@@ -280,11 +231,11 @@ impl Tcp {
 
     /// Begins a session here or at a less loaded worker.
     fn admit(&mut self, ctx: &mut Context, accepted: Accepted) {
-        let worker = accepted.client.place.worker;
-        if worker == self.peers.me {
+        let worker = accepted.client.place.worker();
+        if worker == ctx.worker {
             return self.begin(ctx, accepted);
         }
-        match self.peers.all[worker].mailbox.send(Command::Adopt(accepted)) {
+        match self.peers.send(worker, Command::Adopt(accepted)) {
             Ok(()) => ctx.counters.hand_offs.add(1),
             // It has ended, as this one is about to.
             Err(Command::Adopt(accepted)) => self.begin(ctx, accepted),
@@ -318,6 +269,7 @@ impl Tcp {
             Connection::Session(Session::new(ctx, id, timer, down, client, forward, upstream))
         });
         self.step(ctx, id, Session::start);
+        self.note_unheard(id);
     }
 }
 
@@ -396,52 +348,4 @@ fn concerns_one_connection(error: Errno) -> bool {
             | Errno::NONET
             | Errno::OPNOTSUPP
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mailbox::mailbox;
-
-    /// Two workers with room for `room` sessions each and with these numbers of them, seen by the
-    /// first.
-    fn peers(room: usize, mine: usize, other: usize) -> Peers {
-        let peer = |sessions| {
-            let (sender, _) = mailbox().unwrap();
-            let peer = Peer::new(room * DESCRIPTORS, sender);
-            peer.descriptors.take(sessions * DESCRIPTORS);
-            peer
-        };
-        Peers::new([peer(mine), peer(other)].into(), 0)
-    }
-
-    fn placed(peers: &Peers) -> Option<usize> {
-        peers.place().map(|place| place.worker)
-    }
-
-    #[test]
-    fn a_connection_goes_to_a_worker_with_clearly_fewer_sessions() {
-        let placed = |mine, other| placed(&peers(1_000, mine, other));
-        assert_eq!(placed(0, 0), Some(0));
-        assert_eq!(placed(1, 0), Some(1));
-        assert_eq!(placed(0, 1), Some(0));
-        assert_eq!(placed(100, 99), Some(0));
-        assert_eq!(placed(100, 80), Some(1));
-    }
-
-    #[test]
-    fn a_worker_without_room_places_connections_where_there_is_some() {
-        assert_eq!(placed(&peers(100, 100, 99)), Some(1));
-        assert_eq!(placed(&peers(100, 100, 100)), None);
-    }
-
-    #[test]
-    fn a_place_is_taken_while_it_lasts() {
-        let peers = peers(1, 0, 0);
-        let places = [peers.place(), peers.place()];
-        assert!(places.iter().all(Option::is_some));
-        assert_eq!(placed(&peers), None);
-        drop(places);
-        assert_eq!(placed(&peers), Some(0));
-    }
 }

@@ -52,6 +52,8 @@ pub(super) struct Guest {
     /// What the socket belongs to that it was accepted from.
     port: ListenerKey,
     begun: Instant,
+    /// When it was heard last.
+    heard: Instant,
     /// When it has to be in a session: a listener may be less patient than its port.
     deadline: Instant,
     timer: TimerId,
@@ -97,6 +99,11 @@ impl Guest {
     /// Whether it came through this listener.
     pub(super) fn is_of(&self, listener: ListenerKey) -> bool {
         self.client.listener == listener
+    }
+
+    /// When it was heard last; when it came, if it never was.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// Reads on, as far as what has come lets it.
@@ -294,6 +301,7 @@ impl Tcp {
                 client,
                 port,
                 begun: ctx.now,
+                heard: ctx.now,
                 deadline: ctx.now + patience,
                 timer: self.timers.schedule(ctx.now + patience, Due::Handshake(id)),
                 stage: Stage::Greeting { bytes: Vec::new(), needed: 1 },
@@ -302,7 +310,7 @@ impl Tcp {
                 refused_gss: false,
             }))
         });
-        self.make_room(ctx);
+        self.limit_guests(ctx);
         self.guests.push_back(id);
         let Some(Connection::Guest(mut guest)) = self.connections.take(id) else { return };
         if guest.side.watch(ctx, Interest::Read).is_err() {
@@ -313,8 +321,8 @@ impl Tcp {
     }
 
     /// Dismisses the client that has been shaking hands longest, if there are too many.
-    fn make_room(&mut self, ctx: &mut Context) {
-        let limit = (ctx.descriptors.limit() / 2 / SHARE).max(LEAST);
+    fn limit_guests(&mut self, ctx: &mut Context) {
+        let limit = (ctx.pool.limit() / 2 / SHARE).max(LEAST);
         if self.guests.len() < limit {
             return;
         }
@@ -331,6 +339,9 @@ impl Tcp {
     pub(super) fn on_guest(&mut self, ctx: &mut Context, id: SlotId, ready: Readiness) {
         let Some(Connection::Guest(mut guest)) = self.connections.take(id) else { return };
         guest.side.on_ready(ready);
+        if ready.readable() {
+            guest.heard = ctx.now;
+        }
         self.attend(ctx, id, guest);
     }
 
@@ -420,6 +431,7 @@ impl Tcp {
         }
         self.connections.put_back(id, Connection::Session(session));
         self.step(ctx, id, Session::connect);
+        self.note_unheard(id);
     }
 
     /// Gives a client to who serves HTTPS.

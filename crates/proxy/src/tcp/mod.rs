@@ -4,8 +4,10 @@ mod accept;
 mod connect;
 mod guest;
 mod memory;
+mod peers;
 mod pump;
 mod relay;
+mod room;
 mod session;
 mod side;
 mod tls;
@@ -17,8 +19,10 @@ use std::{
 
 use l4way_proxy_core::{Seldom, TimerId, Timers};
 
-pub use self::accept::Place;
-pub(crate) use self::accept::{Accepted, Peer, Peers};
+pub(crate) use self::{
+    accept::Accepted,
+    peers::{Peers, Ring},
+};
 use self::{
     accept::{ListenSocket, Shortage},
     guest::Guest,
@@ -50,13 +54,25 @@ pub(crate) struct Tcp {
     paused_until: Option<Instant>,
     /// What it lacked at the last try.
     shortage: Option<Shortage>,
-    /// That the session limit is reached, and that the system is short of something.
+    /// That the session limit is reached, that clients make room there, and that the system is short of
+    /// something.
     limit_told: Seldom,
+    room_told: Seldom,
     shortage_told: Seldom,
+    /// Connections wait for want of room, and this worker's own clients are to stay.
+    wants_room: bool,
+    /// When others were last asked for room.
+    asked: Option<Instant>,
     peers: Peers,
     connections: Slab<Connection>,
     /// The clients that aren't in a session yet, in the order in which they came, and some that were.
     guests: VecDeque<SlotId>,
+    /// The sessions whose client had not been heard when they began, in that order, and some that have
+    /// ended.
+    unheard: VecDeque<SlotId>,
+    /// Sessions that make room though they were used, the last of them first, and when they were chosen.
+    victims: Vec<SlotId>,
+    chosen: Option<Instant>,
     /// Sessions that used up their turn with work left.
     unfinished: Vec<SlotId>,
     timers: Timers<Due>,
@@ -119,10 +135,16 @@ impl Tcp {
             paused_until: None,
             shortage: None,
             limit_told: Seldom::default(),
+            room_told: Seldom::default(),
             shortage_told: Seldom::default(),
+            wants_room: false,
+            asked: None,
             peers,
             connections: Slab::new(),
             guests: VecDeque::new(),
+            unheard: VecDeque::new(),
+            victims: Vec::new(),
+            chosen: None,
             unfinished: Vec::new(),
             timers: Timers::new(now),
             io: Io::default(),

@@ -10,6 +10,7 @@ use crate::{CloseReason, context::Context, counters::Toward};
 impl Session {
     /// Moves what there is in both directions.
     pub(super) fn relay(&mut self, ctx: &mut Context, io: &mut Io) -> Step {
+        self.moved = ctx.tenths;
         let before = (self.upward.bytes, self.downward.bytes);
         let moved = self.pump_both(io);
         if !self.judged {

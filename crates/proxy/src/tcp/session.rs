@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CloseReason, SessionRecord,
-    context::Context,
+    context::{Context, Tenths},
     counters::Row,
     poll::{Readiness, SlotId},
     record::began_before,
@@ -77,6 +77,8 @@ pub(super) struct Session {
     /// Since when a side hasn't taken what is held for it.
     pub(super) stalled_since: Option<Instant>,
     pub(super) begun: Instant,
+    /// When bytes were moved last, or it began.
+    pub(super) moved: Tenths,
     connect_time: Option<Duration>,
     /// Only if records were on then.
     started: Option<SystemTime>,
@@ -113,6 +115,7 @@ impl Session {
             unfinished: false,
             stalled_since: None,
             begun: ctx.now,
+            moved: ctx.tenths,
             connect_time: None,
             started: ctx.records.is_on().then(SystemTime::now),
         }
@@ -132,6 +135,13 @@ impl Session {
     pub(super) fn held(&self) -> usize {
         let sealed = self.down.sealed() + self.up.as_ref().map_or(0, Side::sealed);
         self.upward.unsent() + self.downward.unsent() + sealed
+    }
+
+    /// Whether the client has never sent a byte since it began.
+    pub(super) fn is_unheard(&self) -> bool {
+        let is_empty = self.upward.bytes == 0 && !self.upward.has_unsent();
+        // What is readable behind the end is the end.
+        is_empty && (self.upward.at_end || !self.down.readable)
     }
 
     pub(super) fn client_ip(&self) -> IpAddr {

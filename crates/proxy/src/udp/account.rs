@@ -62,6 +62,11 @@ impl Account {
         self.upstream.is_gone()
     }
 
+    /// Whether there has been a reply.
+    pub(super) fn is_answered(&self) -> bool {
+        self.first_reply.is_some()
+    }
+
     /// There is a reply.
     pub(super) fn replied(&mut self, now: Instant) {
         if self.first_reply.is_none() {

@@ -33,11 +33,12 @@ use self::{
     table::Table,
 };
 use crate::{
-    CloseReason,
+    Allowance, CloseReason,
     context::Context,
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
     socket::is_in_the_way,
+    tcp::Tcp,
     worker::UdpFlow,
 };
 
@@ -86,8 +87,9 @@ impl Udp {
         key: ListenerKey,
         bind: Bind,
         socket: OwnedFd,
+        allowance: Arc<Allowance>,
     ) {
-        if let Err(error) = self.table.sockets.open(ctx, key, bind.address, socket) {
+        if let Err(error) = self.table.sockets.open(ctx, key, bind.address, socket, allowance) {
             tracing::error!(%bind, %error, "can't watch a bound socket, it stays closed");
         }
     }
@@ -154,17 +156,18 @@ impl Udp {
         self.close_drained(ctx);
     }
 
-    /// A listening socket is ready: the number is from its [`Token::UdpListener`].
-    pub(crate) fn on_listener(&mut self, ctx: &mut Context, number: u32) {
-        self.read_listener(ctx, number);
+    /// A listening socket is ready: the number is from its [`Token::UdpListener`]. TCP clients may have to
+    /// leave so that there is room.
+    pub(crate) fn on_listener(&mut self, ctx: &mut Context, tcp: &mut Tcp, number: u32) {
+        self.read_listener(ctx, tcp, number);
     }
 
-    fn read_listener(&mut self, ctx: &mut Context, number: u32) {
+    fn read_listener(&mut self, ctx: &mut Context, tcp: &mut Tcp, number: u32) {
         for _ in 0..BATCHES_PER_TURN {
             let Some(socket) = self.table.sockets.get(number) else { return };
             match self.inbox.receive(socket.fd.as_fd()) {
                 Ok(()) => {
-                    self.deliver(ctx, number);
+                    self.deliver(ctx, tcp, number);
                     if !self.inbox.is_full() {
                         return;
                     }
@@ -178,7 +181,7 @@ impl Udp {
     }
 
     /// Sorts the inbox by session.
-    fn deliver(&mut self, ctx: &mut Context, number: u32) {
+    fn deliver(&mut self, ctx: &mut Context, tcp: &mut Tcp, number: u32) {
         let Self { table, inbox, .. } = self;
         let Some(socket) = table.sockets.get(number) else { return };
         let is_wildcard = socket.is_wildcard();
@@ -192,7 +195,7 @@ impl Udp {
             let run = left.filter(|index| sender(index) == (peer, local));
             left = left.without(run);
             if let Some(client) = peer {
-                table.deliver(ctx, FlowKey { socket: number, client, local }, inbox, run);
+                table.deliver(ctx, tcp, FlowKey { socket: number, client, local }, inbox, run);
             }
         }
     }
@@ -245,10 +248,10 @@ impl Udp {
     }
 
     /// Does what is due at `ctx.now`.
-    pub(crate) fn on_tick(&mut self, ctx: &mut Context) {
+    pub(crate) fn on_tick(&mut self, ctx: &mut Context, tcp: &mut Tcp) {
         for token in std::mem::take(&mut self.unfinished) {
             match token {
-                Token::UdpListener(number) => self.read_listener(ctx, number),
+                Token::UdpListener(number) => self.read_listener(ctx, tcp, number),
                 Token::UdpUpstream(number) => self.read_upstream(ctx, number, false),
                 _ => {}
             }
@@ -263,6 +266,12 @@ impl Udp {
     /// Takes no new sessions on any socket.
     pub(crate) fn drain(&mut self) {
         self.table.draining = true;
+    }
+
+    /// Has sessions end that were never answered, as many as make room for a TCP session. False if there is
+    /// none.
+    pub(crate) fn make_room(&mut self, ctx: &mut Context) -> bool {
+        self.table.make_room(ctx)
     }
 
     /// How many sessions there are.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    Allowance,
     context::Context,
     poll::{Interest, Token},
     routes::ListenerKey,
@@ -24,6 +25,8 @@ pub(super) struct Socket {
     pub(super) bind: SocketAddr,
     /// Whose socket it is now.
     pub(super) listener: ListenerKey,
+    /// Where its sessions take descriptors.
+    pub(super) allowance: Arc<Allowance>,
     /// How many sessions need it for replies.
     pub(super) sessions: usize,
     /// If it takes no new sessions.
@@ -114,11 +117,12 @@ impl Sockets {
         listener: ListenerKey,
         bind: SocketAddr,
         fd: OwnedFd,
+        allowance: Arc<Allowance>,
     ) -> io::Result<()> {
         let free = self.0.iter().position(Option::is_none);
         let number = free.unwrap_or(self.0.len());
         ctx.poll.add(&fd, Token::UdpListener(number as u32), Interest::Read)?;
-        let socket = Socket { fd, bind, listener, sessions: 0, drain: None };
+        let socket = Socket { fd, bind, listener, allowance, sessions: 0, drain: None };
         match self.0.get_mut(number) {
             Some(slot) => *slot = Some(socket),
             None => self.0.push(Some(socket)),

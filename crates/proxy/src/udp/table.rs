@@ -1,7 +1,10 @@
 //! Which session a datagram belongs to, and when sessions begin and end.
 
+use std::{collections::VecDeque, time::Duration};
+
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointFailure, FlowId, FlowKey, FlowTable};
+use rustix::io::Errno;
 
 use super::{
     account::Account,
@@ -13,11 +16,22 @@ use super::{
     upstream::{Upstream, Upstreams},
 };
 use crate::{
-    CloseReason,
+    Allowance, CloseReason,
     context::Context,
     counters::Toward,
     routes::{Forward, UpstreamLease},
+    tcp::Tcp,
 };
+
+/// A session that has not been answered for so long, and in which nothing was sent meanwhile, is the first
+/// that makes room: nearly all servers that answer at all do so sooner.
+const ANSWER: Duration = Duration::from_secs(1);
+/// The same where all others have been used lately: most servers answer sooner.
+const SOON: Duration = Duration::from_millis(100);
+/// How many sessions are looked at, of those that were never answered, for one that has been silent.
+const LOOKS: usize = 8;
+/// How many sessions end for one of TCP, which takes as many descriptors.
+const FOR_TCP: usize = 2;
 
 /// A worker's UDP sessions, the sockets that clients reach them by, and the routes of new ones.
 #[derive(Debug)]
@@ -25,6 +39,8 @@ pub(super) struct Table {
     pub(super) sockets: Sockets,
     pub(super) shares: Shares,
     pub(super) flows: FlowTable<Session>,
+    /// The sessions that had not been answered, as they began, and some that were or have ended.
+    unanswered: VecDeque<FlowId>,
     pub(super) upstreams: Upstreams,
     /// No new sessions on any socket.
     pub(super) draining: bool,
@@ -36,16 +52,24 @@ impl Table {
             sockets: Sockets::default(),
             shares: Shares::new(),
             flows: FlowTable::new(limit),
+            unanswered: VecDeque::new(),
             upstreams: Upstreams::default(),
             draining: false,
         }
     }
 
     /// Carries datagrams of one client upstream.
-    pub(super) fn deliver(&mut self, ctx: &mut Context, key: FlowKey, inbox: &Inbox, run: Run) {
+    pub(super) fn deliver(
+        &mut self,
+        ctx: &mut Context,
+        tcp: &mut Tcp,
+        key: FlowKey,
+        inbox: &Inbox,
+        run: Run,
+    ) {
         let id = match self.session_of(ctx, &key) {
             Some(id) => id,
-            None => match self.begin(ctx, key, inbox, run) {
+            None => match self.begin(ctx, tcp, key, inbox, run) {
                 Some(id) => id,
                 None => return,
             },
@@ -56,7 +80,7 @@ impl Table {
         }
         // What hasn't gone out is the client's next datagram, with which it gets a new session.
         self.end(ctx, id, CloseReason::IcmpUnreachable);
-        if let Some(id) = self.begin(ctx, key, inbox, left) {
+        if let Some(id) = self.begin(ctx, tcp, key, inbox, left) {
             let lost = self.send(ctx, id, inbox, left);
             if let Some(session) = self.flows.get_mut(id) {
                 session.account.lose(Toward::Upstream, inbox.datagrams(lost));
@@ -87,6 +111,7 @@ impl Table {
     fn begin(
         &mut self,
         ctx: &mut Context,
+        tcp: &mut Tcp,
         key: FlowKey,
         inbox: &Inbox,
         run: Run,
@@ -96,7 +121,7 @@ impl Table {
             return None;
         }
         match self.shares.choose(ctx, &key, socket.listener)? {
-            Ok((forward, upstream)) => self.open(ctx, key, forward, upstream),
+            Ok((forward, upstream)) => self.open(ctx, tcp, key, forward, upstream),
             Err(refusal) => {
                 refusal.row.refuse(refusal.reason, inbox.datagrams(run));
                 None
@@ -104,11 +129,11 @@ impl Table {
         }
     }
 
-    /// Opens a session to an endpoint. If there are no resources for it, the longest idle session
-    /// makes room.
+    /// Opens a session to an endpoint. If there are no resources for it, another session makes room.
     fn open(
         &mut self,
         ctx: &mut Context,
+        tcp: &mut Tcp,
         key: FlowKey,
         forward: Forward,
         upstream: UpstreamLease,
@@ -116,9 +141,18 @@ impl Table {
         if self.flows.is_full() {
             self.evict(ctx);
         }
-        let bind = self.sockets.get(key.socket)?.bind;
+        let socket = self.sockets.get(key.socket)?;
+        let bind = socket.bind;
         let account = Account::open(ctx, forward, upstream);
-        let (account, reason) = match self.connect(ctx, account.endpoint()) {
+        let connected = match self.upstreams.connect_to(ctx, &socket.allowance, account.endpoint())
+        {
+            Err(error) if !is_from_receiver(error) => {
+                let allowance = socket.allowance.clone();
+                self.connect_with_room(ctx, tcp, &allowance, account.endpoint(), error)
+            }
+            connected => connected.map_err(|_| CloseReason::ConnectFailed),
+        };
+        let (account, reason) = match connected {
             Ok(upstream) => {
                 match self.flows.insert(key, Session::new(upstream, account), ctx.now) {
                     Ok(id) => {
@@ -126,7 +160,7 @@ impl Table {
                         return Some(id);
                     }
                     Err(Session { upstream, account, .. }) => {
-                        self.upstreams.close(ctx, upstream);
+                        self.upstreams.close(upstream);
                         (account, CloseReason::OutOfResources)
                     }
                 }
@@ -150,29 +184,41 @@ impl Table {
         if let Some(session) = self.flows.get(id) {
             self.upstreams.give(&session.upstream, id);
         }
+        // So that each is looked at twice, on average, and the list has no more entries than twice the
+        // sessions.
+        if self.unanswered.len() > 2 * self.flows.len() + 64 {
+            let flows = &self.flows;
+            let is_unanswered =
+                |id: &FlowId| flows.get(*id).is_some_and(|session| !session.account.is_answered());
+            self.unanswered.retain(is_unanswered);
+        }
+        self.unanswered.push_back(id);
     }
 
-    /// A socket to an endpoint.
-    fn connect(
+    /// A socket to an endpoint, for which there were no resources: spare sockets make room, then TCP
+    /// clients that may have to leave, then sessions.
+    fn connect_with_room(
         &mut self,
         ctx: &mut Context,
+        tcp: &mut Tcp,
+        allowance: &Allowance,
         address: &EndpointAddress,
+        mut error: Errno,
     ) -> Result<Upstream, CloseReason> {
-        let EndpointAddress::Ip(address) = address else { return Err(CloseReason::ConnectFailed) };
         loop {
-            match self.upstreams.connect(ctx, address) {
+            let has_room =
+                self.upstreams.make_room() || (error == Errno::MFILE && tcp.make_room(ctx));
+            // Descriptors or local ports have run out, perhaps for lack of a limit that would say so
+            // before: one session less, one try more.
+            let is_last = !has_room;
+            if is_last && !self.evict(ctx) && !tcp.evict(ctx) {
+                return Err(CloseReason::OutOfResources);
+            }
+            match self.upstreams.connect_to(ctx, allowance, address) {
                 Ok(upstream) => return Ok(upstream),
                 Err(error) if is_from_receiver(error) => return Err(CloseReason::ConnectFailed),
-                Err(_) if self.upstreams.make_room(ctx) => {}
-                // Descriptors or local ports have run out, perhaps for lack of a limit that would
-                // say so before: one session less, one try more.
-                Err(_) if self.evict(ctx) => {
-                    return self
-                        .upstreams
-                        .connect(ctx, address)
-                        .map_err(|_| CloseReason::OutOfResources);
-                }
-                Err(_) => return Err(CloseReason::OutOfResources),
+                Err(_) if is_last => return Err(CloseReason::OutOfResources),
+                Err(again) => error = again,
             }
         }
     }
@@ -188,11 +234,52 @@ impl Table {
         }
     }
 
-    /// Ends the session that has been idle longest. False if there is none.
+    /// Ends the session that is the first to make room. False if there is none.
+    ///
+    /// One that was never answered is of no use to anybody, or is about to be answered: so it has to have
+    /// been silent for a while. If there is none, it is the one that has been idle longest, as a client of
+    /// UDP doesn't say when it is done.
     fn evict(&mut self, ctx: &mut Context) -> bool {
-        let Some((id, _)) = self.flows.longest_idle() else { return false };
-        self.end(ctx, id, CloseReason::Evicted);
+        let Some((longest_idle, seen)) = self.flows.longest_idle() else { return false };
+        let is_old = ctx.now.saturating_duration_since(seen) >= ctx.settings.silence;
+        let unanswered = self.silent_unanswered(ctx, if is_old { ANSWER } else { SOON });
+        match unanswered {
+            Some(id) => self.end(ctx, id, CloseReason::EvictedUnanswered),
+            None => self.end(ctx, longest_idle, CloseReason::Evicted),
+        }
         true
+    }
+
+    /// Ends sessions that were never answered, as many as make room for one of TCP. False if there is none.
+    pub(super) fn make_room(&mut self, ctx: &mut Context) -> bool {
+        if self.upstreams.make_room() {
+            return true;
+        }
+        let mut ended = false;
+        for _ in 0..FOR_TCP {
+            let Some(id) = self.silent_unanswered(ctx, ANSWER) else { break };
+            self.end(ctx, id, CloseReason::EvictedUnanswered);
+            ended = true;
+        }
+        ended
+    }
+
+    /// A session that was never answered, and in which nothing was sent for so long.
+    fn silent_unanswered(&mut self, ctx: &Context, silence: Duration) -> Option<FlowId> {
+        let mut looks = 0;
+        while looks < LOOKS {
+            let id = self.unanswered.pop_front()?;
+            let Some(seen) = self.flows.seen(id) else { continue };
+            if self.flows.get(id).is_none_or(|session| session.account.is_answered()) {
+                continue;
+            }
+            if ctx.now.saturating_duration_since(seen) >= silence {
+                return Some(id);
+            }
+            self.unanswered.push_back(id);
+            looks += 1;
+        }
+        None
     }
 
     /// Ends a session.
@@ -203,13 +290,14 @@ impl Table {
             ctx.health.refresh();
         }
         // The descriptor of an evicted one is wanted.
-        let is_reusable = session.has_plain_socket() && reason != CloseReason::Evicted;
+        let is_evicted = matches!(reason, CloseReason::Evicted | CloseReason::EvictedUnanswered);
+        let is_reusable = session.has_plain_socket() && !is_evicted;
         let Session { upstream, account, .. } = session;
         match account.endpoint() {
             EndpointAddress::Ip(address) if is_reusable => {
                 self.upstreams.take_back(ctx, upstream, address);
             }
-            _ => self.upstreams.close(ctx, upstream),
+            _ => self.upstreams.close(upstream),
         }
         if let Some(socket) = self.sockets.get_mut(key.socket) {
             socket.sessions -= 1;

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_model::EndpointAddress;
 use l4way_proxy_core::FlowId;
 use rustix::{
     io::Errno,
@@ -26,6 +27,7 @@ use rustix::{
 };
 
 use crate::{
+    Allowance, Place,
     context::Context,
     poll::{Interest, Token},
     socket::is_connected_to_itself,
@@ -50,6 +52,8 @@ const LEFTOVERS: usize = 16;
 pub(super) struct Upstream {
     fd: OwnedFd,
     number: u32,
+    /// Its descriptor.
+    place: Place,
 }
 
 impl AsFd for Upstream {
@@ -58,7 +62,7 @@ impl AsFd for Upstream {
     }
 }
 
-/// A worker's sockets toward endpoints. Each takes one of its descriptors.
+/// A worker's sockets toward endpoints.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     /// Whose each is, by the number that events name it by.
@@ -86,32 +90,52 @@ impl Upstreams {
         self.owners[upstream.number as usize] = Some(id);
     }
 
-    /// A watched socket that is connected to `address`.
+    /// A watched socket that is connected to this endpoint, for a session of a listener with these allowance.
     ///
     /// # Errors
-    /// [`Errno::MFILE`] too if the worker has no descriptor left.
-    pub(super) fn connect(
+    /// [`Errno::MFILE`] too if the listener may take no more descriptors.
+    pub(super) fn connect_to(
         &mut self,
         ctx: &Context,
+        allowance: &Allowance,
+        endpoint: &EndpointAddress,
+    ) -> Result<Upstream, Errno> {
+        match endpoint {
+            EndpointAddress::Ip(address) => self.connect(ctx, allowance, address),
+            // As a host that can't be reached: nobody sends datagrams there.
+            EndpointAddress::Unix(_) => Err(Errno::HOSTUNREACH),
+        }
+    }
+
+    fn connect(
+        &mut self,
+        ctx: &Context,
+        allowance: &Allowance,
         address: &SocketAddr,
     ) -> Result<Upstream, Errno> {
         let upstream = match self.spare(ctx, address) {
-            Some(upstream) => upstream,
-            None => self.open(ctx, address)?,
+            Some(mut upstream) => {
+                upstream.place.pass_to(allowance);
+                upstream
+            }
+            None => self.open(ctx, allowance, address)?,
         };
         match connect_elsewhere(&upstream, address, &ctx.local_ports) {
             Ok(()) => Ok(upstream),
             Err(error) => {
-                self.close(ctx, upstream);
+                self.close(upstream);
                 Err(error)
             }
         }
     }
 
-    fn open(&mut self, ctx: &Context, address: &SocketAddr) -> Result<Upstream, Errno> {
-        if !ctx.descriptors.allow(1) {
-            return Err(Errno::MFILE);
-        }
+    fn open(
+        &mut self,
+        ctx: &Context,
+        allowance: &Allowance,
+        address: &SocketAddr,
+    ) -> Result<Upstream, Errno> {
+        let place = allowance.take_as(ctx.worker, 1).ok_or(Errno::MFILE)?;
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(family, SocketType::DGRAM, flags, None)?;
@@ -119,12 +143,11 @@ impl Upstreams {
         if number as usize == self.owners.len() {
             self.owners.push(None);
         }
-        ctx.descriptors.take(1);
-        let upstream = Upstream { fd, number };
+        let upstream = Upstream { fd, number, place };
         match ctx.poll.add(&upstream, Token::UdpUpstream(number), Interest::Read) {
             Ok(()) => Ok(upstream),
             Err(error) => {
-                self.close(ctx, upstream);
+                self.close(upstream);
                 Err(error)
             }
         }
@@ -137,27 +160,26 @@ impl Upstreams {
         if is_drained(&upstream) {
             return Some(upstream);
         }
-        self.close(ctx, upstream);
+        self.close(upstream);
         None
     }
 
     /// Takes a socket that was connected to `address` back from its session.
     pub(super) fn take_back(&mut self, ctx: &Context, upstream: Upstream, address: &SocketAddr) {
         self.owners[upstream.number as usize] = None;
-        let is_wanted = self.spares(address).len() < MOST
-            && ctx.descriptors.allow(ctx.descriptors.limit() / FREE_SHARE);
+        let is_wanted =
+            self.spares(address).len() < MOST && ctx.pool.has_free(ctx.pool.limit() / FREE_SHARE);
         if is_wanted && connect_unspec(&upstream).is_ok() {
             self.spares(address).push_back(Spare { upstream, since: ctx.now });
         } else {
-            self.close(ctx, upstream);
+            self.close(upstream);
         }
     }
 
     /// Closes a socket.
-    pub(super) fn close(&mut self, ctx: &Context, upstream: Upstream) {
+    pub(super) fn close(&mut self, upstream: Upstream) {
         self.owners[upstream.number as usize] = None;
         self.free_numbers.push(upstream.number);
-        ctx.descriptors.give_back(1);
     }
 
     /// When the first spare will have been kept long enough.
@@ -168,21 +190,20 @@ impl Upstreams {
 
     /// Closes the spares that nobody has needed.
     pub(super) fn close_old(&mut self, ctx: &Context) {
-        self.close_spares(ctx, |spare| spare.since + KEPT <= ctx.now);
+        self.close_spares(|spare| spare.since + KEPT <= ctx.now);
     }
 
     /// Closes all spares, for their descriptors. False if there are none.
-    pub(super) fn make_room(&mut self, ctx: &Context) -> bool {
-        self.close_spares(ctx, |_| true)
+    pub(super) fn make_room(&mut self) -> bool {
+        self.close_spares(|_| true)
     }
 
     /// Closes spares from the oldest on, as long as they are `unwanted`. False if none is.
-    fn close_spares(&mut self, ctx: &Context, unwanted: impl Fn(&Spare) -> bool) -> bool {
+    fn close_spares(&mut self, unwanted: impl Fn(&Spare) -> bool) -> bool {
         let mut closed = false;
         for family in [&mut self.spare_ipv4, &mut self.spare_ipv6] {
             while let Some(Spare { upstream, .. }) = family.pop_front_if(|spare| unwanted(spare)) {
                 self.free_numbers.push(upstream.number);
-                ctx.descriptors.give_back(1);
                 closed = true;
             }
         }
@@ -221,7 +242,7 @@ fn connect_elsewhere(
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsRawFd, sync::Arc};
+    use std::{net::UdpSocket, num::NonZeroUsize, os::fd::AsRawFd, sync::Arc};
 
     use l4way_model::SessionTerms;
     use l4way_proxy_core::{EndpointStore, FlowKey, FlowTable, Rng};
@@ -229,24 +250,32 @@ mod tests {
 
     use super::*;
     use crate::{
-        Records, context::Descriptors, counters::WorkerCounters, poll::Poll, routes::Backends,
+        Budget, Kind, Records, context::Tenths, counters::WorkerCounters, poll::Poll,
+        routes::Backends,
     };
 
-    fn context(descriptors: usize) -> Context {
-        Context {
+    fn context(descriptors: usize) -> (Context, Allowance) {
+        let budget = Budget::new(descriptors, NonZeroUsize::MIN);
+        let allowance = budget.allow(Kind::Udp);
+        let ctx = Context {
             poll: Poll::new().unwrap(),
             now: Instant::now(),
+            tenths: Tenths::default(),
+            begun: Instant::now(),
             rng: Rng::new(1),
             settings: Arc::default(),
             backends: Backends::default(),
             health: EndpointStore::new(Instant::now()).view(),
-            descriptors: Arc::new(Descriptors::new(descriptors)),
+            pool: budget.pool(0).clone(),
+            budget,
+            worker: 0,
             counters: Arc::new(WorkerCounters::default()),
             records: Records::default(),
             terms: SessionTerms::default(),
             local_ports: crate::local_ports(),
             udp_session_limit: descriptors,
-        }
+        };
+        (ctx, allowance)
     }
 
     fn endpoint() -> (UdpSocket, SocketAddr) {
@@ -273,15 +302,16 @@ mod tests {
     }
 
     fn nothing_comes_late(bind: &str) {
-        let (mut ctx, mut upstreams) = (context(100), Upstreams::default());
+        let (mut ctx, allowance) = context(100);
+        let mut upstreams = Upstreams::default();
         let (endpoint, address) = endpoint_at(bind);
-        let first = upstreams.connect(&ctx, &address).unwrap();
+        let first = upstreams.connect(&ctx, &allowance, &address).unwrap();
         let (descriptor, old) = (first.fd.as_raw_fd(), port(&first));
         endpoint.send_to(b"before the session's end", old).unwrap();
         upstreams.take_back(&ctx, first, &address);
         endpoint.send_to(b"after it", old).unwrap();
         ctx.now += REST;
-        let second = upstreams.connect(&ctx, &address).unwrap();
+        let second = upstreams.connect(&ctx, &allowance, &address).unwrap();
         assert_eq!(second.fd.as_raw_fd(), descriptor);
         assert_ne!(port(&second), old);
         endpoint.send_to(b"much later", old).unwrap();
@@ -292,53 +322,58 @@ mod tests {
 
     #[test]
     fn an_error_of_an_ended_session_is_no_later_sessions() {
-        let (mut ctx, mut upstreams) = (context(100), Upstreams::default());
+        let (mut ctx, allowance) = context(100);
+        let mut upstreams = Upstreams::default();
         let (endpoint, address) = endpoint();
         drop(endpoint);
-        let first = upstreams.connect(&ctx, &address).unwrap();
+        let first = upstreams.connect(&ctx, &allowance, &address).unwrap();
         let descriptor = first.fd.as_raw_fd();
         rustix::net::send(&first, b"?", rustix::net::SendFlags::empty()).unwrap();
         upstreams.take_back(&ctx, first, &address);
         ctx.now += REST;
-        let second = upstreams.connect(&ctx, &address).unwrap();
+        let second = upstreams.connect(&ctx, &allowance, &address).unwrap();
         assert_eq!(second.fd.as_raw_fd(), descriptor);
         assert!(is_silent(&second));
     }
 
     #[test]
     fn a_socket_rests_and_is_kept_for_a_while() {
-        let (mut ctx, mut upstreams) = (context(100), Upstreams::default());
+        let (mut ctx, allowance) = context(100);
+        let mut upstreams = Upstreams::default();
         let (_endpoint, address) = endpoint();
-        let first = upstreams.connect(&ctx, &address).unwrap();
+        let first = upstreams.connect(&ctx, &allowance, &address).unwrap();
         upstreams.take_back(&ctx, first, &address);
-        let second = upstreams.connect(&ctx, &address).unwrap();
-        assert_eq!(ctx.descriptors.used(), 2);
+        let second = upstreams.connect(&ctx, &allowance, &address).unwrap();
+        assert_eq!(ctx.pool.used(), 2);
         assert_eq!(upstreams.next_close(), Some(ctx.now + KEPT));
-        upstreams.close(&ctx, second);
+        upstreams.close(second);
         ctx.now += KEPT;
         upstreams.close_old(&ctx);
-        assert_eq!((ctx.descriptors.used(), upstreams.next_close()), (0, None));
+        assert_eq!((ctx.pool.used(), upstreams.next_close()), (0, None));
     }
 
     #[test]
     fn limits_are_for_sessions() {
-        let (ctx, mut upstreams) = (context(4), Upstreams::default());
+        let (ctx, allowance) = context(4);
+        let mut upstreams = Upstreams::default();
         let (_endpoint, address) = endpoint();
-        let mut all: Vec<_> = (0..4).map(|_| upstreams.connect(&ctx, &address).unwrap()).collect();
-        assert_eq!(upstreams.connect(&ctx, &address).unwrap_err(), Errno::MFILE);
+        let mut all: Vec<_> =
+            (0..4).map(|_| upstreams.connect(&ctx, &allowance, &address).unwrap()).collect();
+        assert_eq!(upstreams.connect(&ctx, &allowance, &address).unwrap_err(), Errno::MFILE);
         upstreams.take_back(&ctx, all.pop().unwrap(), &address);
-        assert_eq!(ctx.descriptors.used(), 3);
+        assert_eq!(ctx.pool.used(), 3);
         upstreams.take_back(&ctx, all.pop().unwrap(), &address);
-        assert_eq!(ctx.descriptors.used(), 3);
-        assert!(upstreams.make_room(&ctx) && !upstreams.make_room(&ctx));
-        assert_eq!(ctx.descriptors.used(), 2);
+        assert_eq!(ctx.pool.used(), 3);
+        assert!(upstreams.make_room() && !upstreams.make_room());
+        assert_eq!(ctx.pool.used(), 2);
     }
 
     #[test]
     fn events_go_to_whom_a_socket_belongs_now() {
-        let (ctx, mut upstreams) = (context(100), Upstreams::default());
+        let (ctx, allowance) = context(100);
+        let mut upstreams = Upstreams::default();
         let (_endpoint, address) = endpoint();
-        let upstream = upstreams.connect(&ctx, &address).unwrap();
+        let upstream = upstreams.connect(&ctx, &allowance, &address).unwrap();
         let number = upstream.number;
         let mut flows = FlowTable::new(1);
         let key = FlowKey { socket: 0, client: address, local: None };

@@ -11,7 +11,7 @@ use l4way_model::TlsListener;
 use l4way_proxy::{CloseReason, Proxy, Settings};
 
 use crate::{
-    common::{connect, echo, eventually, free_address, read_all, settings},
+    common::{self, connect, echo, eventually, free_address, read_all, settings},
     support::*,
 };
 
@@ -89,6 +89,46 @@ fn a_flood_of_handshakes_keeps_nobody_out() {
     assert!(read_all(&stalled[0]).is_err(), "it was the first");
     drop(stalled);
     eventually("the others leave", || failed(&proxy, CloseReason::HandshakeAborted) > 0);
+}
+
+/// At the session limit who is at his handshake goes first, then who has said nothing since.
+#[test]
+fn silent_clients_make_room() {
+    const SILENCE: Duration = Duration::from_millis(300);
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let mut proxy = Proxy::start(Settings {
+        workers: NonZeroUsize::MIN,
+        session_descriptors: NonZeroUsize::new(8),
+        silence: SILENCE,
+        ..settings()
+    })
+    .unwrap();
+    let address = free_address();
+    let config = tls_config(address, vec![terminate("a.test", server_tls(&[&own]), "e")]);
+    proxy.apply(config, &endpoint_table([("e", echo())]));
+    let client = any_client(&authority);
+    let open = || {
+        let mut session = open(address, "a.test", &client);
+        while session.conn.is_handshaking() {
+            session.conn.complete_io(&mut session.sock).unwrap();
+        }
+        session
+    };
+    let mut used = open();
+    ping(&mut used, "used").unwrap();
+    let _silent = [open(), open()];
+    let mut stalled = connect(address);
+    stalled.write_all(&[22, 3, 1]).unwrap();
+    std::thread::sleep(2 * SILENCE);
+    let ended = |reason| common::ended(&proxy, reason);
+    ping(&mut open(), "served").unwrap();
+    eventually("the handshake ends", || failed(&proxy, CloseReason::HandshakeEvicted) == 1);
+    assert_eq!(ended(CloseReason::EvictedUnused), 0);
+    let mut more = [open(), open()];
+    more.iter_mut().for_each(|session| ping(session, "served").unwrap());
+    assert!((1..=2).contains(&ended(CloseReason::EvictedUnused)));
+    ping(&mut used, "still here").unwrap();
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct GatewayParametersSpec {
     pub connect_timeout_seconds: Option<u32>,
     /// How long a UDP session may be silent, in seconds.
     pub udp_session_timeout_seconds: Option<u32>,
+    /// `Wait` or `Evict`.
+    pub at_limit: Option<Arc<str>>,
 }
 
 /// What a Gateway's Service is like.
@@ -106,6 +108,7 @@ impl GatewayParametersSpec {
             udp_session_timeout_seconds: self
                 .udp_session_timeout_seconds
                 .or(other.udp_session_timeout_seconds),
+            at_limit: self.at_limit.or(other.at_limit),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use l4way_model::{
-    AlternativeName, Authorities, BackendSource, BackendTls, Config, Hostname, HttpPort, HttpRule,
-    Listener, PathMatch, Route, ServerTls, SessionTerms, Target, TlsListener, TlsMode, TlsOptions,
-    TlsPort, TlsRoute,
+    AlternativeName, AtLimit, Authorities, BackendSource, BackendTls, Config, Hostname, HttpPort,
+    HttpRule, Listener, PathMatch, Route, ServerTls, SessionTerms, Target, TlsListener, TlsMode,
+    TlsOptions, TlsPort, TlsRoute,
 };
 use l4way_resources::{
     AnyObject, Snapshot,
@@ -82,8 +82,12 @@ fn write_terms(out: &mut String, terms: SessionTerms) -> std::fmt::Result {
     if terms == SessionTerms::default() {
         return Ok(());
     }
-    let SessionTerms { connect_timeout, udp_session_timeout } = terms;
-    writeln!(out, "    terms: connect {connect_timeout:?}, UDP {udp_session_timeout:?}")
+    let SessionTerms { connect_timeout, udp_session_timeout, at_limit } = terms;
+    write!(out, "    terms: connect {connect_timeout:?}, UDP {udp_session_timeout:?}")?;
+    match at_limit {
+        AtLimit::Wait => writeln!(out),
+        AtLimit::Evict => writeln!(out, ", at limit {at_limit:?}"),
+    }
 }
 
 fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {

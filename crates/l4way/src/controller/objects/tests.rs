@@ -60,6 +60,7 @@ fn full() -> Provision {
         "drainSeconds": 300,
         "connectTimeoutSeconds": 2,
         "udpSessionTimeoutSeconds": 30,
+        "atLimit": "Evict",
     });
     Provision {
         labels: [("team", "db"), (MANAGED_BY, "somebody")]
@@ -151,6 +152,7 @@ fn what_a_running_proxy_can_follow_is_not_in_its_deployment() {
         json!({"accessLog": "Stdout"}),
         json!({"connectTimeoutSeconds": 2}),
         json!({"udpSessionTimeoutSeconds": 30}),
+        json!({"atLimit": "Evict"}),
     ] {
         assert_eq!(deployment(parameters.clone()), none, "{parameters}");
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use l4way_model::{
-    AlternativeName, Authorities, BackendId, BackendSource, BackendTls, CipherSuite,
+    AlternativeName, AtLimit, Authorities, BackendId, BackendSource, BackendTls, CipherSuite,
     ClientValidation, Config, Endpoint, EndpointAddress, EndpointSource, GatewayId, HeaderMatch,
     Hostname, HttpListener, HttpPort, HttpRule, KeyPair, Listener, ListenerId, Parts, PathMatch,
     RefusedReason, Route, RouteId, ServerTls, ServicePort, SessionTerms, Target, TlsListener,
@@ -157,6 +157,7 @@ pub(super) fn terms() -> SessionTerms {
     SessionTerms {
         connect_timeout: Duration::from_secs(7),
         udp_session_timeout: Duration::from_secs(77),
+        at_limit: AtLimit::Wait,
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use l4way_model::{
-    ApplyReport, BindFailure, BindFailureKind, Config, ListenerReport, PathReport, TlsOptions,
-    TlsVersion,
+    ApplyReport, AtLimit, BindFailure, BindFailureKind, Config, ListenerReport, PathReport,
+    SessionTerms, TlsOptions, TlsVersion,
 };
 use serde_json::{Value, json};
 
@@ -281,4 +281,21 @@ fn half_of_a_document_is_refused() {
     let garbage = b"garbage";
     let error = unpack::<Delivery>(garbage, &hash(garbage)).unwrap_err();
     assert!(matches!(error, UnpackError::Compression(_)), "{error}");
+}
+
+#[test]
+fn what_is_to_be_done_at_the_limit_is_read_as_it_was_written() {
+    for at_limit in [AtLimit::Wait, AtLimit::Evict] {
+        let terms = SessionTerms { at_limit, ..SessionTerms::default() };
+        let contents = Contents {
+            config: &Config::default().with_terms(terms),
+            backends: &BTreeMap::new(),
+            logs: &Logs::default(),
+            requires: &BTreeSet::new(),
+        };
+        let (delivery, keys) = Delivery::new(contents);
+        let delivery: Delivery = document(&json_of(&delivery)).unwrap();
+        let config = delivery.config(&keys, SessionTerms::default()).unwrap();
+        assert_eq!(config.terms(), terms);
+    }
 }

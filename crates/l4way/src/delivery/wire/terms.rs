@@ -10,25 +10,58 @@ pub(in crate::delivery) struct Terms {
     connect_timeout: Duration,
     #[serde(default = "udp_session_timeout", skip_serializing_if = "is_udp_session_timeout")]
     udp_session_timeout: Duration,
+    #[serde(default, skip_serializing_if = "AtLimit::is_wait")]
+    at_limit: AtLimit,
+}
+
+/// What becomes of sessions that were used. A proxy that doesn't know it has them stay, which harms nobody:
+/// it is no feature that a proxy has to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+enum AtLimit {
+    #[default]
+    Wait,
+    Evict,
+}
+
+impl AtLimit {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_wait(&self) -> bool {
+        *self == Self::Wait
+    }
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { connect_timeout: connect_timeout(), udp_session_timeout: udp_session_timeout() }
+        Self {
+            connect_timeout: connect_timeout(),
+            udp_session_timeout: udp_session_timeout(),
+            at_limit: AtLimit::Wait,
+        }
     }
 }
 
 impl Terms {
     pub(in crate::delivery) fn write(terms: &model::SessionTerms) -> Self {
-        let model::SessionTerms { connect_timeout, udp_session_timeout } = terms;
-        Self { connect_timeout: *connect_timeout, udp_session_timeout: *udp_session_timeout }
+        let model::SessionTerms { connect_timeout, udp_session_timeout, at_limit } = terms;
+        Self {
+            connect_timeout: *connect_timeout,
+            udp_session_timeout: *udp_session_timeout,
+            at_limit: match at_limit {
+                model::AtLimit::Wait => AtLimit::Wait,
+                model::AtLimit::Evict => AtLimit::Evict,
+            },
+        }
     }
 
     pub(in crate::delivery) fn read(&self) -> model::SessionTerms {
-        let Self { connect_timeout, udp_session_timeout } = self;
+        let Self { connect_timeout, udp_session_timeout, at_limit } = self;
         model::SessionTerms {
             connect_timeout: *connect_timeout,
             udp_session_timeout: *udp_session_timeout,
+            at_limit: match at_limit {
+                AtLimit::Wait => model::AtLimit::Wait,
+                AtLimit::Evict => model::AtLimit::Evict,
+            },
         }
     }
 }

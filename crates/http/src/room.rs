@@ -1,0 +1,321 @@
+//! What connections take of the descriptors that there may be, and which of them leave for others.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use l4way_proxy::{Allowance, Budget, Kind, MakeRoom, Place};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::sleep,
+};
+
+use crate::{counters::Counters, pulse::Pulse};
+
+/// Descriptors of a client's connection: its own, and one for a connection to an endpoint.
+const DESCRIPTORS: usize = 2;
+/// How long it may take until others have made room that were asked.
+const ANSWER: Duration = Duration::from_millis(10);
+/// How long others aren't asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many clients are looked at, for one that may have to leave.
+const LOOKS: usize = 256;
+
+/// The descriptors that connections have.
+///
+/// A client takes two, so that there is one for its request. Connections to endpoints are shared by
+/// clients, and may outlast them or be more than they: those that are more take one of their own.
+#[derive(Debug)]
+pub(crate) struct Room {
+    budget: Arc<Budget>,
+    /// Where connections to endpoints take theirs.
+    allowance: Allowance,
+    held: Mutex<Held>,
+    clients: Arc<Clients>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    clients: usize,
+    upstreams: usize,
+    /// Of the connections to endpoints that are more than clients.
+    extra: Vec<Place>,
+    /// When somebody last looked for room.
+    looked: Option<Instant>,
+}
+
+impl Held {
+    /// Gives back what connections to endpoints don't need any more.
+    fn trim(&mut self) {
+        self.extra.truncate(self.upstreams.saturating_sub(self.clients));
+    }
+}
+
+impl Room {
+    pub(crate) fn new(
+        budget: Arc<Budget>,
+        silence: Duration,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let clients = Arc::new(Clients { known: Mutex::default(), silence, counters });
+        budget.set_http(clients.clone());
+        let allowance = budget.allow_without_share(Kind::Http);
+        Arc::new(Self { budget, allowance, held: Mutex::default(), clients })
+    }
+
+    /// A way to descriptors for the clients of one socket.
+    pub(crate) fn allow(&self) -> Allowance {
+        self.budget.allow(Kind::Http)
+    }
+
+    /// A client's descriptors, if there are some.
+    pub(crate) fn client(self: &Arc<Self>, allowance: &Allowance) -> Option<ClientPlace> {
+        allowance.take(DESCRIPTORS).map(|place| self.client_with(place))
+    }
+
+    /// The descriptors of a client that a worker has given them.
+    pub(crate) fn client_with(self: &Arc<Self>, place: Place) -> ClientPlace {
+        let mut held = self.held();
+        held.clients += 1;
+        held.looked = None;
+        held.trim();
+        ClientPlace { room: self.clone(), place: Some(place) }
+    }
+
+    /// Has somebody leave, if there is one who may have to, and waits for a moment.
+    pub(crate) async fn look(&self) {
+        let now = Instant::now();
+        let is_recent = |looked: Instant| now < looked + PAUSE;
+        let asks = {
+            let looked = &mut self.held().looked;
+            let asks = !looked.is_some_and(is_recent);
+            if asks {
+                *looked = Some(now);
+            }
+            asks
+        };
+        if asks {
+            self.budget.ask_for_room();
+        }
+        sleep(ANSWER).await;
+    }
+
+    /// The descriptor of a connection to an endpoint. If there is none, `close_idle` has one end that nobody
+    /// uses, if there is one. `None` if there is none for so long.
+    pub(crate) async fn upstream(
+        self: &Arc<Self>,
+        within: Duration,
+        close_idle: impl Fn() -> bool,
+    ) -> Option<UpstreamPlace> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(place) = self.try_upstream() {
+                return Some(place);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            match close_idle() {
+                // It ends with its task.
+                true => tokio::task::yield_now().await,
+                false => self.look().await,
+            }
+        }
+    }
+
+    fn try_upstream(self: &Arc<Self>) -> Option<UpstreamPlace> {
+        let mut held = self.held();
+        if held.upstreams == held.clients + held.extra.len() {
+            let place = self.allowance.take(1)?;
+            held.extra.push(place);
+        }
+        held.upstreams += 1;
+        held.looked = None;
+        Some(UpstreamPlace(self.clone()))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Knows of a connection from now on.
+    pub(crate) fn know(&self, client: Weak<Pulse>) {
+        self.clients.know(client);
+    }
+}
+
+/// A client's descriptors, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientPlace {
+    room: Arc<Room>,
+    place: Option<Place>,
+}
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        let mut held = self.room.held();
+        held.clients -= 1;
+        let Some(mut place) = self.place.take() else { return };
+        // One more of the connections to endpoints has none of a client any more.
+        if held.upstreams > held.clients + held.extra.len() {
+            place.shrink(1);
+            place.pass_to(&self.room.allowance);
+            held.extra.push(place);
+        }
+    }
+}
+
+/// The descriptor of a connection to an endpoint, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UpstreamPlace(Arc<Room>);
+
+impl Drop for UpstreamPlace {
+    fn drop(&mut self) {
+        let mut held = self.0.held();
+        held.upstreams -= 1;
+        held.trim();
+    }
+}
+
+/// A connection to an endpoint with its descriptor.
+#[derive(Debug)]
+pub(crate) struct Placed<S> {
+    stream: S,
+    _place: UpstreamPlace,
+}
+
+impl<S> Placed<S> {
+    pub(crate) fn new(stream: S, place: UpstreamPlace) -> Self {
+        Self { stream, _place: place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The clients' connections, any of which may have to leave when it is idle.
+#[derive(Debug)]
+struct Clients {
+    known: Mutex<VecDeque<Weak<Pulse>>>,
+    silence: Duration,
+    counters: Arc<Counters>,
+}
+
+impl Clients {
+    fn know(&self, client: Weak<Pulse>) {
+        let mut known = self.known();
+        let active = self.counters.active_connections() as usize;
+        if known.len() > 2 * active + 64 {
+            known.retain(|client| client.strong_count() > 0);
+        }
+        known.push_back(client);
+    }
+
+    fn known(&self) -> MutexGuard<'_, VecDeque<Weak<Pulse>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MakeRoom for Clients {
+    fn make_room(&self) -> bool {
+        let mut known = self.known();
+        for _ in 0..known.len().min(LOOKS) {
+            let Some(next) = known.pop_front() else { return false };
+            let Some(client) = next.upgrade() else { continue };
+            if client.evict(self.silence) {
+                self.counters.idle_evictions.increment();
+                return true;
+            }
+            known.push_back(next);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    fn room(descriptors: usize) -> (Arc<Room>, Allowance) {
+        let budget = Budget::new(descriptors, NonZeroUsize::MIN);
+        let room = Room::new(budget, Duration::ZERO, Arc::default());
+        let allowance = room.allow();
+        (room, allowance)
+    }
+
+    #[test]
+    fn a_request_has_a_descriptor_that_its_client_has_brought() {
+        let (room, allowance) = room(6);
+        let clients: Vec<_> = std::iter::from_fn(|| room.client(&allowance)).collect();
+        assert_eq!((clients.len(), room.budget.used()), (3, 6));
+        let upstreams: Vec<_> = std::iter::from_fn(|| room.try_upstream()).collect();
+        assert_eq!((upstreams.len(), room.budget.used()), (3, 6));
+        // They outlast their clients.
+        drop(clients);
+        assert_eq!(room.budget.used(), 3);
+        let client = room.client(&allowance).unwrap();
+        assert_eq!(room.budget.used(), 2 + 2);
+        drop(upstreams);
+        assert_eq!(room.budget.used(), 2);
+        drop(client);
+        assert_eq!(room.budget.used(), 0);
+    }
+
+    #[test]
+    fn connections_to_endpoints_that_are_more_than_clients_take_descriptors() {
+        let (room, allowance) = room(10);
+        let client = room.client(&allowance).unwrap();
+        let upstreams: Vec<_> = (0..5).map(|_| room.try_upstream().unwrap()).collect();
+        assert_eq!(room.budget.used(), 2 + 4);
+        drop(client);
+        assert_eq!(room.budget.used(), 5);
+        drop(upstreams);
+        assert_eq!(room.budget.used(), 0);
+    }
+}
