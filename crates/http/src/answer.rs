@@ -27,6 +27,7 @@ fn explain(reason: ErrorReason) -> &'static str {
         ErrorReason::InvalidBackend | ErrorReason::NoWeight => "the route leads nowhere",
         ErrorReason::NoEndpoint => "nobody is there to answer",
         ErrorReason::OutOfResources => "the gateway has no room for this request now",
+        ErrorReason::Loop => "the request has been here before",
         ErrorReason::ConnectFailed => "nobody who should answer can be reached",
         ErrorReason::UpstreamTlsFailed => "nobody who should answer can be trusted",
         ErrorReason::ConnectTimeout => "nobody who should answer does in time",

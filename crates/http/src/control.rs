@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -14,7 +14,7 @@ use l4way_model::{
     ListenerReport,
 };
 use l4way_proxy::{Budget, HttpsSink, Limits, random_seed};
-use l4way_proxy_core::Rng;
+use l4way_proxy_core::{Rng, Seldom};
 use l4way_tls::Originators;
 use tokio::{
     runtime::{self, Handle},
@@ -25,9 +25,11 @@ use tokio::{
 use crate::{
     Counters, Settings,
     accept::Socket,
+    counters::Labels,
     drain::Drain,
     endpoints::{Endpoints, Upstreams},
     https::{self, Reception},
+    loops::Identity,
     ongoing::Exchange,
     pulse::Pulse,
     room::Room,
@@ -50,6 +52,8 @@ pub struct HttpProxy {
     /// One for each wanted port without TLS.
     tables: Vec<Arc<Table>>,
     originators: Originators,
+    /// By which the rules of a configuration without a Gateway's UID are known to others.
+    identity: Identity,
     upstreams: Upstreams,
     sockets: BTreeMap<SocketAddr, Socket>,
     /// Where the clients of HTTPS listeners come in.
@@ -94,6 +98,8 @@ pub(crate) struct Shared {
     /// Who may be silent for too long.
     pub(crate) connections: Watched<Pulse>,
     pub(crate) exchanges: Watched<Exchange>,
+    /// Requests that come back.
+    loops_told: Mutex<Seldom>,
 }
 
 impl Shared {
@@ -109,6 +115,24 @@ impl Shared {
 
     pub(crate) fn rng(&self) -> MutexGuard<'_, Rng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells that a request has come back, if that hasn't been told lately.
+    pub(crate) fn tell_loop(&self, labels: &Labels, client: IpAddr) {
+        let now = Instant::now().into_std();
+        let told = self.loops_told.lock().unwrap_or_else(PoisonError::into_inner).note(now);
+        let (Some(times), Some(listener), Some(route)) = (told, &labels.listener, &labels.route)
+        else {
+            return;
+        };
+        tracing::warn!(
+            times,
+            %listener,
+            %route,
+            %client,
+            "requests of this route come back to its own listener and are answered 508: its backend leads here, \
+             perhaps by a name or another proxy"
+        );
     }
 }
 
@@ -145,6 +169,7 @@ impl HttpProxy {
             rng: Mutex::new(Rng::new(random_seed())),
             connections: Watched::default(),
             exchanges: Watched::default(),
+            loops_told: Mutex::default(),
         });
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -162,6 +187,7 @@ impl HttpProxy {
             wanted: Arc::default(),
             tables: Vec::new(),
             originators: Originators::default(),
+            identity: Identity::default(),
             upstreams: Upstreams::default(),
             sockets: BTreeMap::new(),
             reception,
@@ -193,7 +219,12 @@ impl HttpProxy {
         self.wanted = config.clone();
         self.update_originators();
         self.set_endpoints(endpoints);
-        let make = Make { counters: &self.shared.counters, originators: &self.originators };
+        let identity = self.identity();
+        let make = Make {
+            counters: &self.shared.counters,
+            originators: &self.originators,
+            identity: &identity,
+        };
         let table = |port| Arc::new(Table::of_http(port, &make));
         self.tables = config.http_ports().iter().map(table).collect();
         self.update_https();
@@ -222,6 +253,12 @@ impl HttpProxy {
         }
     }
 
+    /// Whose requests come back, as the proxies of one Gateway are one.
+    fn identity(&self) -> Identity {
+        let uid = self.wanted.gateway_uid();
+        uid.map_or_else(|| self.identity.clone(), |uid| Identity::of_gateway(uid))
+    }
+
     /// Makes what begins the TLS sessions of requests.
     fn update_originators(&mut self) {
         let to_begin = self.wanted.http_rules().flat_map(|rule| rule.route.backend_tls());
@@ -230,10 +267,14 @@ impl HttpProxy {
 
     /// Serves the clients of the wanted HTTPS listeners; has the connections of others end.
     fn update_https(&mut self) {
-        let config = self.wanted.clone();
+        let (config, identity) = (self.wanted.clone(), self.identity());
         let mut before = std::mem::take(&mut self.https);
         for wanted in config.tls_ports().iter().filter(|port| port.has_https()) {
-            let make = Make { counters: &self.shared.counters, originators: &self.originators };
+            let make = Make {
+                counters: &self.shared.counters,
+                originators: &self.originators,
+                identity: &identity,
+            };
             let table = Arc::new(Table::of_tls(wanted, &make));
             for bind in wanted.binds() {
                 let view = Arc::new(self.view(&table));

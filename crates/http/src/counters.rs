@@ -73,6 +73,8 @@ error_reasons! {
     NoWeight = "no_weight", Some(StatusCode::INTERNAL_SERVER_ERROR);
     /// The backend has no endpoint.
     NoEndpoint = "no_endpoint", Some(StatusCode::SERVICE_UNAVAILABLE);
+    /// The request has been forwarded by the same rule before.
+    Loop = "loop", Some(StatusCode::LOOP_DETECTED);
     /// None of the endpoints that were tried could be connected to.
     ConnectFailed = "connect_failed", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// There is no descriptor for a connection to an endpoint.

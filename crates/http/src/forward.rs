@@ -34,10 +34,11 @@ pub(crate) async fn respond(
     let (parts, body) = request.into_parts();
     let authority = host::authority(&parts);
     let picked = match &authority {
-        Ok(host) => choose(&connection, &view.table, &parts, host.as_ref()).and_then(Rule::pick),
+        Ok(host) => choose(&connection, &view.table, &parts, host.as_ref())
+            .and_then(|rule| Ok((rule.pick()?, &rule.pseudonym))),
         Err(host::BadHost) => Err(Refusal { reason: ErrorReason::BadHost, row: &view.table.stray }),
     };
-    let picked = match picked {
+    let (picked, pseudonym) = match picked {
         Ok(picked) => picked,
         Err(Refusal { reason, row }) => return Ok(refuse(reason, row)),
     };
@@ -51,10 +52,9 @@ pub(crate) async fn respond(
     if let Some(inlet) = &connection.inlet {
         inlet.follow(&ongoing, Way::Upstream);
     }
-    let request = Request::from_parts(
-        for_endpoint(parts, &connection, authority.as_ref(), protocol.clone()),
-        Relayed::request(body, ongoing.clone()),
-    );
+    let mut head = for_endpoint(parts, &connection, authority.as_ref(), protocol.clone());
+    pseudonym.add_to(&mut head.headers);
+    let request = Request::from_parts(head, Relayed::request(body, ongoing.clone()));
     let call = Call(Some(&ongoing));
     let answered = tokio::select! {
         biased;
@@ -97,7 +97,13 @@ fn choose<'t>(
         }
     }
     let unmatched = Refusal { reason: ErrorReason::NoRoute, row: &listener.unmatched };
-    listener.rule(host, request.uri.path(), &request.headers).ok_or(unmatched)
+    let rule = listener.rule(host, request.uri.path(), &request.headers).ok_or(unmatched)?;
+    if rule.pseudonym.is_in(&request.headers) {
+        let row = &rule.weightless;
+        connection.shared.tell_loop(&row.labels, connection.client.ip());
+        return Err(Refusal { reason: ErrorReason::Loop, row });
+    }
+    Ok(rule)
 }
 
 fn refuse(reason: ErrorReason, row: &Row) -> Response<Body> {

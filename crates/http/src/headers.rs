@@ -11,6 +11,8 @@ use http::{
     uri::Authority,
 };
 
+use crate::loops::CDN_LOOP;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -34,7 +36,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let tokens = headers.get_all(CONNECTION).iter().flat_map(tokens);
     let named: Vec<_> =
         tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    // Nobody may take away where a request has been (RFC 8586, section 2).
+    let named = named.iter().filter(|name| **name != CDN_LOOP);
+    for name in named.chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }

@@ -39,6 +39,7 @@ mod headers;
 mod host;
 mod https;
 mod inlet;
+mod loops;
 mod metered;
 mod ongoing;
 mod pool;

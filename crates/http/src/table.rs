@@ -17,6 +17,7 @@ use l4way_tls::{Originator, Originators};
 use crate::{
     counters::{Counters, ErrorReason, Labels, Row},
     endpoints::Endpoints,
+    loops::{Identity, Pseudonym},
 };
 
 /// What the requests of a socket see.
@@ -39,6 +40,7 @@ pub(crate) struct Table {
 pub(crate) struct Make<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) originators: &'a Originators,
+    pub(crate) identity: &'a Identity,
 }
 
 /// A listener, as requests see it.
@@ -85,7 +87,7 @@ impl Listener {
         let labels = Labels { listener: Some(id.clone()), ..Labels::default() };
         Self {
             id: id.clone(),
-            rules: rules.iter().map(|rule| Rule::new(rule, &labels, make)).collect(),
+            rules: rules_of(id, rules, &labels, make),
             unmatched: make.counters.row(labels.clone()),
         }
     }
@@ -99,6 +101,15 @@ impl Listener {
     ) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matches(host, path, headers))
     }
+}
+
+/// The rules of a listener, each with a name of its own toward others.
+fn rules_of(id: &ListenerId, rules: &[HttpRule], labels: &Labels, make: &Make<'_>) -> Vec<Rule> {
+    let rule = |(place, rule): (usize, &HttpRule)| {
+        let pseudonym = Pseudonym::new(make.identity, id, &rule.route.id, place);
+        Rule::new(rule, pseudonym, labels, make)
+    };
+    rules.iter().enumerate().map(rule).collect()
 }
 
 /// Whether a hostname, or its absence, is for this host. What names no host is only for those that
@@ -115,8 +126,10 @@ pub(crate) struct Rule {
     headers: Vec<HeaderMatch>,
     pick: Mutex<WeightedPick>,
     targets: Vec<Target>,
-    /// Counts the requests that no target has weight for.
-    weightless: Arc<Row>,
+    /// Counts the requests that no target has weight for, or that come back.
+    pub(crate) weightless: Arc<Row>,
+    /// By which it is known to those who forward requests.
+    pub(crate) pseudonym: Pseudonym,
 }
 
 /// What a share of the requests meets.
@@ -143,8 +156,8 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl Rule {
-    fn new(rule: &HttpRule, labels: &Labels, make: &Make<'_>) -> Self {
-        let Make { counters, originators } = make;
+    fn new(rule: &HttpRule, pseudonym: Pseudonym, labels: &Labels, make: &Make<'_>) -> Self {
+        let Make { counters, originators, .. } = make;
         let HttpRule { hostname, path, headers, route: Route { id, targets } } = rule;
         let labels = Labels { route: Some(id.clone()), ..labels.clone() };
         let backend = |id: &BackendId, originator| {
@@ -168,6 +181,7 @@ impl Rule {
             pick: Mutex::new(WeightedPick::new(weights, random_seed())),
             targets: targets.iter().map(|weighted| target(&weighted.target)).collect(),
             weightless: counters.row(labels),
+            pseudonym,
         }
     }
 
@@ -231,8 +245,9 @@ mod tests {
     fn table(listeners: Vec<HttpListener>) -> Table {
         let addresses = vec![[127, 0, 0, 1].into()];
         let port = HttpPort { addresses, port: 80, listeners };
-        let (counters, originators) = Default::default();
-        Table::of_http(&port, &Make { counters: &counters, originators: &originators })
+        let (counters, originators, identity) = Default::default();
+        let make = Make { counters: &counters, originators: &originators, identity: &identity };
+        Table::of_http(&port, &make)
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl KernelPath {
             self.host = host;
         }
         self.update_terms(config, proxied);
-        self.taken = plan::own_addresses(config);
+        self.taken = plan::own_sockets(config);
         let mut plan = plan(config, endpoints, &self.host, &self.taken);
         for (id, planned) in &mut plan {
             if !matches!(bound.listeners.get(id), Some(ListenerReport::Bound)) {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use l4way_model::{
@@ -77,18 +77,17 @@ pub(crate) fn plan(config: &Config, endpoints: &EndpointTable, host: &Host, take
     config.listeners().map(plan).collect()
 }
 
-/// Sockets that are bound on one address: clients there are theirs, and no wildcard's.
+/// Sockets that listeners are bound on: clients on one address are its own socket's, and no wildcard's.
 pub(crate) type Taken = BTreeSet<(Transport, SocketAddr)>;
 
 /// All such sockets of a configuration.
-pub(crate) fn own_addresses(config: &Config) -> Taken {
+pub(crate) fn own_sockets(config: &Config) -> Taken {
     let sessions = config
         .listeners()
         .flat_map(|listener| listener.binds().map(move |bind| (listener.transport, bind)));
     let tls = config.tls_ports().iter().flat_map(|port| port.binds());
     let http = config.http_ports().iter().flat_map(|port| port.binds());
-    let all = sessions.chain(tls.chain(http).map(|bind| (Transport::Tcp, bind)));
-    all.filter(|(_, bind)| !bind.ip().is_unspecified()).collect()
+    sessions.chain(tls.chain(http).map(|bind| (Transport::Tcp, bind))).collect()
 }
 
 /// A listener's part of the plan.
@@ -127,6 +126,7 @@ pub(crate) fn carry(
         route: route.id.clone(),
         shares,
     };
+    not_to_itself(&carried, host, taken)?;
     let kind = kind_of_endpoints(&carried)?;
     if !kind.is_loopback
         && carried.backends().any(|(_, all)| all.iter().any(|e| host.is_away(e.ip())))
@@ -135,6 +135,23 @@ pub(crate) fn carry(
     }
     carried.locals = locals(listener, kind, host, taken)?;
     Ok(carried)
+}
+
+/// That no endpoint is a listener of the proxy. Such sessions may come back, which only the proxy notices.
+fn not_to_itself(carried: &Carried, host: &Host, taken: &Taken) -> Result<(), String> {
+    let is_own = |endpoint: &&SocketAddr| {
+        let everywhere: IpAddr = match endpoint.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let has = |ip| taken.contains(&(carried.transport, SocketAddr::new(ip, endpoint.port())));
+        has(endpoint.ip()) || !host.is_away(endpoint.ip()) && has(everywhere)
+    };
+    let mut endpoints = carried.backends().flat_map(|(_, endpoints)| endpoints);
+    match endpoints.find(is_own) {
+        Some(endpoint) => Err(format!("endpoint {endpoint} is a listener of the proxy")),
+        None => Ok(()),
+    }
 }
 
 /// The addresses of endpoints, if the kernel can send to all of them.
@@ -274,7 +291,7 @@ mod tests {
             ..listener.clone()
         };
         let config = Config::new([listener.clone(), other]).unwrap();
-        plan(&config, &table, host, &own_addresses(&config)).remove(&listener.id).unwrap()
+        plan(&config, &table, host, &own_sockets(&config)).remove(&listener.id).unwrap()
     }
 
     fn host() -> Host {
@@ -326,6 +343,9 @@ mod tests {
             (&["127.0.0.1"], vec![("a", away)], host(), "127.0.0.1 is on loopback"),
             (&["192.0.2.2"], vec![("a", &[][..])], host(), "every session is refused"),
             (&["192.0.2.2"], vec![("a", away)], still.clone(), "net.ipv4.ip_forward is 0"),
+            (&["192.0.2.2"], vec![("a", &["192.0.2.2:7000"][..])], host(), "is a listener of the"),
+            (&["192.0.2.2"], vec![("a", &["198.51.100.1:7000"][..])], host(), "is a listener of"),
+            (&["0.0.0.0"], vec![("a", &["127.9.9.9:7000"][..])], host(), "is a listener of the"),
         ] {
             let error = planned(addresses, &backends, &host).unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -43,7 +43,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, String> {
 fn of_files(args: &CheckArgs) -> Vec<Diagnostic> {
     let options = ReadOptions { channel: args.manifests.channel.into() };
     let load = FileSource::new(args.paths.clone(), options).load();
-    let settings = Settings { now: unix_time(), ..args.graph.settings() };
+    let settings = Settings {
+        now: unix_time(),
+        admin: Some(crate::admin::DEFAULT_ADDRESS),
+        ..args.graph.settings()
+    };
     let graph = l4way_translate::graph(&load.snapshot, &settings);
     problems::all(&load, &graph)
 }

@@ -59,6 +59,7 @@ pub struct Config {
     tls: Vec<TlsPort>,
     http: Vec<HttpPort>,
     terms: SessionTerms,
+    gateway_uid: Option<Arc<str>>,
 }
 
 /// What a [`Config`] is made of: its listeners, by what tells those of a port apart, and the terms of
@@ -73,11 +74,15 @@ pub struct Parts {
     pub http: Vec<HttpPort>,
     /// What holds for all sessions. The defaults, if a configuration doesn't say.
     pub terms: SessionTerms,
+    /// The UID of the Gateway, in a cluster: by it HTTP requests are known that come back, to whichever of its
+    /// proxies.
+    pub gateway_uid: Option<Arc<str>>,
 }
 
 impl From<Config> for Parts {
-    fn from(Config { listeners, tls, http, terms }: Config) -> Self {
-        Self { listeners: listeners.into_values().collect(), tls, http, terms }
+    fn from(Config { listeners, tls, http, terms, gateway_uid }: Config) -> Self {
+        let listeners = listeners.into_values().collect();
+        Self { listeners, tls, http, terms, gateway_uid }
     }
 }
 
@@ -85,14 +90,15 @@ impl TryFrom<Parts> for Config {
     type Error = Box<DuplicateBind>;
 
     /// Fails if two listeners want the same address, port and transport.
-    fn try_from(Parts { listeners, tls, http, terms }: Parts) -> Result<Self, Self::Error> {
+    fn try_from(parts: Parts) -> Result<Self, Self::Error> {
+        let Parts { listeners, tls, http, terms, gateway_uid } = parts;
         let mut taken = BTreeMap::new();
         let mut take =
             |transport, bind, id: &ListenerId| match taken.insert((transport, bind), id.clone()) {
                 Some(first) => Err(Box::new(DuplicateBind { bind, first, second: id.clone() })),
                 None => Ok(()),
             };
-        let mut config = Self { terms, ..Self::default() };
+        let mut config = Self { terms, gateway_uid, ..Self::default() };
         for listener in listeners {
             for bind in listener.binds() {
                 take(listener.transport, bind, &listener.id)?;
@@ -140,6 +146,17 @@ impl Config {
     #[must_use]
     pub fn with_terms(self, terms: SessionTerms) -> Self {
         Self { terms, ..self }
+    }
+
+    /// The same configuration of the Gateway with this UID.
+    #[must_use]
+    pub fn with_gateway_uid(self, gateway_uid: Option<Arc<str>>) -> Self {
+        Self { gateway_uid, ..self }
+    }
+
+    /// The UID of the Gateway, if there is one in a cluster.
+    pub fn gateway_uid(&self) -> Option<&Arc<str>> {
+        self.gateway_uid.as_ref()
     }
 
     /// What holds for all sessions.

@@ -11,6 +11,7 @@ use crate::{
     Budget, Records, SessionRecord, Settings,
     budget::Pool,
     counters::WorkerCounters,
+    loops::Loops,
     poll::Poll,
     routes::{Backends, Choosing},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) worker: usize,
+    /// Whether sessions come back.
+    pub(crate) loops: Loops,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) records: Records,
     /// The ports that the kernel gives to connections: an endpoint's may be among them.

@@ -2,7 +2,6 @@
 //! a reader adds them up.
 
 use std::{
-    array,
     collections::{BTreeMap, BTreeSet},
     iter,
     sync::{
@@ -12,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId, Transport};
+use l4way_model::{BackendId, ListenerId, RouteId, Transport};
 use rustls::{CommonState, ProtocolVersion};
 
 use crate::{
@@ -107,12 +106,17 @@ pub struct Row {
     unanswered: Counter,
 }
 
+/// A counter for each reason.
+fn counters() -> [Counter; CloseReason::ALL.len()] {
+    std::array::from_fn(|_| Counter::default())
+}
+
 impl Row {
     fn new(labels: Arc<Labels>) -> Self {
         Self {
             labels,
             opened: Counter::default(),
-            ended: array::from_fn(|_| Counter::default()),
+            ended: counters(),
             bytes: Default::default(),
             datagrams: Default::default(),
             dropped: Default::default(),
@@ -142,9 +146,9 @@ impl Row {
         self.ended[reason as usize].add(1);
     }
 
-    /// The configuration refused sessions: connections, or datagrams that would begin one.
-    pub fn refuse(&self, reason: RefusedReason, count: u64) {
-        self.ended[CloseReason::from(reason) as usize].add(count);
+    /// Sessions were refused: connections, or datagrams that would begin one.
+    pub fn refuse(&self, reason: impl Into<CloseReason>, count: u64) {
+        self.ended[reason.into() as usize].add(count);
     }
 
     /// Payload bytes of a session.
@@ -222,11 +226,8 @@ pub struct HandshakeRow {
 
 impl HandshakeRow {
     fn new() -> Self {
-        Self {
-            succeeded: Default::default(),
-            failed: array::from_fn(|_| Counter::default()),
-            time: Histogram::default(),
-        }
+        let (succeeded, failed) = (Default::default(), counters());
+        Self { succeeded, failed, time: Histogram::default() }
     }
 
     /// A handshake succeeded, so long after the connection was accepted.

@@ -4,7 +4,8 @@
 //! # Threads
 //! [`Proxy`] is the control side, for one thread at a time. Each worker is a thread with a readiness
 //! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own. It takes
-//! no lock, and all that others write of what it reads is its mailbox, through which commands come,
+//! no lock but for one session in sixteen, which leaves a trace by which sessions are known that come back;
+//! and all that others write of what it reads is its mailbox, through which commands come, those traces,
 //! and what is taken of the [`Budget`] of descriptors. Each socket to listen on exists once per worker
 //! (`SO_REUSEPORT`); a worker that accepts a connection gives it to another one that has clearly
 //! fewer, and from then on a session stays with its worker.
@@ -28,6 +29,7 @@ mod endpoint_sessions;
 mod https;
 mod keys;
 mod limits;
+mod loops;
 mod mailbox;
 mod memory;
 mod poll;

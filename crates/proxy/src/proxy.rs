@@ -13,6 +13,7 @@ use crate::{
     Budget, Counters, EndpointSessions, Limits, Settings,
     apply::Applied,
     context::{Context, Tenths},
+    loops::{Loops, Traces},
     mailbox::{self, Sender},
     poll::Poll,
     routes::Backends,
@@ -27,6 +28,7 @@ pub struct Proxy {
     workers: Workers,
     applied: Applied,
     limits: Limits,
+    traces: Arc<Traces>,
     threads: Vec<thread::JoinHandle<()>>,
     /// Disconnected when no worker runs any more.
     finished: mpsc::Receiver<()>,
@@ -54,8 +56,14 @@ impl Proxy {
         budget.set_sessions(ring.clone());
         let workers = Workers::new(senders, settings, budget, counters);
         let (done, finished) = mpsc::channel();
-        let mut proxy =
-            Self { workers, applied: Applied::default(), limits, threads: Vec::new(), finished };
+        let mut proxy = Self {
+            workers,
+            applied: Applied::default(),
+            limits,
+            traces: Arc::default(),
+            threads: Vec::new(),
+            finished,
+        };
         for (index, mailbox) in receivers.into_iter().enumerate() {
             let make = proxy.worker_parts(index, ring.clone(), done.clone())?;
             proxy.threads.push(Worker::spawn(index, mailbox, make)?);
@@ -77,6 +85,7 @@ impl Proxy {
         let count = settings.workers.get();
         let udp_session_limit = self.limits.udp_sessions.div_ceil(count);
         let local_ports = self.limits.local_ports.clone();
+        let traces = self.traces.clone();
         Ok(move || {
             let now = Instant::now();
             let ctx = Context {
@@ -88,6 +97,7 @@ impl Proxy {
                 records: settings.records.clone(),
                 terms: SessionTerms::default(),
                 health: settings.endpoints.view(),
+                loops: Loops::new(traces),
                 settings,
                 backends: Backends::default(),
                 pool: budget.pool(index).clone(),

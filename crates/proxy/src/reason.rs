@@ -114,6 +114,8 @@ close_reasons! {
     NoWeight = "no_weight", Refused;
     /// Refused: the backend has no endpoint that takes new sessions.
     NoEndpoint = "no_endpoint", Refused;
+    /// Refused: the session came from this proxy, by the route that it would take again.
+    Loop = "loop", Refused;
 }
 
 /// What kind of end a [`CloseReason`] is.

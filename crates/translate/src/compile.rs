@@ -77,7 +77,8 @@ pub(crate) fn compile_gateways<'a>(
     let tls = tls.map(|((addresses, port), listeners)| TlsPort { addresses, port, listeners });
     let http = http.into_iter();
     let http = http.map(|((addresses, port), listeners)| HttpPort { addresses, port, listeners });
-    let parts = Parts { listeners, tls: tls.collect(), http: http.collect(), terms };
+    let parts =
+        Parts { listeners, tls: tls.collect(), http: http.collect(), terms, ..Parts::default() };
     let config =
         Config::try_from(parts).expect("the graph refused listeners whose socket another one has");
     let targets = config.routes().flat_map(|route| &route.targets);

@@ -53,7 +53,11 @@ pub fn provisions(graph: &Graph) -> Vec<Provision> {
 fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
     let metadata = &gateway.object.metadata;
     let infrastructure = gateway.object.spec.infrastructure.clone().unwrap_or_default();
-    let compiled = compile_gateways(graph, [gateway], terms(graph.terms, &gateway.parameters));
+    let mut compiled = compile_gateways(graph, [gateway], terms(graph.terms, &gateway.parameters));
+    // Only requests are known by it; others' configurations stay as they were.
+    if compiled.config.http_rules().next().is_some() {
+        compiled.config = compiled.config.with_gateway_uid(metadata.uid.clone());
+    }
     let followed = compiled.backends.iter();
     let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
     let port = |listener: &ListenerNode| Some((listener.port, listener.runs_on()?));

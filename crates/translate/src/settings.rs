@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
 };
@@ -40,6 +40,9 @@ pub struct Settings {
     ///
     /// [`Graph::source`]: crate::Graph::source
     pub former: BTreeSet<BackendId>,
+    /// Where the proxy serves its metrics and health, which no route may lead to. In pods that is always
+    /// [`POD_ADMIN_PORT`].
+    pub admin: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -68,6 +71,7 @@ impl Default for Settings {
             knows_slices: true,
             terms: SessionTerms::default(),
             former: BTreeSet::new(),
+            admin: None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod client;
 mod drain;
 mod endpoint;
+mod loops;
 mod memory;
 mod protocols;
 mod room;

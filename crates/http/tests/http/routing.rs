@@ -126,6 +126,9 @@ async fn an_endpoint_sees_the_request_and_who_sent_it() {
     let answer = send(address, request).await;
     let mut lines: Vec<_> = answer.text.lines().collect();
     lines.sort_unstable();
+    // Another one in each process.
+    let ours = lines.extract_if(.., |line| line.starts_with("cdn-loop: l4way-"));
+    assert_eq!(ours.count(), 1);
     let expected = [
         "POST /a%2Fb?c=d",
         "b",

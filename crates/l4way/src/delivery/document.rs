@@ -70,6 +70,8 @@ struct Written {
     #[serde(default, skip_serializing_if = "is_default")]
     terms: wire::Terms,
     #[serde(default, skip_serializing_if = "is_default")]
+    gateway_uid: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
     logs: Logs,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     listeners: Vec<wire::Listener>,
@@ -143,10 +145,11 @@ impl Delivery {
     pub(crate) fn new(contents: Contents<'_>) -> (Self, KeyPairs) {
         let Contents { config, backends, logs, requires } = contents;
         let mut writer = Writer { requires: requires.clone(), ..Writer::default() };
-        let Parts { listeners, tls, http, terms } = config.clone().into();
+        let Parts { listeners, tls, http, terms, gateway_uid } = config.clone().into();
         let written = Written {
             version: wire::VERSION,
             terms: wire::Terms::write(&terms),
+            gateway_uid,
             logs: logs.clone(),
             listeners: listeners.iter().map(|l| wire::Listener::write(l, &mut writer)).collect(),
             tls: tls.iter().map(|port| wire::TlsPort::write(port, &mut writer)).collect(),
@@ -175,7 +178,7 @@ impl Delivery {
     }
 
     fn parts(&self, pairs: &KeyPairs, before: SessionTerms) -> Result<Parts, MissingKeyPair> {
-        let Written { listeners, tls, http, terms, .. } = &self.0;
+        let Written { listeners, tls, http, terms, gateway_uid, .. } = &self.0;
         let listeners = listeners.iter().map(|listener| listener.read(pairs));
         let tls = tls.iter().map(|port| port.read(pairs));
         let http = http.iter().map(|port| port.read(pairs));
@@ -184,6 +187,7 @@ impl Delivery {
             tls: tls.collect::<Result<_, _>>()?,
             http: http.collect::<Result<_, _>>()?,
             terms: if self.is_versioned() { terms.read() } else { before },
+            gateway_uid: gateway_uid.clone(),
         })
     }
 

@@ -105,7 +105,7 @@ mod tests {
             ..SessionTerms::default()
         };
         let (listeners, tls, http) = (vec![listener], vec![tls], vec![http]);
-        Parts { listeners, tls, http, terms }.try_into().unwrap()
+        Parts { listeners, tls, http, terms, ..Parts::default() }.try_into().unwrap()
     }
 
     #[test]

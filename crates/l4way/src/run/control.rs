@@ -109,7 +109,11 @@ impl Control {
             demo,
             names: resolver.subscribe(),
             resolver,
-            settings: Settings { terms: args.sessions.terms(), ..args.graph.settings() },
+            settings: Settings {
+                terms: args.sessions.terms(),
+                admin: Some(args.admin_address),
+                ..args.graph.settings()
+            },
             serving,
             in_force: None,
             output,

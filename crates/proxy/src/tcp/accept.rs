@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use l4way_model::{RefusedReason, Transport};
+use l4way_model::Transport;
 use l4way_proxy_core::Bind;
 use l4way_tls::Terminator;
 use rustix::{
@@ -23,6 +23,7 @@ use crate::{
     Allowance, CloseReason, Place, SessionRecord, TlsRecord,
     context::Context,
     counters::Row,
+    loops::{Chain, wrote_to},
     poll::{Interest, Token},
     routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
     socket::local_address,
@@ -254,10 +255,10 @@ impl Tcp {
             }
             Some(Listener::Route(route)) => route,
         };
-        let (forward, upstream) = match pick(ctx, route) {
+        let picked = match pick(ctx, route, client.downstream, &socket) {
             Ok(picked) => picked,
-            Err(Refusal { reason, row }) => {
-                refuse(ctx, &socket, &client, None, &row, reason.into());
+            Err((reason, row)) => {
+                refuse(ctx, &socket, &client, None, &row, reason);
                 return reset_on_close(&socket);
             }
         };
@@ -266,26 +267,46 @@ impl Tcp {
             let timer = self.timers.schedule(deadline, Due::Connect(id));
             // The client's socket has TCP_NODELAY from the one that listened.
             let down = Side::new(socket, Token::TcpDownstream(id), Nodelay::Set);
-            Connection::Session(Session::new(ctx, id, timer, down, client, forward, upstream))
+            Connection::Session(Session::new(ctx, id, timer, down, client, picked))
         });
         self.step(ctx, id, Session::start);
         self.note_unheard(id);
     }
 }
 
-/// Where the next session of a route goes.
+/// Where a session goes.
+#[derive(Debug)]
+pub(super) struct Picked {
+    pub(super) forward: Forward,
+    pub(super) upstream: UpstreamLease,
+    /// What has led here, if it is to be kept in mind.
+    pub(super) chain: Option<Chain>,
+}
+
+/// Where the next session of a route goes, which a client has begun with this socket.
+///
+/// # Errors
+/// Why it goes nowhere, and what counts that.
 pub(super) fn pick(
     ctx: &mut Context,
     route: &mut Route,
-) -> Result<(Forward, UpstreamLease), Refusal> {
-    let forward = route.pick().map_err(Refusal::clone)?.clone();
+    client: SocketAddr,
+    socket: &OwnedFd,
+) -> Result<Picked, (CloseReason, Arc<Row>)> {
+    let refused = |Refusal { reason, row }: &Refusal| ((*reason).into(), row.clone());
+    let forward = route.pick().map_err(refused)?.clone();
+    let now = ctx.now;
+    let wrote_to = |endpoint| wrote_to(socket, endpoint);
+    let Ok(chain) = ctx.loops.follow(client, &forward.row.labels, now, wrote_to) else {
+        return Err((CloseReason::Loop, forward.row));
+    };
     let (backends, by) = ctx.choosing();
     match backends.choose(forward.backend, by) {
         Some(upstream) => {
             forward.row.open();
-            Ok((forward, upstream))
+            Ok(Picked { forward, upstream, chain })
         }
-        None => Err(Refusal { reason: RefusedReason::NoEndpoint, row: forward.row }),
+        None => Err((CloseReason::NoEndpoint, forward.row)),
     }
 }
 

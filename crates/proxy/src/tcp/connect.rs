@@ -211,6 +211,10 @@ impl Session {
             EndpointAddress::Ip(_) => Nodelay::Unwritten,
             EndpointAddress::Unix(_) => Nodelay::Set,
         };
+        if let (Some(chain), EndpointAddress::Ip(endpoint)) = (&self.chain, &self.upstream.address)
+        {
+            self.trace = ctx.loops.keep(chain.clone(), &socket, *endpoint);
+        }
         let mut up = Side::new(socket, Token::TcpUpstream(self.id), nodelay);
         if has_spoken {
             let flushed = self.upward.flush(io, &mut up);

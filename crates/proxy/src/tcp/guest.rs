@@ -406,15 +406,16 @@ impl Tcp {
             }
             _ => Err(CloseReason::ListenerRemoved),
         };
-        let picked = picked.map(|route| pick(ctx, route));
-        let (forward, upstream) = match picked {
+        let (downstream, socket) = (guest.client.downstream, &guest.side.socket);
+        let picked = picked.map(|route| pick(ctx, route, downstream, socket));
+        let picked = match picked {
             Ok(Ok(picked)) => picked,
-            Ok(Err(refusal)) => {
+            Ok(Err((reason, row))) => {
                 self.connections.release(id);
                 if let Some(counted) = &mut guest.counted {
-                    counted.row = refusal.row;
+                    counted.row = row;
                 }
-                return self.dismiss(ctx, guest, refusal.reason.into());
+                return self.dismiss(ctx, guest, reason);
             }
             Err(reason) => {
                 self.connections.release(id);
@@ -425,7 +426,7 @@ impl Tcp {
         let deadline = ctx.now + ctx.terms.connect_timeout;
         let timer = self.timers.schedule(deadline, Due::Connect(id));
         let Guest { side, client, .. } = guest;
-        let mut session = Session::new(ctx, id, timer, side, client, forward, upstream);
+        let mut session = Session::new(ctx, id, timer, side, client, picked);
         if !early.is_empty() {
             session.upward.hold(&mut self.io, early);
         }

@@ -11,7 +11,7 @@ use l4way_tls::Originator;
 use rustix::{io::Errno, net::sockopt};
 
 use super::{
-    accept::Client,
+    accept::{Client, Picked},
     pump::Flow,
     side::{Failure, Io, Side},
 };
@@ -19,6 +19,7 @@ use crate::{
     CloseReason, SessionRecord,
     context::{Context, Tenths},
     counters::Row,
+    loops::{Chain, Trace},
     poll::{Readiness, SlotId},
     record::began_before,
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
@@ -60,6 +61,10 @@ pub(super) struct Session {
     pub(super) failed: Vec<UpstreamLease>,
     /// How many endpoints were tried, for the access log.
     pub(super) attempts: u8,
+    /// What has led here, if it is to be kept in mind of its socket toward the endpoint.
+    pub(super) chain: Option<Chain>,
+    /// That is kept in mind.
+    pub(super) trace: Option<Box<Trace>>,
     /// The endpoint takes bytes.
     pub(super) connected: bool,
     /// What its first bytes say of the endpoint has been noted.
@@ -91,9 +96,9 @@ impl Session {
         timer: TimerId,
         down: Side,
         client: Client,
-        forward: Forward,
-        upstream: UpstreamLease,
+        picked: Picked,
     ) -> Self {
+        let Picked { forward, upstream, chain } = picked;
         let Forward { backend, originator, row } = forward;
         Self {
             id,
@@ -104,6 +109,8 @@ impl Session {
             upstream,
             failed: Vec::new(),
             attempts: 0,
+            chain,
+            trace: None,
             connected: false,
             judged: false,
             opening: Opening::Connection,

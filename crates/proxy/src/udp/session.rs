@@ -9,13 +9,15 @@ use super::{
     sys::{self, Destination, Inbox},
     upstream::Upstream,
 };
-use crate::counters::Toward;
+use crate::{counters::Toward, loops::Trace};
 
 /// A client and the endpoint that it talks to.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) upstream: Upstream,
     pub(super) account: Account,
+    /// What has led here, if that is kept in mind.
+    _trace: Option<Box<Trace>>,
     /// Whether the kernel joins the endpoint's datagrams.
     receives_joined: bool,
     /// Whether datagrams may go out in trains, see [`Path`].
@@ -24,10 +26,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(upstream: Upstream, account: Account) -> Self {
+    pub(super) fn new(upstream: Upstream, account: Account, trace: Option<Box<Trace>>) -> Self {
         Self {
             upstream,
             account,
+            _trace: trace,
             receives_joined: false,
             upward_trains: true,
             downward_trains: true,

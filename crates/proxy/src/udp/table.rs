@@ -19,6 +19,7 @@ use crate::{
     Allowance, CloseReason,
     context::Context,
     counters::Toward,
+    loops::{CameBack, Chain},
     routes::{Forward, UpstreamLease},
     tcp::Tcp,
 };
@@ -121,7 +122,16 @@ impl Table {
             return None;
         }
         match self.shares.choose(ctx, &key, socket.listener)? {
-            Ok((forward, upstream)) => self.open(ctx, tcp, key, forward, upstream),
+            Ok((forward, upstream)) => {
+                let now = ctx.now;
+                match ctx.loops.follow(key.client, &forward.row.labels, now, |_| true) {
+                    Ok(chain) => self.open(ctx, tcp, key, forward, upstream, chain),
+                    Err(CameBack) => {
+                        forward.row.refuse(CloseReason::Loop, inbox.datagrams(run));
+                        None
+                    }
+                }
+            }
             Err(refusal) => {
                 refusal.row.refuse(refusal.reason, inbox.datagrams(run));
                 None
@@ -137,6 +147,7 @@ impl Table {
         key: FlowKey,
         forward: Forward,
         upstream: UpstreamLease,
+        chain: Option<Chain>,
     ) -> Option<FlowId> {
         if self.flows.is_full() {
             self.evict(ctx);
@@ -154,7 +165,13 @@ impl Table {
         };
         let (account, reason) = match connected {
             Ok(upstream) => {
-                match self.flows.insert(key, Session::new(upstream, account), ctx.now) {
+                let trace = match (chain, account.endpoint()) {
+                    (Some(chain), EndpointAddress::Ip(address)) => {
+                        ctx.loops.keep(chain, &upstream, *address)
+                    }
+                    _ => None,
+                };
+                match self.flows.insert(key, Session::new(upstream, account, trace), ctx.now) {
                     Ok(id) => {
                         self.begun(id, key.socket);
                         return Some(id);

@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Budget, Kind, Records, context::Tenths, counters::WorkerCounters, poll::Poll,
+        Budget, Kind, Records, context::Tenths, counters::WorkerCounters, loops::Loops, poll::Poll,
         routes::Backends,
     };
 
@@ -269,6 +269,7 @@ mod tests {
             pool: budget.pool(0).clone(),
             budget,
             worker: 0,
+            loops: Loops::default(),
             counters: Arc::new(WorkerCounters::default()),
             records: Records::default(),
             terms: SessionTerms::default(),

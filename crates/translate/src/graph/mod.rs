@@ -10,6 +10,8 @@ mod backend;
 mod certificate;
 mod class;
 mod conflict;
+mod cycle;
+mod door;
 mod endpoint;
 mod gateway;
 mod grant;
@@ -17,6 +19,7 @@ mod hostname;
 mod http_rule;
 mod listener;
 mod listener_set;
+mod loops;
 mod namespace;
 mod overlap;
 mod parameters;
@@ -110,6 +113,17 @@ impl Graph {
         turns.filter(|time| *time > now).min()
     }
 
+    /// Takes the targets out that lead back to their own listeners.
+    fn refuse_loops(&mut self, snapshot: &Snapshot, settings: &Settings) {
+        for loops::Refused { route, target, outcome } in loops::find(self, snapshot, settings.admin)
+        {
+            let Some(route) = self.routes.get_mut(&route) else { continue };
+            let target = &mut route.targets[target];
+            target.backend = None;
+            route.findings.error(&*target.pointer, [outcome]);
+        }
+    }
+
     /// The listener at a place of a parent.
     pub(crate) fn listener(&self, parent: &Parent, index: usize) -> Option<&ListenerNode> {
         let listeners = match parent {
@@ -168,7 +182,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let policies = policies.relate(&mut routes, &gateways, &listener_sets);
 
     let strays = stray::find(snapshot, &classes, &gateways, &listener_sets, &policies);
-    Graph {
+    let mut graph = Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
         terms: settings.terms,
@@ -181,7 +195,9 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
         backends,
         policies,
         strays,
-    }
+    };
+    graph.refuse_loops(snapshot, settings);
+    graph
 }
 
 /// Settles who gets which address and port.

@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use l4way_model::{ApplyReport, BindFailure, BindFailureKind, Config, GatewayId, ListenerReport};
 use l4way_resources::{
@@ -31,6 +36,8 @@ struct ScenarioSettings {
     held: BTreeMap<String, IpAddr>,
     /// The time, in seconds of Unix time; [`NOW`] if it isn't said.
     now: Option<i64>,
+    /// Where the proxy serves its metrics.
+    admin: Option<SocketAddr>,
     /// The proxy's zone.
     zone: Option<String>,
     /// Whether sessions may go to the proxy's own host; they may if it isn't said.
@@ -147,6 +154,7 @@ impl Scenario {
         settings.local_endpoints =
             self.settings.local_endpoints.unwrap_or(settings.local_endpoints);
         settings.now = self.settings.now.unwrap_or(NOW);
+        settings.admin = self.settings.admin;
         settings.zone = self.settings.zone.as_deref().map(Into::into);
         settings
     }

@@ -176,7 +176,13 @@ pub(super) fn config() -> Config {
             rules: rules(),
         }],
     };
-    let parts = Parts { listeners: plain(), tls: vec![tls()], http: vec![http], terms: terms() };
+    let parts = Parts {
+        listeners: plain(),
+        tls: vec![tls()],
+        http: vec![http],
+        terms: terms(),
+        ..Parts::default()
+    };
     parts.try_into().unwrap()
 }
 

@@ -152,6 +152,20 @@ fn what_a_release_wrote_is_read_as_it_was_meant() {
     assert_eq!(read, identity());
 }
 
+#[test]
+fn by_its_uid_all_proxies_of_a_gateway_know_requests_that_come_back() {
+    let config = everything::config().with_gateway_uid(Some("u-1".into()));
+    let contents = Contents {
+        config: &config,
+        backends: &everything::backends(),
+        logs: &everything::logs(),
+        requires: &BTreeSet::new(),
+    };
+    let (written, keys) = Delivery::new(contents);
+    let read: Delivery = document(&json_of(&written)).unwrap();
+    assert_eq!(read.config(&keys, everything::terms()).unwrap(), config);
+}
+
 /// What those before there were versions need of a configuration, and of an answer.
 #[test]
 fn who_knows_no_versions_takes_no_configuration_and_every_answer() {

@@ -1,0 +1,184 @@
+//! Where sessions come in: the addresses and ports that lead to a Gateway's listeners.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use l4way_model::{EndpointAddress, EndpointSource, Transport};
+use l4way_resources::{
+    Snapshot,
+    api::{IntOrString, Service, ServicePort},
+};
+
+use super::{GatewayNode, Graph, ListenerNode, transport_name};
+
+/// The longest name of a Gateway or class that is a label's value as it is.
+const LONGEST_LABEL: usize = 63;
+
+/// What leads to listeners, by transport and port.
+pub(crate) struct Doors<'a> {
+    doors: HashMap<(Transport, u16), Vec<Door<'a>>>,
+    /// Addresses that all listeners are on that are on every address.
+    own: BTreeSet<IpAddr>,
+}
+
+/// An address that leads to a listener.
+struct Door<'a> {
+    address: IpAddr,
+    listener: &'a ListenerNode,
+}
+
+impl<'a> Doors<'a> {
+    /// Of the Gateways of a graph. On one host each listener is at the addresses that it is bound on; in a
+    /// cluster at those that the Gateway asks for, and at its Services.
+    pub(crate) fn new(graph: &'a Graph, snapshot: &Snapshot) -> Self {
+        let mut doors = Self { doors: HashMap::new(), own: BTreeSet::new() };
+        for gateway in graph.gateways.values().filter(|gateway| gateway.may_run()) {
+            let addresses = match graph.in_cluster {
+                true => &gateway.asked_addresses,
+                false => &gateway.addresses,
+            };
+            doors.own.extend(addresses.iter().map(IpAddr::to_canonical));
+            for listener in graph.listeners_of(gateway) {
+                let Some(transport) = listener.runs_on() else { continue };
+                for &address in addresses {
+                    doors.add((transport, listener.port), address, listener);
+                }
+            }
+            if graph.in_cluster {
+                doors.add_services(graph, gateway, snapshot);
+            }
+        }
+        doors
+    }
+
+    fn add(&mut self, port: (Transport, u16), address: IpAddr, listener: &'a ListenerNode) {
+        let address = address.to_canonical();
+        self.doors.entry(port).or_default().push(Door { address, listener });
+    }
+
+    fn add_services(&mut self, graph: &'a Graph, gateway: &'a GatewayNode, snapshot: &Snapshot) {
+        for service in snapshot.services.values() {
+            let address = service.spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
+            let Some(address) = address.filter(|_| selects(service, gateway)) else { continue };
+            for port in &service.spec.ports {
+                for listener in behind(graph, gateway, port) {
+                    if let Some(transport) = listener.runs_on() {
+                        self.add((transport, port.port), address, listener);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The listeners that sessions to an endpoint reach, and the address at which they do. A name counts as far
+    /// as it says its address itself.
+    pub(crate) fn at(
+        &self,
+        transport: Transport,
+        endpoint: &EndpointSource,
+    ) -> impl Iterator<Item = (SocketAddr, &'a ListenerNode)> {
+        addresses(endpoint).flat_map(move |address| {
+            let doors = self.doors.get(&(transport, address.port()));
+            let doors = doors.map_or(&[][..], Vec::as_slice);
+            let ip = address.ip();
+            // A socket that is bound on the address itself goes before one that is on every address.
+            let has_own = doors.iter().any(|door| door.address == ip);
+            let here = move |door: &&Door<'_>| match has_own {
+                true => door.address == ip,
+                false => self.is_everywhere(door.address, ip),
+            };
+            doors.iter().filter(here).map(move |door| (address, door.listener))
+        })
+    }
+
+    fn is_everywhere(&self, bind: IpAddr, ip: IpAddr) -> bool {
+        let is_own = ip.is_loopback() || self.own.contains(&ip);
+        bind.is_unspecified() && bind.is_ipv4() == ip.is_ipv4() && is_own
+    }
+
+    /// Whether sessions to an endpoint reach a socket of this address that isn't a listener's.
+    pub(crate) fn leads_to(&self, endpoint: &EndpointSource, socket: SocketAddr) -> bool {
+        let bind = socket.ip().to_canonical();
+        addresses(endpoint).any(|address| {
+            address.port() == socket.port()
+                && (address.ip() == bind || self.is_everywhere(bind, address.ip()))
+        })
+    }
+}
+
+/// Whether a Service leads to a Gateway's proxies.
+pub(crate) fn selects(service: &Service, gateway: &GatewayNode) -> bool {
+    let selector = &service.spec.selector;
+    let metadata = &gateway.object.metadata;
+    let labels = pod_labels(gateway);
+    service.metadata.namespace == metadata.namespace
+        && !selector.is_empty()
+        && selector.iter().all(|(label, value)| labels.get(&**label) == Some(&&**value))
+}
+
+/// The labels of a Gateway's pods, but for those whose value is shortened.
+fn pod_labels(gateway: &GatewayNode) -> BTreeMap<&str, &str> {
+    let spec = &gateway.object.spec;
+    let asked = spec.infrastructure.iter().flat_map(|infrastructure| &infrastructure.labels);
+    let mut labels: BTreeMap<&str, &str> =
+        asked.map(|(label, value)| (label.as_ref(), value.as_ref())).collect();
+    let own = [
+        ("app.kubernetes.io/managed-by", "l4way"),
+        ("app.kubernetes.io/name", "l4way-proxy"),
+        ("gateway.networking.k8s.io/gateway-name", &*gateway.object.metadata.name),
+        ("gateway.networking.k8s.io/gateway-class-name", &*spec.gateway_class_name),
+    ];
+    labels.extend(own.into_iter().filter(|(_, value)| value.len() <= LONGEST_LABEL));
+    labels
+}
+
+/// The listeners that a port of a Gateway's Service leads to.
+pub(crate) fn behind<'a>(
+    graph: &'a Graph,
+    gateway: &'a GatewayNode,
+    port: &ServicePort,
+) -> impl Iterator<Item = &'a ListenerNode> {
+    let (number, protocol) = (target_port(port), port.protocol.clone());
+    graph.listeners_of(gateway).filter(move |listener| {
+        let transport = listener.runs_on().map(transport_name);
+        number == Some(listener.port) && transport == Some(&*protocol)
+    })
+}
+
+/// The pod's port that a Service's leads to; `None` if it goes by a name, which the proxies' ports don't have.
+pub(crate) fn target_port(port: &ServicePort) -> Option<u16> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(_)) => None,
+    }
+}
+
+/// The addresses that an endpoint says itself, as they are connected to: the unspecified one means loopback.
+fn addresses(endpoint: &EndpointSource) -> impl Iterator<Item = SocketAddr> {
+    let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let (ips, port) = match endpoint {
+        EndpointSource::Address(endpoint) => match &endpoint.address {
+            EndpointAddress::Ip(address) => ([Some(address.ip()), None], address.port()),
+            EndpointAddress::Unix(_) => ([None, None], 0),
+        },
+        EndpointSource::Dns { hostname, port } => {
+            let hostname = hostname.trim_end_matches('.').to_ascii_lowercase();
+            // RFC 6761, section 6.3.
+            let is_localhost = hostname == "localhost" || hostname.ends_with(".localhost");
+            match is_localhost {
+                true => ([Some(v4), Some(v6)], *port),
+                false => ([hostname.parse().ok(), None], *port),
+            }
+        }
+    };
+    let connected = move |ip: IpAddr| match ip.to_canonical() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => v4,
+        IpAddr::V6(_) => v6,
+    };
+    ips.into_iter().flatten().map(move |ip| SocketAddr::new(connected(ip), port))
+}
