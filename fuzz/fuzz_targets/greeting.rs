@@ -31,7 +31,7 @@ fn is_incomplete(result: &Result) -> bool {
 /// a request of PostgreSQL is followed by something, which isn't allowed.
 fn leads_to(first: &Result, more: &Result) -> bool {
     let request = matches!(first, Ok(Greeting::SslRequest | Greeting::GssEncRequest));
-    first == more || request && matches!(more, Err(GreetingError::Malformed(_)))
+    first == more || request && *more == Err(GreetingError::Hasty)
 }
 
 /// What a caller reads who waits for the bytes that are needed.

@@ -13,7 +13,7 @@ use l4way_model::{
     BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
     ListenerReport,
 };
-use l4way_proxy::{Budget, HttpsSink, Limits, random_seed};
+use l4way_proxy::{Budget, Heart, HttpsSink, Limits, random_seed};
 use l4way_proxy_core::{Rng, Seldom};
 use l4way_tls::Originators;
 use tokio::{
@@ -36,6 +36,9 @@ use crate::{
     table::{Make, Table, View},
     watch::{Watched, watch},
 };
+
+/// The name of its thread.
+const THREAD: &str = "http";
 
 /// What became of each listener.
 type Report = BTreeMap<ListenerId, ListenerReport>;
@@ -178,7 +181,7 @@ impl HttpProxy {
         handle.spawn(watch(shared.clone()));
         let (stop, stopped) = oneshot::channel();
         let run = move || drop(runtime.block_on(stopped));
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
+        let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(run)?;
         Ok(Self {
             shared,
             runtime: handle,
@@ -341,6 +344,13 @@ impl HttpProxy {
     /// The counters, to be read by any thread at any time.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
+    }
+
+    /// Its thread, to see whether that still gets to what it is told.
+    pub fn heart(&self) -> Heart {
+        let runtime = self.runtime.clone();
+        // A runtime that has ended drops the task at once.
+        Heart::new(THREAD, move |answer| drop(runtime.spawn(async move { drop(answer) })))
     }
 
     /// Takes the endpoints of the backends that requests go to.

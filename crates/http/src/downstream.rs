@@ -24,7 +24,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How many bytes the kernel takes for a peer before it has sent what it has (tcp(7),
 /// `TCP_NOTSENT_LOWAT`). Else it takes megabytes for one that doesn't read, and it can't be seen of one
 /// that reads slowly that it reads at all.
-pub(crate) const MAX_UNSENT: u32 = 128 << 10;
+pub(crate) const MAX_UNSENT: u32 = 256 << 10;
 
 /// A client's connection. However it is wrapped, it counts as long as it is there.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub(crate) const READ: usize = (32 << 10) - 1;
 const FEW: usize = 32;
 /// What is read at once of a body of which `PROVEN` bytes have been taken, while less than `MUCH` is held of
 /// all bodies. That is more than sockets hold of a body: somebody reads.
-const READ_MOST: usize = (128 << 10) - 1;
+const READ_MOST: usize = (64 << 10) - 1;
 const PROVEN: u64 = 1 << 20;
 const MUCH: usize = 32 << 20;
 

@@ -241,6 +241,9 @@ pub(crate) fn create(transaction: &mut Transaction<'_>, ownership: Ownership, te
         transaction.new_rule(POSTROUTING, |rule| {
             let local = Register::new(4);
             rule.family_is(family);
+            // From one address of this host to another there is nobody to hide. To masquerade would drop
+            // such packets where no interface has an address of wider scope (inet_select_addr).
+            rule.leaves_host();
             rule.destination_is_translated();
             rule.load_original_local(family, local);
             rule.is_in(masqueraded(family).name, local);

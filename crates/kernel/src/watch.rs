@@ -3,11 +3,12 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use l4way_proxy::Heart;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::write,
@@ -19,6 +20,8 @@ use crate::{
     sessions::{EndpointRow, Sessions, Totals},
 };
 
+/// The name of the thread.
+const THREAD: &str = "conntrack";
 /// How often all flows are looked at: how late the bytes of sessions that go on are counted, unless
 /// somebody asks.
 const LOOK: Duration = Duration::from_secs(10);
@@ -33,9 +36,15 @@ struct Watched {
     events: Socket,
 }
 
+/// Who waits for a sign of life: the thread drops them at its next turn, or with itself.
+type Asking = Mutex<Vec<mpsc::Sender<()>>>;
+
 /// Counts the sessions that the kernel carries while it is there. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Observer(Arc<Mutex<Watched>>);
+pub struct Observer {
+    watched: Arc<Mutex<Watched>>,
+    asking: Weak<Asking>,
+}
 
 impl Observer {
     /// Brings the counters up to date: to be called before they are read. It takes the time that the
@@ -52,6 +61,17 @@ impl Observer {
     /// What counts the sessions of each endpoint.
     pub fn endpoints(&self) -> Vec<Arc<EndpointRow>> {
         self.lock().sessions.endpoints()
+    }
+
+    /// The thread that takes conntrack's events, to see whether it still does. It answers within the ten
+    /// seconds after which it looks at all flows anyway.
+    pub fn heart(&self) -> Heart {
+        let asking = self.asking.clone();
+        Heart::new(THREAD, move |answer| {
+            if let Some(asking) = asking.upgrade() {
+                asking.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+            }
+        })
     }
 
     /// Takes these events from now on.
@@ -75,7 +95,7 @@ impl Observer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,11 +139,13 @@ impl Watch {
         let ready = events.fd.try_clone()?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
-        let observer = Observer(Arc::new(Mutex::new(Watched { sessions, events })));
+        let asking = Arc::<Asking>::default();
+        let watched = Arc::new(Mutex::new(Watched { sessions, events }));
+        let observer = Observer { watched, asking: Arc::downgrade(&asking) };
         let watched = observer.clone();
         let thread = thread::Builder::new()
-            .name("conntrack".to_owned())
-            .spawn(move || run(&watched, &ready, &stopped))?;
+            .name(THREAD.to_owned())
+            .spawn(move || run(&watched, &asking, &ready, &stopped))?;
         Ok(Self { observer, stop, thread: Some(thread) })
     }
 }
@@ -136,7 +158,7 @@ impl Drop for Watch {
     }
 }
 
-fn run(observer: &Observer, events: &OwnedFd, stop: &OwnedFd) {
+fn run(observer: &Observer, asking: &Asking, events: &OwnedFd, stop: &OwnedFd) {
     let mut next_look = Instant::now() + LOOK;
     loop {
         let mut waiting =
@@ -148,6 +170,7 @@ fn run(observer: &Observer, events: &OwnedFd, stop: &OwnedFd) {
         if !waiting[1].revents().is_empty() {
             return;
         }
+        asking.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if !waiting[0].revents().is_empty() {
             thread::sleep(GATHER);
             observer.lock().take();

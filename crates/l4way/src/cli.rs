@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{AddrParseError, IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use l4way_model::{AtLimit, SessionTerms};
 use l4way_resources::Channel;
 use l4way_translate::{AddressPool, Addresses, Settings};
+
+use crate::admin::AdminPlaces;
 
 /// Kubernetes Gateway API for TCP, UDP and TLS: one binary, with or without a cluster.
 #[derive(Debug, Parser)]
@@ -73,7 +75,7 @@ pub(crate) struct ManifestArgs {
 #[derive(Args, Debug)]
 pub(crate) struct GraphArgs {
     /// An address of Gateways that name none in spec.addresses; may be given several times
-    #[arg(long, value_name = "IP", default_values = ["127.0.0.1"])]
+    #[arg(long, value_name = "IP", default_values = ["127.0.0.1"], value_parser = address)]
     pub(crate) address: Vec<IpAddr>,
 
     /// Give each Gateway that names none an address of its own out of these: 127.0.1.0/24,192.0.2.7
@@ -131,9 +133,12 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) demo_backends: bool,
 
-    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one
+    /// Where to serve /metrics, /healthz and /readyz; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) admin_socket: AdminSocketArg,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -155,10 +160,13 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "ZONE", env = "L4WAY_ZONE")]
     pub(crate) zone: Option<String>,
 
-    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one. 0.0.0.0
+    /// Where to serve /metrics, /healthz and /readyz; port 0 takes a free one. 0.0.0.0
     /// means every address of the pod, IPv6 too
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::POD_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) admin_socket: AdminSocketArg,
 
     /// How long new sessions are still taken after SIGTERM, until the Service has dropped the pod, in
     /// seconds; a part of --drain-timeout
@@ -190,6 +198,23 @@ pub(crate) struct PodArgs {
     /// The pod's addresses, comma-separated: they say whether it has IPv4, IPv6 or both
     #[arg(long, value_name = "IPS", env = "L4WAY_POD_IPS", value_delimiter = ',')]
     pub(crate) pod_ips: Vec<IpAddr>,
+}
+
+/// Where what not everybody may see is served.
+#[derive(Args, Debug)]
+pub(crate) struct AdminSocketArg {
+    /// Where to serve /status, and all else: a Unix socket of mode 0600. If not given, it is called after
+    /// the admin address, in /run/l4way or the user's own runtime directory; in a pod it is
+    /// /dev/shm/l4way/admin.sock
+    #[arg(long, value_name = "PATH", value_parser = crate::admin::check_path)]
+    admin_socket: Option<PathBuf>,
+}
+
+impl AdminSocketArg {
+    /// Where to serve, with the admin endpoint there.
+    pub(crate) fn places(&self, address: SocketAddr) -> AdminPlaces {
+        AdminPlaces { address, socket: self.admin_socket.clone() }
+    }
 }
 
 /// Our own log.
@@ -326,9 +351,12 @@ pub(crate) struct ControllerArgs {
     #[arg(long)]
     pub(crate) no_leader_election: bool,
 
-    /// Where to serve /status, /metrics, /healthz and /readyz; port 0 takes a free one
+    /// Where to serve /metrics, /healthz and /readyz; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9902")]
     pub(crate) admin_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) admin_socket: AdminSocketArg,
 
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -404,19 +432,23 @@ pub(crate) struct CheckArgs {
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Show what is in the cluster, in place of asking one l4way
-    #[arg(long, conflicts_with = "admin_address")]
+    #[arg(long, conflicts_with_all = ["admin_address", "admin_socket"])]
     pub(crate) kube: bool,
 
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 
-    /// The admin address of the l4way to ask
+    /// The admin address of the l4way to ask, on this host and of this user
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
 
     /// Show every endpoint; otherwise 10 of a backend and 100 in all, those that are passed over first
     #[arg(long, conflicts_with = "kube")]
     pub(crate) all_endpoints: bool,
+    /// The admin socket of the l4way to ask, if it isn't where that address has it
+    #[arg(long, value_name = "PATH", value_parser = crate::admin::check_path)]
+    #[arg(conflicts_with = "admin_address")]
+    pub(crate) admin_socket: Option<PathBuf>,
 
     /// The form of the answer: tables, or every object's status as the API has it
     #[arg(short, long, value_enum, default_value_t = StatusOutput::Table)]
@@ -453,6 +485,11 @@ fn existing(text: &str) -> Result<PathBuf, String> {
         Err(error) if text != "-" => Err(error.to_string()),
         _ => Ok(path),
     }
+}
+
+/// An IP address; an IPv4-mapped one is that of IPv4.
+fn address(text: &str) -> Result<IpAddr, AddrParseError> {
+    text.parse().map(|address: IpAddr| address.to_canonical())
 }
 
 /// A number of threads.

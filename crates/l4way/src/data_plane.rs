@@ -12,7 +12,7 @@ use std::{
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::{Budget, Limits, Proxy};
+use l4way_proxy::{Budget, Heart, Limits, Proxy};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
@@ -210,6 +210,14 @@ impl DataPlane {
             http: self.http.endpoint_requests(),
             kernel: self.kernel_counters.clone(),
         }
+    }
+
+    /// Its threads, to see whether they still get to what they are told: those that there are whenever
+    /// the function is called.
+    pub(crate) fn hearts(&self) -> impl Fn() -> Vec<Heart> + Send + use<> {
+        let hearts: Vec<_> = self.sessions.hearts().chain([self.http.heart()]).collect();
+        let kernel = self.kernel_counters.clone();
+        move || hearts.iter().cloned().chain(kernel.heart()).collect()
     }
 
     /// What the system allows.

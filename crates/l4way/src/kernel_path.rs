@@ -8,6 +8,7 @@ use std::{
 
 use l4way_kernel::{EndpointRow, KernelPath, Observer, ProxiedFlows, Settings, Totals};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
+use l4way_proxy::Heart;
 
 /// Who may carry sessions in place of the proxy.
 #[derive(Debug)]
@@ -66,6 +67,11 @@ impl KernelCounters {
             counted.looked = Some(Instant::now());
         }
         observer.endpoints()
+    }
+
+    /// The thread that counts, as soon as there is one.
+    pub(crate) fn heart(&self) -> Option<Heart> {
+        self.counted().observer.as_ref().map(Observer::heart)
     }
 
     fn set(&self, observer: Observer) {

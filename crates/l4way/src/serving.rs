@@ -1,7 +1,7 @@
 //! What `l4way run` and `l4way proxy` share: the data plane, with its access log, its metrics and the
 //! admin endpoint, until it is drained.
 
-use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     access_log,
-    admin::Admin,
+    admin::{self, Admin, AdminPlaces},
     certificates::{self, Certificate},
     cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
@@ -23,6 +23,7 @@ use crate::{
     endpoint_health::EndpointHealth,
     logging,
     metrics::{self, ControlMetrics},
+    panics,
     report::{Phase, StatusReport},
     signals::{Signal, Signals},
 };
@@ -45,6 +46,7 @@ pub(crate) fn control_side(
     work: impl Future<Output = Result<(), String>>,
 ) -> Result<ExitCode, String> {
     logging::start(log)?;
+    panics::end_the_process();
     // The memory holds private keys: none of it is to end up in a file (prctl(2), PR_SET_DUMPABLE).
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| format!("can't keep private keys out of core dumps: {error}"))?;
@@ -77,6 +79,7 @@ pub(crate) struct Serving {
     access_log: access_log::Switch,
     metrics: watch::Sender<ControlMetrics>,
     report: watch::Sender<Arc<StatusReport>>,
+    admin_file: admin::File,
 }
 
 impl Serving {
@@ -84,7 +87,7 @@ impl Serving {
     ///
     /// # Errors
     /// If the access log can't be written, or a thread can't be started.
-    pub(crate) fn start(args: &SessionArgs, admin_address: SocketAddr) -> Result<Self, String> {
+    pub(crate) fn start(args: &SessionArgs, admin: AdminPlaces) -> Result<Self, String> {
         let access_log = access_log::Switch::new(args.access_log.as_deref())
             .map_err(|error| format!("--access-log: {error}"))?;
         let sessions = session_settings(args, access_log.records());
@@ -102,10 +105,12 @@ impl Serving {
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
         let applied = ApplyReport::default();
-        let serving = Self { data_plane, applied, endpoints, access_log, metrics, report };
-        serving
+        let admin_file = admin::File::default();
+        let mut serving =
+            Self { data_plane, applied, endpoints, access_log, metrics, report, admin_file };
+        serving.admin_file = serving
             .admin()
-            .start(admin_address)
+            .start(admin, serving.data_plane.hearts())
             .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
         Ok(serving)
     }
@@ -121,11 +126,7 @@ impl Serving {
         };
         let (health, sessions) = (self.endpoints.clone(), self.data_plane.endpoint_sessions());
         let endpoints = move |all| health.report(all, |endpoints| sessions.count(endpoints));
-        Admin {
-            report: self.report.subscribe(),
-            endpoints: Some(Arc::new(endpoints)),
-            metrics: Arc::new(metrics),
-        }
+        Admin::new(self.report.subscribe(), metrics).with_endpoints(endpoints)
     }
 
     /// Carries this configuration from now on, and says in the log which listeners it concerns.

@@ -1,9 +1,15 @@
 //! `l4way status`: asks a running l4way, or a cluster, what is served.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use crate::{
-    admin::ALL_ENDPOINTS,
+    admin::{self, ALL_ENDPOINTS},
     cli::{ClusterArgs, StatusArgs, StatusOutput},
     live::Live,
     output::{self, print},
@@ -13,17 +19,15 @@ use crate::{
 
 /// How many routes are named that lead to nobody.
 const COMPLAINTS: usize = 100;
+/// How long a process that is asked may say nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints the report of the l4way that is asked.
 ///
 /// # Errors
 /// If it doesn't answer, with what to do about it.
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, String> {
-    let report = if args.kube {
-        of_cluster(&args.cluster)?
-    } else {
-        fetch(args.admin_address, args.all_endpoints)?
-    };
+    let report = if args.kube { of_cluster(&args.cluster)? } else { of_process(args)? };
     match args.output {
         StatusOutput::Table => print(&text(&report)),
         StatusOutput::Json => print(&output::json(&report)),
@@ -48,19 +52,34 @@ fn of_cluster(cluster: &ClusterArgs) -> Result<StatusReport, String> {
     })
 }
 
-fn fetch(address: SocketAddr, all_endpoints: bool) -> Result<StatusReport, String> {
-    let query = if all_endpoints { format!("?{ALL_ENDPOINTS}") } else { String::new() };
-    let url = format!("http://{address}/status{query}");
-    let hint = "is `l4way run` or `l4way proxy` running, with this --admin-address?";
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
-    let body = agent
-        .get(&url)
-        .call()
-        .and_then(|mut response| response.body_mut().with_config().limit(1 << 30).read_to_string())
-        .map_err(|error| format!("{url}: {error}; {hint}"))?;
+fn of_process(args: &StatusArgs) -> Result<StatusReport, String> {
+    let socket = args.admin_socket.clone();
+    let socket = socket.unwrap_or_else(|| admin::default_path(args.admin_address));
+    let name = socket.display();
+    let hint = "is `l4way run` or `l4way proxy` running, as this user, with this --admin-socket or \
+                --admin-address?";
+    let query = if args.all_endpoints { format!("?{ALL_ENDPOINTS}") } else { String::new() };
+    let page = format!("/status{query}");
+    let body = get(&socket, &page).map_err(|error| format!("{name}: {error}; {hint}"))?;
     serde_json::from_str(&body)
-        .map_err(|error| format!("{url}: not the answer of an l4way of this version: {error}"))
+        .map_err(|error| format!("{name}: not the answer of an l4way of this version: {error}"))
+}
+
+/// The body of a page of an admin socket.
+fn get(socket: &Path, page: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: l4way\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other(format!(
+            "it answers {:?}",
+            answer.lines().next().unwrap_or("nothing")
+        ))),
+    }
 }
 
 /// The report as a person reads it.

@@ -37,8 +37,11 @@ impl fmt::Display for EndpointAddress {
 }
 
 impl From<SocketAddr> for Endpoint {
+    /// An IPv4-mapped address (`::ffff:192.0.2.1`, RFC 4291, section 2.5.5.2) is that of IPv4: it is the same
+    /// endpoint, and is counted, logged and left out as that.
     fn from(address: SocketAddr) -> Self {
-        Self { address: EndpointAddress::Ip(address) }
+        let ip = address.ip().to_canonical();
+        Self { address: EndpointAddress::Ip(SocketAddr::new(ip, address.port())) }
     }
 }
 

@@ -21,7 +21,7 @@ mod timers;
 pub use endpoint::less_loaded;
 pub use flow::{FlowId, FlowKey, FlowTable};
 pub use greeting::{
-    ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
+    Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
 };
 pub use health::{
     EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore, HealthChange,

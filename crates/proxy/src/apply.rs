@@ -415,7 +415,7 @@ mod tests {
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
 
     use super::*;
-    use crate::{Counters, Settings};
+    use crate::{Budget, Counters, Settings};
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");
@@ -456,7 +456,8 @@ mod tests {
         };
         let counters = Arc::new(Counters::new(1));
         let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");
-        let workers = Workers::new(vec![mailbox], Arc::new(settings), counters.clone());
+        let budget = Budget::new(100, settings.workers);
+        let workers = Workers::new(vec![mailbox], Arc::new(settings), budget, counters.clone());
         let mut applied = Applied::default();
         let endpoint = || [SocketAddr::from(([192, 0, 2, 2], 53)).into()].into();
         let mut rows = BTreeMap::new();

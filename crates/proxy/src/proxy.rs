@@ -10,7 +10,7 @@ use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
 
 use crate::{
-    Budget, Counters, EndpointSessions, Limits, Settings,
+    Budget, Counters, EndpointSessions, Heart, Limits, Settings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
@@ -19,7 +19,7 @@ use crate::{
     routes::Backends,
     socket::random_seed,
     tcp::{Peers, Ring, Tcp},
-    worker::{Command, Done, Worker},
+    worker::{self, Command, Done, Worker},
 };
 
 /// A running proxy, seen from the one thread that controls it. Dropping it resets all sessions.
@@ -175,6 +175,16 @@ impl Proxy {
     /// The descriptors that sessions use.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.workers.budget
+    }
+
+    /// Its workers, to see whether they still get to what they are told.
+    pub fn hearts(&self) -> impl Iterator<Item = Heart> {
+        self.workers.mailboxes.iter().cloned().enumerate().map(|(index, mailbox)| {
+            Heart::new(worker::name(index), move |answer| {
+                // A worker that has ended answers by that.
+                let _ = mailbox.send(Command::Settle(answer));
+            })
+        })
     }
 
     /// What the system allows.

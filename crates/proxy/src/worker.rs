@@ -74,6 +74,11 @@ pub(crate) type UdpFlow = (SocketAddr, SocketAddr);
 /// Dropped when a command has been carried out, or never will be; whoever sent it waits for that.
 pub(crate) type Done = mpsc::Sender<()>;
 
+/// The name of a worker's thread.
+pub(crate) fn name(index: usize) -> String {
+    format!("worker-{index}")
+}
+
 /// A worker before and while it runs.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -92,13 +97,12 @@ impl Worker {
         mailbox: Receiver<Command>,
         make: impl FnOnce() -> (Context, Tcp, Done) + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
-        thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        thread::Builder::new().name(name(index)).spawn(move || {
             let (ctx, tcp, done) = make();
             let udp = Udp::new(&ctx);
             let worker = Self { ctx, tcp, udp, mailbox, drain_until: None, stopped: false };
-            if let Err(error) = worker.run() {
-                tracing::error!(worker = index, %error, "worker ended: epoll failed");
-            }
+            // Without it nobody would take the sessions of its sockets.
+            worker.run().unwrap_or_else(|error| panic!("epoll fails: {error}"));
             drop(done);
         })
     }

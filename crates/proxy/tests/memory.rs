@@ -35,8 +35,8 @@ fn stalled(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn who_has_been_stalled_longest_goes_when_memory_is_short() {
-    const READERS: usize = 60;
-    let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(1 << 20).unwrap()));
+    const READERS: usize = 100;
+    let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(256 << 10).unwrap()));
     let stall = Duration::from_millis(300);
     let settings = Settings { memory: memory.clone(), stalled: stall, ..settings() };
     let (proxy, address) = proxy_with(settings, vec![flood()]);

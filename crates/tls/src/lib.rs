@@ -23,10 +23,3 @@ pub use terminator::{Terminator, Terminators};
 /// PostgreSQL's application protocol (RFC 7301), which its clients insist on where they begin with
 /// TLS at once (`sslnegotiation=direct`).
 pub const POSTGRESQL: &[u8] = b"postgresql";
-
-/// A record with the alert unrecognized_name (RFC 6066, section 3), as it is before any keys: fatal, or
-/// a warning.
-pub fn unrecognized_name(fatal: bool) -> [u8; 7] {
-    let level = if fatal { 2 } else { 1 };
-    [21, 3, 3, 0, 2, level, 112]
-}

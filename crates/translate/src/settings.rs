@@ -172,16 +172,32 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 fn range(text: &str) -> Result<(IpAddr, u64), InvalidAddressPool> {
-    if let Ok(address) = text.parse() {
-        return Ok((address, 1));
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address.to_canonical(), 1));
     }
     let network: IpNet = text.parse().map_err(|_| InvalidAddressPool(text.into()))?;
+    let network = canonical(network);
     let host_bits = u32::from(network.max_prefix_len() - network.prefix_len()).min(63);
     let all = 1_u64 << host_bits;
     Ok(match network.network() {
         IpAddr::V4(first) if all > 2 => (Ipv4Addr::from_bits(first.to_bits() + 1).into(), all - 2),
         first => (first, all),
     })
+}
+
+/// A network of IPv4-mapped addresses as that of IPv4 which it is, any other as it is.
+fn canonical(network: IpNet) -> IpNet {
+    /// How many bits of a mapped address come before the address.
+    const MAPPED: u8 = 96;
+    let v4 = network.prefix_len().checked_sub(MAPPED).and_then(|prefix_len| {
+        match network.network().to_canonical() {
+            address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
+                IpNet::new(address, prefix_len).ok()
+            }
+            _ => None,
+        }
+    });
+    v4.unwrap_or(network)
 }
 
 /// A part of an address pool that is neither an address nor a network.
@@ -214,6 +230,17 @@ mod tests {
         assert!(pool.contains("192.0.2.2".parse().unwrap()));
         assert!(!pool.contains("192.0.2.3".parse().unwrap()));
         assert!(!pool.contains("2001:db8::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn mapped_addresses_are_those_of_ipv4() {
+        for (mapped, plain) in [
+            ("::ffff:192.0.2.0/126", "192.0.2.0/30"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8::/126", "2001:db8::/126"),
+        ] {
+            assert_eq!(mapped.parse::<AddressPool>(), plain.parse());
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `l4way status --kube` and `l4way check --kube`.
 
-use crate::support::{Gateway, Namespace, echo, gateway, l4way, problems_of, route, wait_for};
+use crate::support::{
+    Gateway, Namespace, echo, gateway, l4way, problems_of, route, try_kubectl, wait_for,
+};
 
 #[test]
 fn status_prints_the_tables_of_a_standalone_l4way() {
@@ -36,4 +38,18 @@ fn status_prints_the_tables_of_a_standalone_l4way() {
     for (kind, name) in [("Gateway", "gw"), ("TCPRoute", "route")] {
         assert_eq!(problems_of(kind, ns, name), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_proxy_tells_what_it_serves_to_who_may_enter_its_pod() {
+    let namespace = Namespace::new("own-status");
+    let gateway = namespace.serving("");
+    let deployment = format!("deployment/{}", gateway.base());
+    let row = format!("{}/gw", namespace.name());
+    wait_for("its tables", || {
+        let args = ["--namespace", namespace.name(), "exec", &deployment, "--", "/l4way", "status"];
+        // It fails where something is wrong, and prints the tables all the same.
+        let (Ok(out) | Err(out)) = try_kubectl(&args);
+        if out.contains(&row) { Ok(()) } else { Err(out) }
+    });
 }

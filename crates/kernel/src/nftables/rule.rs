@@ -56,6 +56,16 @@ impl Rule<'_, '_> {
         self.compare(register, Comparison::Unequal, &[0; 4]);
     }
 
+    /// Goes on only for packets that don't leave by the loopback interface.
+    pub(crate) fn leaves_host(&mut self) {
+        const OUTGOING_TYPE: u32 = 9;
+        // ARPHRD_LOOPBACK, in the host's byte order
+        const LOOPBACK: u16 = 772;
+        let register = Register::new(0);
+        self.meta(OUTGOING_TYPE, register);
+        self.compare(register, Comparison::Unequal, &LOOPBACK.to_ne_bytes());
+    }
+
     /// Loads protocol, destination and port of the packet.
     pub(crate) fn load_local(&mut self, family: Family, to: Register) {
         self.load_protocol(to);

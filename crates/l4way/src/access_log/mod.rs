@@ -1,15 +1,16 @@
 //! The access log: one JSON object a line for each session that ended.
 //!
 //! The proxy's workers put records into a bounded channel and never wait; a thread of its own writes
-//! what has come, in batches as large as the records come fast. `docs/access-log.md` lists the
-//! fields.
+//! what has come, in batches as large as the records come fast. Only that thread ever waits for a
+//! reader, such as that of a FIFO. `docs/access-log.md` lists the fields.
 
 mod line;
 mod switch;
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,6 +22,7 @@ use std::{
 };
 
 use l4way_proxy::SessionRecord;
+use rustix::fs::OFlags;
 use tracing::{error, info};
 
 pub(crate) use self::switch::Switch;
@@ -32,6 +34,8 @@ const QUEUE: usize = 16_384;
 const GATHER: Duration = Duration::from_millis(5);
 /// How long the end of the process waits while nothing is written.
 const FINISH: Duration = Duration::from_secs(2);
+/// How long it takes until a reader is tried again that takes nothing now.
+const RETRY: Duration = Duration::from_millis(20);
 /// How much is written at once, at most a line more.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -55,7 +59,8 @@ struct AccessLog {
 
 /// What the thread shares with the handle.
 struct Shared {
-    sink: Mutex<Sink>,
+    /// What is to be written to from now on, once the thread has taken it.
+    reopened: Mutex<Option<Sink>>,
     unwritten: Arc<AtomicU64>,
 }
 
@@ -76,10 +81,11 @@ impl AccessLog {
         output: Output,
         unwritten: Arc<AtomicU64>,
     ) -> io::Result<(Self, SyncSender<SessionRecord>)> {
-        let shared = Arc::new(Shared { sink: Mutex::new(output.open()?), unwritten });
+        let sink = output.open()?;
+        let shared = Arc::new(Shared { reopened: Mutex::default(), unwritten });
         let (sender, records) = sync_channel(QUEUE);
         let (written, progress) = sync_channel(1);
-        let mut writer = Writer { shared: shared.clone(), written, failing: false };
+        let mut writer = Writer { shared: shared.clone(), sink, written, failing: false };
         thread::Builder::new()
             .name("access-log".into())
             .spawn(move || writer.write_all(&records))?;
@@ -87,13 +93,13 @@ impl AccessLog {
     }
 
     /// Opens the file again, by its name: after it was moved away, as logrotate(8) does, further
-    /// records go to a new one. Standard output stays as it is.
+    /// records go to a new one, also if the old one's reader has stalled. Standard output stays as it is.
     ///
     /// # Errors
     /// If the file can't be opened. Then the old one stays in use.
     fn reopen(&self) -> io::Result<()> {
         if let Output::File(_) = self.output {
-            *self.shared.sink() = self.output.open()?;
+            *self.shared.reopened() = Some(self.output.open()?);
         }
         Ok(())
     }
@@ -129,15 +135,24 @@ impl Output {
     }
 }
 
-fn open(path: &Path) -> io::Result<std::fs::File> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+/// Opens a file, without ever waiting: the reader of a FIFO may come later, and come and go.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    match fs::metadata(path) {
+        // Open for reading, too, it needs no reader, and keeps for the next what the last has left
+        // (fifo(7)).
+        Ok(file) if file.file_type().is_fifo() => options.read(true).write(true),
+        _ => options.create(true).append(true),
+    };
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    options.custom_flags(flags).open(path).map_err(|error| {
         io::Error::new(error.kind(), format!("access log {}: {error}", path.display()))
     })
 }
 
 impl Shared {
-    fn sink(&self) -> MutexGuard<'_, Sink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reopened(&self) -> MutexGuard<'_, Option<Sink>> {
+        self.reopened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,6 +165,7 @@ impl std::fmt::Debug for Shared {
 /// The thread's side.
 struct Writer {
     shared: Arc<Shared>,
+    sink: Sink,
     /// Gets something for each batch, if it is taken.
     written: SyncSender<()>,
     /// Whether the last write failed, which is said once.
@@ -177,8 +193,21 @@ impl Writer {
     }
 
     /// Writes a batch, or as much of it as can be; counts the lines that can't.
-    fn write(&mut self, batch: &[u8]) {
-        let (written, result) = self.shared.sink().append(batch);
+    fn write(&mut self, mut batch: &[u8]) {
+        let (written, result) = loop {
+            if let Some(sink) = self.shared.reopened().take() {
+                self.sink = sink;
+            }
+            let shared = &self.shared;
+            let (written, result) = self.sink.append(batch, || shared.reopened().is_none());
+            match result {
+                // The reader takes nothing, and there is another place by now.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    batch = &batch[start_of_line(batch, written)..];
+                }
+                result => break (written, result),
+            }
+        };
         let unwritten = batch[written..].iter().filter(|byte| **byte == b'\n').count();
         self.shared.unwritten.fetch_add(unwritten as u64, Relaxed);
         match result {
@@ -192,19 +221,24 @@ impl Writer {
     }
 }
 
+/// Where the line begins of which the first `written` bytes have a part.
+fn start_of_line(lines: &[u8], written: usize) -> usize {
+    lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
+}
+
 impl Sink {
     /// Writes whole lines, after what an error may have left of the last one; tells how much it
-    /// wrote.
-    fn append(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+    /// wrote. It waits for a reader as long as it `may_wait`.
+    fn append(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> (usize, io::Result<()>) {
         if self.torn
-            && let (_, Err(error)) = self.write(b"\n")
+            && let (_, Err(error)) = self.write(b"\n", &may_wait)
         {
             return (0, Err(error));
         }
-        self.write(lines)
+        self.write(lines, &may_wait)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+    fn write(&mut self, bytes: &[u8], may_wait: &impl Fn() -> bool) -> (usize, io::Result<()>) {
         let mut written = 0;
         let mut result = Ok(());
         while written < bytes.len() && result.is_ok() {
@@ -212,6 +246,9 @@ impl Sink {
                 Ok(0) => result = Err(ErrorKind::WriteZero.into()),
                 Ok(length) => written += length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && may_wait() => {
+                    thread::sleep(RETRY);
+                }
                 Err(error) => result = Err(error),
             }
         }

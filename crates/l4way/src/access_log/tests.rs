@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::{BufRead, BufReader, Read},
     os::unix::fs::symlink,
     path::Path,
     sync::{
@@ -179,6 +180,56 @@ fn after_a_rotation_records_go_to_a_new_file() {
     assert_eq!(lines(&path)[0]["bytes_upstream"], 2);
 }
 
+/// A named pipe in a folder of its own.
+fn fifo() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn the_reader_of_a_fifo_may_come_late_and_come_and_go() {
+    let (_folder, path) = fifo();
+    let (log, records) = start(&path);
+    records.send(tcp(1)).unwrap();
+    for bytes_upstream in [1, 2, 3] {
+        let mut reader = BufReader::new(fs::File::open(&path).unwrap());
+        if bytes_upstream > 1 {
+            records.send(tcp(bytes_upstream)).unwrap();
+        }
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["bytes_upstream"], bytes_upstream);
+        log.reopen().unwrap();
+    }
+    drop(records);
+    log.finish();
+}
+
+#[test]
+fn a_fifo_that_is_full_keeps_nobody_from_a_new_file() {
+    let (_folder, path) = fifo();
+    let (log, records) = start(&path);
+    let mut reader = fs::File::open(&path).unwrap();
+    // Far more than a pipe holds.
+    (0..1_000).for_each(|sent| records.send(tcp(sent)).unwrap());
+    wait_until(|| rustix::io::ioctl_fionread(&reader).unwrap() > 60_000);
+    fs::remove_file(&path).unwrap();
+    log.reopen().unwrap();
+    drop(records);
+    log.finish();
+    let mut piped = vec![0; rustix::io::ioctl_fionread(&reader).unwrap() as usize];
+    reader.read_exact(&mut piped).unwrap();
+    let piped = String::from_utf8(piped).unwrap();
+    // What the pipe has only a part of, the file has as a whole.
+    let whole = piped.matches('\n').count();
+    let first = &lines(&path)[0]["bytes_upstream"];
+    assert_eq!(first.as_u64().unwrap(), whole as u64);
+    assert_eq!(lines(&path).len(), 1_000 - whole);
+}
+
 #[test]
 fn a_full_disk_costs_records_but_not_the_log() {
     let folder = tempfile::tempdir().unwrap();
@@ -238,15 +289,11 @@ fn a_torn_line_is_ended_before_the_next() {
         }
     }
     let written = Arc::default();
-    let shared = Arc::new(super::Shared {
-        sink: std::sync::Mutex::new(super::Sink {
-            writer: Box::new(Tight(Arc::clone(&written), 30)),
-            torn: false,
-        }),
-        unwritten: Default::default(),
-    });
+    let shared =
+        Arc::new(super::Shared { reopened: Default::default(), unwritten: Default::default() });
+    let sink = super::Sink { writer: Box::new(Tight(Arc::clone(&written), 30)), torn: false };
     let (done, _progress) = sync_channel(1);
-    let mut writer = super::Writer { shared: shared.clone(), written: done, failing: false };
+    let mut writer = super::Writer { shared: shared.clone(), sink, written: done, failing: false };
     for bytes_upstream in [1, 2] {
         let (sender, records) = sync_channel(1);
         sender.send(tcp(bytes_upstream)).unwrap();

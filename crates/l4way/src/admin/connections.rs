@@ -1,5 +1,6 @@
-//! The admin endpoint's connections: few at a time, and none that says nothing for long. Whoever
-//! reaches the endpoint could keep descriptors from sessions otherwise, and probes from answers.
+//! The connections of the admin endpoint and of the admin socket: few at a time, each of the two for
+//! itself, and none that says nothing for long. Whoever reaches the endpoint could keep descriptors from
+//! sessions otherwise, and probes from answers.
 
 use std::{
     io,
@@ -18,15 +19,17 @@ use hyper_util::{
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{AbortHandle, yield_now},
     time::{Instant, sleep, sleep_until},
 };
 
-/// The most connections at a time.
+/// The most connections of the endpoint at a time.
 const MOST: usize = 64;
-/// What part of the process's descriptors connections may take: half of what sessions leave.
+/// What part of the process's descriptors they may take: half of what sessions leave.
 const PART: usize = 20;
+/// The most connections of the socket, as a part of those of the endpoint.
+const PART_OF_SOCKET: usize = 4;
 /// How long a request's head may take, from the connection or the last answer on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long no byte may go either way, of an answer that isn't taken above all.
@@ -34,20 +37,63 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the system has no descriptor or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where connections come from.
+pub(super) trait Listener {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The most connections at a time.
+    fn most(&self) -> usize;
+    /// What it is called in the log.
+    fn name(&self) -> &'static str;
+    async fn accept(&self) -> io::Result<Self::Stream>;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn most(&self) -> usize {
+        most()
+    }
+
+    fn name(&self) -> &'static str {
+        "endpoint"
+    }
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    fn most(&self) -> usize {
+        most().div_ceil(PART_OF_SOCKET)
+    }
+
+    fn name(&self) -> &'static str {
+        "socket"
+    }
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Serves `app` on `listener` until the process ends.
-pub(super) async fn serve(listener: TcpListener, app: Router) {
-    let mut connections = Connections { all: Vec::new(), most: most() };
+pub(super) async fn serve(listener: impl Listener, app: Router) {
+    let mut connections = Connections { all: Vec::new(), most: listener.most() };
     let mut short = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 short = false;
                 connections.begin(stream, app.clone());
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 if !short {
-                    tracing::warn!(%error, "the admin endpoint can't accept connections: they wait");
+                    let name = listener.name();
+                    tracing::warn!(%error, "the admin {name} can't accept connections: they wait");
                 }
                 short = true;
                 connections.close_idlest();
@@ -59,7 +105,7 @@ pub(super) async fn serve(listener: TcpListener, app: Router) {
     }
 }
 
-/// The most connections at a time, with the descriptors that the process may have.
+/// The most connections of the endpoint, with the descriptors that the process may have.
 fn most() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current;
     let descriptors = descriptors.and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX);
@@ -79,7 +125,10 @@ struct Connection {
 
 impl Connections {
     /// Serves one more connection, in place of the one that has been idle longest if need be.
-    fn begin(&mut self, stream: TcpStream, app: Router) {
+    fn begin<S>(&mut self, stream: S, app: Router)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         self.all.retain(|connection| !connection.task.is_finished());
         if self.all.len() >= self.most {
             self.close_idlest();
@@ -101,7 +150,10 @@ impl Connections {
 }
 
 /// Answers the requests of a connection, until it ends or is idle for too long.
-async fn answer(stream: TcpStream, activity: Activity, app: Router) {
+async fn answer<S>(stream: S, activity: Activity, app: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let stream = TokioIo::new(Watched { stream, activity: activity.clone() });
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -144,12 +196,12 @@ impl Activity {
 }
 
 /// A connection whose activity is noted.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     activity: Activity,
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -161,7 +213,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

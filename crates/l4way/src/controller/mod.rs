@@ -85,8 +85,8 @@ async fn serve(args: &ControllerArgs) -> Result<(), String> {
         report,
     };
     let metrics = ports.metrics.clone();
-    Admin { report: reports, endpoints: None, metrics: Arc::new(move || metrics.render()) }
-        .start(args.admin_address)
+    let _file = Admin::new(reports, move || metrics.render())
+        .start(args.admin_socket.places(args.admin_address), Vec::new)
         .map_err(|error| format!("can't start the admin endpoint: {error}"))?;
 
     let mut control = Control::new(ports, args.objects(), args.cluster.translation());

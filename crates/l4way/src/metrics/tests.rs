@@ -273,6 +273,8 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         name: "default/cert".into(),
         not_after: 1_800_000_000,
     };
+    let memory = Arc::new(MemoryBudget::new(NonZeroUsize::MIN.saturating_add(7)));
+    memory.hold(9);
     let control = ControlMetrics {
         bad_files: 1,
         invalid_objects: 2,
@@ -285,6 +287,7 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         certificates: vec![certificate],
         paths: [(listener("db", Transport::Tcp, false).id, PathReport::Kernel)].into(),
         endpoints: None,
+        memory: Some(memory),
     };
     let samples = parse(&render(&CounterSnapshot::default(), &control));
     for (name, expected) in [
@@ -299,6 +302,8 @@ fn what_is_known_outside_of_the_proxy_is_there() {
         ("l4way_certificate_expiry_timestamp_seconds", 1_800_000_000.0),
         ("l4way_listener_on_kernel_path", 1.0),
         ("l4way_build_info", 1.0),
+        ("l4way_memory_budget_bytes", 8.0),
+        ("l4way_memory_held_bytes", 9.0),
     ] {
         assert_eq!(value(&samples, name, &[]), expected, "{name}");
     }

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, String> {
 async fn serve(args: &ProxyArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
     let admin_address = binds::reachable(args.admin_address, &args.pod.pod_ips);
-    let serving = Serving::start(&args.sessions, admin_address)?;
+    let serving = Serving::start(&args.sessions, args.admin_socket.places(admin_address))?;
     let server = ApiServer::new().await?;
     let names = Names { base: args.name.clone() };
 

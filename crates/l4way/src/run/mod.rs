@@ -26,7 +26,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, String> {
 
 async fn serve(args: &RunArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
-    let serving = Serving::start(&args.sessions, args.admin_address)?;
+    let serving = Serving::start(&args.sessions, args.admin_socket.places(args.admin_address))?;
     let mut control = Control::new(args, serving)?;
     let mut changes = control.changes();
     control.reload();

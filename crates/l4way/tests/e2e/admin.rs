@@ -1,10 +1,14 @@
 //! The admin endpoint and `l4way status`.
 
 use std::{
+    fs,
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     process::Command,
 };
+
+use rustix::process::Signal;
 
 use super::{
     client::{ask, connect},
@@ -13,9 +17,9 @@ use super::{
 };
 
 fn status(l4way: &L4way, args: &[&str]) -> (Option<i32>, String, String) {
-    let admin = l4way.admin.to_string();
     let output = Command::new(BINARY)
-        .args(["status", "--admin-address", &admin])
+        .args(["status", "--admin-socket"])
+        .arg(&l4way.socket)
         .args(args)
         .output()
         .expect("l4way status");
@@ -95,6 +99,91 @@ fn health_readiness_and_metrics() {
     assert_eq!(l4way.metric("l4way_connect_seconds_count", &labels), 1.0);
 }
 
+#[test]
+fn what_names_others_is_for_this_user_only() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let l4way = L4way::run(&manifests, own_address(), &["--demo-backends"]);
+    l4way.wait("the listeners", |report| report["phase"] == "serving");
+    let (code, text) = l4way.get("/status");
+    assert_eq!(code, 404);
+    assert!(text.contains("l4way status") && !text.contains("tcp-udp-gateway"), "{text}");
+    assert_eq!(l4way.get_privately("/healthz"), (200, "ok\n".to_owned()));
+    let mode = fs::metadata(&l4way.socket).expect("the socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Runs the tutorial, with the admin endpoint there and the socket where l4way has it.
+fn run_plain(manifests: &Manifests, address: Ipv4Addr) -> L4way {
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--demo-backends", "-f"]).arg(manifests.path());
+    command.args(["--address", &address.to_string(), "--admin-address"]);
+    command.arg(format!("{address}:9902"));
+    L4way::start_plain(command)
+}
+
+#[test]
+fn status_finds_the_socket_by_the_admin_address() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let address = own_address();
+    let ask = || {
+        let mut command = Command::new(BINARY);
+        command.args(["status", "--admin-address", &format!("{address}:9902"), "-o", "json"]);
+        command.output().expect("l4way status").stdout
+    };
+    let mut l4way = run_plain(&manifests, address);
+    let json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).expect("JSON");
+    l4way.wait("the listeners", |report| report["phase"] == "serving");
+    assert_eq!(json(ask()), l4way.report());
+    // The next one replaces what a process has left that was killed.
+    l4way.signal(Signal::KILL);
+    l4way.ended();
+    assert!(l4way.socket.exists());
+    let mut l4way = run_plain(&manifests, address);
+    l4way.wait("the listeners", |report| report["phase"] == "serving");
+    assert_eq!(json(ask()), l4way.report());
+    l4way.signal(Signal::TERM);
+    assert!(l4way.ended().success());
+    assert!(!l4way.socket.exists(), "it is removed at the end");
+}
+
+#[test]
+fn the_socket_of_another_process_is_left_alone_until_that_ends() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let mut first = L4way::run(&manifests, own_address(), &["--demo-backends"]);
+    let mut command = Command::new(BINARY);
+    let address = own_address();
+    command.args(["run", "--demo-backends", "-f"]).arg(manifests.path());
+    command.args(["--address", &address.to_string(), "--admin-address", "127.0.0.1:0"]);
+    command.arg("--admin-socket").arg(&first.socket);
+    let of_both = |report: &serde_json::Value| report["objects"].to_string();
+    let before = of_both(&first.report());
+    let second = L4way::start_plain_at(command, first.socket.clone());
+    wait_for("what is in the way", || {
+        second.log().contains("another process answers there").then_some(())
+    });
+    wait_for("readiness", || (second.get("/readyz").0 == 200).then_some(()));
+    ask((address, 9000).into()).expect("an answer");
+    assert_eq!(of_both(&first.report()), before);
+    first.signal(Signal::TERM);
+    assert!(first.ended().success());
+    second.wait("its own report", |report| report.to_string().contains(&address.to_string()));
+}
+
+#[test]
+fn without_a_place_for_the_socket_sessions_go_on() {
+    let manifests = Manifests::copy_of("examples/tutorial");
+    let address = own_address();
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--demo-backends", "-f"]).arg(manifests.path());
+    command.args(["--address", &address.to_string(), "--admin-address", "127.0.0.1:0"]);
+    command.args(["--admin-socket", "/dev/null/admin.sock"]);
+    let l4way = L4way::start_plain_at(command, "/dev/null/admin.sock".into());
+    wait_for("what is wrong", || l4way.log().contains("can't be made").then_some(()));
+    wait_for("readiness", || (l4way.get("/readyz").0 == 200).then_some(()));
+    ask((address, 9000).into()).expect("an answer");
+    assert_eq!(l4way.get("/status").0, 404, "it isn't elsewhere instead");
+}
+
 /// Asks on a connection that goes on, and returns the answer's head.
 fn ask_for(stream: &mut TcpStream, path: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\n\r\n").expect("a request");
@@ -135,6 +224,15 @@ fn a_silent_crowd_keeps_neither_probes_nor_clients_out() {
         assert_eq!(l4way.get("/healthz"), (200, "ok\n".to_owned()));
         ask((address, 9000).into()).expect("an answer of the demo backend");
     }
+    // The socket has places of its own, and so has the endpoint.
+    let mut private_crowd = Vec::new();
+    for _ in 0..50 {
+        private_crowd
+            .extend((0..10).map(|_| UnixStream::connect(&l4way.socket).expect("a connection")));
+        assert_eq!(l4way.get_privately("/healthz"), (200, "ok\n".to_owned()));
+        assert_eq!(l4way.get("/healthz"), (200, "ok\n".to_owned()));
+    }
+    ask((address, 9000).into()).expect("an answer of the demo backend");
     // 400 descriptors leave room for 20.
     wait_for("the most idle connections to be closed", || {
         let open = crowd.iter().filter(|stream| !has_ended(stream)).count();

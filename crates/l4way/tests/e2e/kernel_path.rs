@@ -207,6 +207,41 @@ fn both_families_and_protocols_are_carried_counted_and_recorded() {
     }
 }
 
+/// Where no interface but loopback has an address, none can stand in for the client's.
+#[test]
+fn clients_on_a_host_with_only_loopback_get_through() {
+    const OWN: &str = "192.0.2.9";
+    let host = Host::new();
+    // (where clients write to, the endpoint, whom that sees)
+    let ways = [
+        ("127.0.0.1:7000", "127.0.0.1:6000", "127.0.0.1"),
+        ("127.0.0.2:7000", "127.0.0.3:6000", "127.0.0.1"),
+        ("[::1]:7000", "[::1]:6000", "::1"),
+        ("192.0.2.9:7000", "192.0.2.9:6000", OWN),
+    ];
+    ip(&["-n", &host.name, "addr", "add", &format!("{OWN}/32"), "dev", "lo", "scope", "host"]);
+    ways.iter().for_each(|(_, endpoint, _)| mirror(&host, endpoint));
+    for (gateway, endpoint, seen_as) in ways {
+        let at = address(gateway).ip().to_string();
+        let listeners = [("tcp", "TCP", 7000), ("udp", "UDP", 7000)];
+        let manifests = Manifests::of(&[
+            gateway_on(&[&at], &listeners),
+            route("TCPRoute", &[("echo", 1)]),
+            route("UDPRoute", &[("echo", 1)]),
+            backend("echo", address(endpoint)),
+        ]);
+        let l4way = run(&host, &manifests, &["--data-path", "kernel"]);
+        wait_for_path(&host, &l4way, "kernel");
+        let (mut stream, seen) = open(&host, gateway);
+        assert_eq!(seen, seen_as, "of a client of {gateway}");
+        echo(&mut stream, b"Hello").expect("an echo");
+        let udp = udp_socket(&host, gateway);
+        assert_eq!(ask_udp(&udp), (endpoint.to_owned(), seen_as.to_owned()));
+        let opened = metric(&host, &l4way, "l4way_kernel_endpoint_sessions_opened_total", &[]);
+        assert_eq!(opened, 2.0);
+    }
+}
+
 #[test]
 fn shares_are_spread_by_weight_and_refused_ones_are_reset() {
     let network = network();

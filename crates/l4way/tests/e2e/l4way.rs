@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -20,6 +21,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::manifests::Manifests;
 
@@ -59,6 +61,9 @@ pub(crate) struct L4way {
     child: Child,
     /// Where its admin endpoint is.
     pub(crate) admin: SocketAddr,
+    /// Where its admin socket is.
+    pub(crate) socket: PathBuf,
+    _folder: TempDir,
     log: Arc<Mutex<String>>,
     stdout: Arc<Mutex<String>>,
 }
@@ -74,8 +79,33 @@ impl L4way {
         l4way
     }
 
-    /// Starts `command`, which is an `l4way run`, and waits for its admin endpoint.
+    /// Starts `command`, which is an `l4way run`, with an admin socket of its own, and waits for its admin
+    /// endpoint.
     pub(crate) fn start(mut command: Command) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("admin.sock");
+        command.arg("--admin-socket").arg(&socket);
+        Self::spawn(command, folder, socket)
+    }
+
+    /// The same with the admin socket where l4way itself has it.
+    pub(crate) fn start_plain(command: Command) -> Self {
+        let mut l4way =
+            Self::spawn(command, tempfile::tempdir().expect("a folder"), PathBuf::new());
+        l4way.socket = wait_for("the admin socket's path", || {
+            let log = l4way.log();
+            let (_, rest) = log.split_once("admin socket path=")?;
+            rest.split_whitespace().next().map(PathBuf::from)
+        });
+        l4way
+    }
+
+    /// The same with the admin socket that `command` names.
+    pub(crate) fn start_plain_at(command: Command, socket: PathBuf) -> Self {
+        Self::spawn(command, tempfile::tempdir().expect("a folder"), socket)
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, socket: PathBuf) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -93,19 +123,23 @@ impl L4way {
             let (_, address) = line.split_once("address=")?;
             address.split_whitespace().next()?.parse().ok()
         });
-        Self { child, admin, log, stdout }
+        Self { child, admin, socket, _folder: folder, log, stdout }
     }
 
     /// Starts `command`, which is an `l4way run` with its admin endpoint there, and reads nothing of
     /// what it says.
     pub(crate) fn unread(mut command: Command, admin: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("admin.sock");
+        command.arg("--admin-socket").arg(&socket);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("l4way started");
-        let l4way = Self { child, admin, log: Arc::default(), stdout: Arc::default() };
+        let (log, stdout) = Default::default();
+        let l4way = Self { child, admin, socket, _folder: folder, log, stdout };
         wait_for("the admin endpoint", || TcpStream::connect(admin).ok());
         l4way
     }
@@ -136,19 +170,18 @@ impl L4way {
 
     /// Gets a page of the admin endpoint: its status code and body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).expect("the admin endpoint");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\nConnection: close\r\n\r\n")
-            .expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
-        (code, body.to_owned())
+        get(TcpStream::connect(self.admin).expect("the admin endpoint"), path)
+    }
+
+    /// Gets a page of the admin socket, as soon as that is there: its status code and body.
+    pub(crate) fn get_privately(&self, path: &str) -> (u16, String) {
+        let stream = wait_for("the admin socket", || UnixStream::connect(&self.socket).ok());
+        get(stream, path)
     }
 
     /// Its report.
     pub(crate) fn report(&self) -> Value {
-        serde_json::from_str(&self.get("/status").1).expect("a report")
+        serde_json::from_str(&self.get_privately("/status").1).expect("a report")
     }
 
     /// Waits until its report is as `check` wants it.
@@ -204,6 +237,16 @@ impl Drop for L4way {
             eprintln!("--- l4way's answer\n{}\n--- and log\n{}", self.stdout(), self.log());
         }
     }
+}
+
+fn get(mut stream: impl Read + Write, path: &str) -> (u16, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: l4way\r\nConnection: close\r\n\r\n")
+        .expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+    (code, body.to_owned())
 }
 
 fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {

@@ -4,6 +4,7 @@
 //! network namespaces that it makes and removes. It needs root for those, and says so.
 #![allow(clippy::print_stderr, reason = "a failing test shows the log")]
 
+mod addresses;
 mod admin;
 mod check;
 mod client;

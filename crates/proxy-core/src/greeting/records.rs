@@ -3,12 +3,18 @@
 use std::{borrow::Cow, cmp::Ordering, iter, ops::Range};
 
 use super::{
+    Alert,
     GreetingError::{Malformed, TooLarge},
     MAX_GREETING, Stop,
 };
 
 /// The type of records with handshake messages.
 pub(super) const HANDSHAKE: u8 = 22;
+/// The type of records with alerts.
+pub(super) const ALERT: u8 = 21;
+/// Those with other things: change_cipher_spec, and what is sent once there are keys.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const APPLICATION_DATA: u8 = 23;
 /// The version of a record is 3.x; which x doesn't matter.
 pub(super) const MAJOR_VERSION: u8 = 3;
 
@@ -21,6 +27,12 @@ const MAX_RECORDS: usize = 32;
 /// The type of the message, and 24 bits for the length of its body.
 pub(super) const MESSAGE_HEADER: usize = 4;
 const CLIENT_HELLO: u8 = 1;
+
+/// Whether a record may begin with this byte that a client must not begin with. One that begins with an
+/// alert needs none.
+pub(super) fn may_begin(first: u8) -> bool {
+    matches!(first, CHANGE_CIPHER_SPEC | APPLICATION_DATA)
+}
 
 /// The `ClientHello` that `bytes` begin with, from the header of the message to its end. It is copied
 /// only if it is in several records.
@@ -49,7 +61,7 @@ fn records_of_hello(bytes: &[u8]) -> Result<&[u8], Stop> {
         length += payload.len();
         end_of_record = payload.end;
         if length > 0 && header[0] != CLIENT_HELLO {
-            return Err(Malformed("the first message is no ClientHello").into());
+            return Err(unexpected("the first message is no ClientHello"));
         }
         if length < MESSAGE_HEADER {
             continue;
@@ -59,11 +71,15 @@ fn records_of_hello(bytes: &[u8]) -> Result<&[u8], Stop> {
             Ordering::Equal => return up_to(bytes, end_of_record),
             // The client can't know yet what the server wants next.
             Ordering::Greater => {
-                return Err(Malformed("the ClientHello ends before its record").into());
+                return Err(unexpected("the ClientHello ends before its record"));
             }
         }
     }
     Err(TooLarge.into())
+}
+
+fn unexpected(what: &'static str) -> Stop {
+    Malformed(Alert::UnexpectedMessage, what).into()
 }
 
 /// The length of a message with its header.
@@ -76,12 +92,15 @@ fn message_length([_, high, middle, low]: [u8; MESSAGE_HEADER]) -> Result<usize,
 fn payload(bytes: &[u8], start: usize) -> Result<Range<usize>, Stop> {
     let start_of_payload = start + RECORD_HEADER;
     let header = &up_to(bytes, start_of_payload)?[start..];
-    if header[..2] != [HANDSHAKE, MAJOR_VERSION] {
-        return Err(Malformed("another record interrupts the ClientHello").into());
+    if header[0] != HANDSHAKE {
+        return Err(unexpected("another record interrupts the ClientHello"));
+    }
+    if header[1] != MAJOR_VERSION {
+        return Err(Malformed(Alert::ProtocolVersion, "a record isn't of TLS").into());
     }
     let length = payload_length(header);
     if length > MAX_PAYLOAD {
-        return Err(Malformed("a record is larger than 16 KiB").into());
+        return Err(Malformed(Alert::RecordOverflow, "a record is larger than 16 KiB").into());
     }
     let end = start_of_payload + length;
     if end > MAX_GREETING {

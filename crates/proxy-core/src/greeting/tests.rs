@@ -1,8 +1,14 @@
 use proptest::{collection::vec, prelude::any, prop_assert, prop_assert_eq, proptest};
 
 use super::{
-    Greeting, GreetingError, GreetingError::Malformed, GreetingError::NotTls,
-    GreetingError::TooLarge, MAX_GREETING, read_greeting,
+    Alert::{
+        self, DecodeError, IllegalParameter, ProtocolVersion, RecordOverflow, UnexpectedMessage,
+    },
+    Greeting, GreetingError,
+    GreetingError::Malformed,
+    GreetingError::NotTls,
+    GreetingError::TooLarge,
+    MAX_GREETING, read_greeting,
 };
 
 /// `content` behind its length in as many bytes.
@@ -52,6 +58,14 @@ fn read_extensions(extensions: &[Vec<u8>]) -> Result<Greeting, GreetingError> {
     read_greeting(&record(&message(extensions)))
 }
 
+/// What the client is told.
+fn alert_of(greeting: Result<Greeting, GreetingError>) -> Alert {
+    match greeting {
+        Err(error @ Malformed(..)) => error.alert().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn name_of(greeting: Result<Greeting, GreetingError>) -> Option<Box<str>> {
     match greeting {
         Ok(Greeting::ClientHello(hello)) => hello.server_name,
@@ -73,14 +87,34 @@ fn a_hello_says_whom_it_wants_and_what_it_speaks() {
 #[test]
 fn a_hello_needs_no_extensions() {
     for message in [message(&[]), message_of(&[], &CIPHER_SUITES, &[0], &[])] {
-        assert_eq!(name_of(read_greeting(&record(&message))), None);
+        let greeting = read_greeting(&record(&message));
+        let Ok(Greeting::ClientHello(hello)) = greeting else { panic!("{greeting:?}") };
+        assert!(hello.server_name.is_none() && !hello.names_server);
     }
+}
+
+#[test]
+fn a_client_is_outdated_whose_only_version_is() {
+    let outdated = |version: [u8; 2], extensions: &[Vec<u8>]| {
+        let mut message = message(extensions);
+        message[4..6].copy_from_slice(&version);
+        let greeting = read_greeting(&record(&message));
+        let Ok(Greeting::ClientHello(hello)) = greeting else { panic!("{greeting:?}") };
+        hello.is_outdated
+    };
+    for version in [[3, 0], [3, 1], [3, 2], [2, 0]] {
+        assert!(outdated(version, &[]) && outdated(version, &[server_name(b"a")]), "{version:?}");
+        assert!(!outdated(version, &[extension(43, &[2, 3, 4])]), "{version:?}");
+    }
+    assert!(!outdated([3, 3], &[]) && !outdated([3, 4], &[]));
 }
 
 #[test]
 fn an_address_is_no_server_name() {
     for address in ["192.0.2.1", "192.0.2.1.", "2001:db8::1"] {
-        assert_eq!(name_of(read_extensions(&[server_name(address.as_bytes())])), None, "{address}");
+        let greeting = read_extensions(&[server_name(address.as_bytes())]);
+        let Ok(Greeting::ClientHello(hello)) = greeting else { panic!("{address}: {greeting:?}") };
+        assert!(hello.server_name.is_none() && hello.names_server, "{address}");
     }
 }
 
@@ -94,8 +128,7 @@ fn names_are_plausible_or_malformed() {
         );
     }
     let label = ["a"; 64].concat();
-    let bad: [&[u8]; 13] = [
-        b"",
+    let bad: [&[u8]; 12] = [
         b".",
         b"..",
         b"a..b",
@@ -110,20 +143,24 @@ fn names_are_plausible_or_malformed() {
         label.as_bytes(),
     ];
     for name in bad.into_iter().chain([[&long[..253], "a"].concat().as_bytes()]) {
-        let greeting = read_extensions(&[server_name(name)]);
-        assert!(matches!(greeting, Err(Malformed(_))), "{name:?}: {greeting:?}");
+        let alert = alert_of(read_extensions(&[server_name(name)]));
+        assert_eq!(alert, IllegalParameter, "{name:?}");
     }
 }
 
 #[test]
 fn malformed_lists_are_no_hello() {
     let host = [0, 0, 1, b'a'];
-    let bad = [
+    // RFC 8446, section 4.2: no extension comes twice. RFC 6066, section 3: nor does a name's kind.
+    let illegal = [
         vec![server_name(b"a"), server_name(b"a")],
         vec![alpn(&[b"h2"]), alpn(&[b"h2"])],
+        vec![extension(0, &vec_of(2, &[host, host].concat()))],
+    ];
+    let broken = [
+        vec![server_name(b"")],
         vec![extension(0, &[])],
         vec![extension(0, &[0, 0])],
-        vec![extension(0, &vec_of(2, &[host, host].concat()))],
         vec![extension(0, &vec_of(2, &host[..3]))],
         vec![extension(0, &[&vec_of(2, &host)[..], &[0]].concat())],
         vec![extension(16, &[])],
@@ -133,9 +170,12 @@ fn malformed_lists_are_no_hello() {
         vec![vec![0, 23, 0]],
         vec![vec![0, 23, 0, 1]],
     ];
-    for extensions in bad {
-        let greeting = read_extensions(&extensions);
-        assert!(matches!(greeting, Err(Malformed(_))), "{extensions:?}: {greeting:?}");
+    for (extensions, alert) in illegal
+        .into_iter()
+        .map(|extensions| (extensions, IllegalParameter))
+        .chain(broken.into_iter().map(|extensions| (extensions, DecodeError)))
+    {
+        assert_eq!(alert_of(read_extensions(&extensions)), alert, "{extensions:?}");
     }
 }
 
@@ -160,18 +200,21 @@ fn malformed_fields_are_no_hello() {
     ];
     for message in bad {
         let greeting = read_greeting(&record(&message));
-        assert_eq!(greeting, Err(Malformed("the fields of the ClientHello")), "{message:?}");
+        assert_eq!(alert_of(greeting), DecodeError, "{message:?}");
     }
 }
 
 #[test]
 fn other_protocols_are_not_tls() {
-    let others: [&[u8]; 10] = [
+    let others: [&[u8]; 13] = [
         b"GET / HTTP/1.1\r\n",
         b"S",
         b"SSH-2.0-OpenSSH_9.2p1\r\n",
-        // SSL 2, as old clients begin that would take TLS, too.
-        b"\x80\x2e\x01\x03\x01\x00\x15",
+        // Something like SSL 2, but of no version that there is.
+        b"\x80\x2e\x01\x04\x01\x00\x15",
+        b"\xff\xfb\x01\xff\xfb\x03",
+        b"\x17\xfe\xfd",
+        b"\x14\x03\x09",
         // A TLS alert.
         b"\x15\x03\x01\x00\x02\x02\x28",
         b"\x16\x47",
@@ -196,7 +239,7 @@ fn postgres_requests_come_alone() {
             assert_eq!(part, Ok(Greeting::Incomplete { needed: 8 }));
         }
         let more = read_greeting(&[&request[..], &[22]].concat());
-        assert!(matches!(more, Err(Malformed(_))), "{more:?}");
+        assert_eq!(more, Err(GreetingError::Hasty));
     }
 }
 
@@ -207,15 +250,22 @@ fn other_messages_and_records_are_malformed() {
     let whole = record(&hello);
     let interrupted = |by: &[u8]| [&record(&hello[..9]), by].concat();
     let bad = [
-        (record(&finished), "the first message is no ClientHello"),
-        (record(&finished[..1]), "the first message is no ClientHello"),
-        (record(&[&hello[..], &finished].concat()), "the ClientHello ends before its record"),
-        (interrupted(&[23, 3, 3, 0, 1]), "another record interrupts the ClientHello"),
-        (interrupted(&[22, 2, 0, 0, 1]), "another record interrupts the ClientHello"),
-        (interrupted(&[22, 3, 3, 0x40, 1]), "a record is larger than 16 KiB"),
+        (record(&finished), UnexpectedMessage),
+        (record(&finished[..1]), UnexpectedMessage),
+        (record(&[&hello[..], &finished].concat()), UnexpectedMessage),
+        (interrupted(&[23, 3, 3, 0, 1]), UnexpectedMessage),
+        (interrupted(&[20, 3, 3, 0, 1, 1]), UnexpectedMessage),
+        (interrupted(&[22, 2, 0, 0, 1]), ProtocolVersion),
+        (interrupted(&[22, 3, 3, 0x40, 1]), RecordOverflow),
+        (vec![22, 3, 1, 0x40, 1], RecordOverflow),
+        (vec![20, 3, 3, 0, 1, 1], UnexpectedMessage),
+        (vec![23, 3, 1], UnexpectedMessage),
+        // SSL 2, as old clients began that spoke newer versions, too.
+        (b"\x80\x2e\x01\x03\x01\x00\x15".to_vec(), ProtocolVersion),
+        (b"\x80\x2e\x01\x00\x02".to_vec(), ProtocolVersion),
     ];
-    for (bytes, what) in bad {
-        assert_eq!(read_greeting(&bytes), Err(Malformed(what)), "{bytes:?}");
+    for (bytes, alert) in bad {
+        assert_eq!(alert_of(read_greeting(&bytes)), alert, "{bytes:?}");
     }
     // Early data, and a record that has nothing to do with it.
     let followed = [&whole[..], &[20, 3, 3, 0, 1, 1, 23, 3, 3, 0xff, 0xff]].concat();
@@ -253,7 +303,8 @@ fn a_hello_has_few_records() {
 proptest! {
     #[test]
     fn nothing_panics(bytes in vec(any::<u8>(), 0..2_000)) {
-        for start in [&[][..], &[22, 3, 1], &[22, 3, 1, 0, 99, 1, 0, 0], &[0, 0, 0, 8]] {
+        let starts = [&[][..], &[22, 3, 1], &[22, 3, 1, 0, 99, 1, 0, 0], &[0, 0, 0, 8], &[0x80], &[23]];
+        for start in starts {
             let bytes = [start, &bytes].concat();
             if let Ok(Greeting::Incomplete { needed }) = read_greeting(&bytes) {
                 prop_assert!((bytes.len() + 1..=MAX_GREETING).contains(&needed));

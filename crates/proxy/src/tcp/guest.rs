@@ -8,9 +8,9 @@ use std::{
 
 use l4way_model::ListenerId;
 use l4way_proxy_core::{
-    ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
+    Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
 };
-use l4way_tls::{POSTGRESQL, Terminator, unrecognized_name};
+use l4way_tls::{POSTGRESQL, Terminator};
 use rustix::net::{Shutdown, shutdown};
 
 use super::{
@@ -64,6 +64,10 @@ pub(super) struct Guest {
     postgres: bool,
     /// It asked for GSSAPI encryption before, and was told that there is none.
     refused_gss: bool,
+    /// It names no server, and knows how to be told that it has to.
+    lacks_name: bool,
+    /// What is to tell it why its greeting can't be taken.
+    alert: Option<Alert>,
 }
 
 /// How far a client has got.
@@ -124,7 +128,7 @@ impl Guest {
         &mut self,
         io: &mut Io,
     ) -> Result<Option<(ClientHello, Vec<u8>)>, CloseReason> {
-        let Self { side, stage, postgres, refused_gss, .. } = self;
+        let Self { side, stage, postgres, refused_gss, alert, .. } = self;
         let Stage::Greeting { bytes, needed } = stage else { return Ok(None) };
         while side.readable {
             match side.read(&mut io.received, &mut io.sending, MAX_GREETING) {
@@ -151,11 +155,16 @@ impl Guest {
                     *refused_gss = true;
                     b"N"
                 }
-                Ok(Greeting::SslRequest | Greeting::GssEncRequest)
-                | Err(GreetingError::Malformed(_) | GreetingError::TooLarge) => {
+                Ok(Greeting::SslRequest | Greeting::GssEncRequest) => {
                     return Err(CloseReason::HandshakeFailed);
                 }
-                Err(GreetingError::NotTls) => return Err(CloseReason::NotTls),
+                Err(error) => {
+                    *alert = error.alert();
+                    return Err(match error {
+                        GreetingError::NotTls => CloseReason::NotTls,
+                        _ => CloseReason::HandshakeFailed,
+                    });
+                }
             };
             bytes.clear();
             *needed = 1;
@@ -175,6 +184,8 @@ impl Guest {
         hello: &ClientHello,
         bytes: Vec<u8>,
     ) -> Result<Turn, CloseReason> {
+        // The alert is one of TLS 1.3.
+        self.lacks_name = !hello.names_server && hello.lists_versions;
         let server_name = hello.server_name.clone();
         let tls = ClientTls { server_name, postgres: self.postgres, terminator: None };
         let tls = self.client.tls.insert(Box::new(tls));
@@ -182,6 +193,12 @@ impl Guest {
         self.client.listener = listener.key;
         self.deadline = self.begun + listener.handshake_timeout;
         self.counted = Some(listener.counted.clone());
+        // rustls would first miss an extension that such clients don't know.
+        if hello.is_outdated && matches!(listener.mode, TlsMode::Https(..) | TlsMode::Terminate(..))
+        {
+            self.alert = Some(Alert::ProtocolVersion);
+            return Err(CloseReason::HandshakeFailed);
+        }
         if let TlsMode::Https(id, terminator) = &listener.mode
             && !self.postgres
         {
@@ -239,19 +256,23 @@ impl Guest {
 
     /// What it is told before it has to leave, in a protocol that it may speak.
     ///
-    /// The alert is fatal, as RFC 6066 (section 3) recommends, where the proxy is a TLS server, or was asked
-    /// for TLS as PostgreSQL's clients do, which show it. On a port where every session goes through it
-    /// is none: there the alert is a warning, and clients see the connection end, as the Gateway API's
-    /// conformance suite has it.
+    /// Who asks for nobody gets a fatal alert, as RFC 6066 (section 3) recommends, where the proxy is a TLS
+    /// server, or was asked for TLS as PostgreSQL's clients do, which show it. On a port where every
+    /// session goes through it is none: there the alert is a warning, and clients see the connection
+    /// end, as the Gateway API's conformance suite has it.
     fn last_words(&self, reason: CloseReason, is_server: bool) -> Vec<u8> {
         let Stage::Greeting { bytes, .. } = &self.stage else { return Vec::new() };
         match reason {
             CloseReason::UnrecognizedName | CloseReason::NoRoute => {
-                unrecognized_name(is_server || self.postgres).to_vec()
+                match (is_server || self.postgres, self.lacks_name) {
+                    (true, true) => Alert::MissingExtension.fatal().to_vec(),
+                    (true, false) => Alert::UnrecognizedName.fatal().to_vec(),
+                    (false, _) => Alert::UnrecognizedName.warning().to_vec(),
+                }
             }
             CloseReason::SilentAsMysql => to_mysql(),
             CloseReason::NotTls if is_postgres_startup(bytes) => to_postgresql(),
-            _ => Vec::new(),
+            _ => self.alert.map(|alert| alert.fatal().to_vec()).unwrap_or_default(),
         }
     }
 }
@@ -308,6 +329,8 @@ impl Tcp {
                 counted: None,
                 postgres: false,
                 refused_gss: false,
+                lacks_name: false,
+                alert: None,
             }))
         });
         self.limit_guests(ctx);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     num::NonZeroUsize,
     time::Duration,
 };
@@ -143,4 +143,65 @@ fn a_hello_that_is_too_large_is_not_read_to_its_end() {
     let _ = client.write_all(&[0; 64 << 10]);
     let _ = client.read_to_end(&mut Vec::new());
     expect_refusal(&proxy, CloseReason::HandshakeFailed);
+}
+
+/// Sends this, in parts, and returns all that is answered.
+fn answer_to(address: SocketAddr, parts: &[&[u8]]) -> Vec<u8> {
+    let mut client = connect(address);
+    client.set_nodelay(true).unwrap();
+    for part in parts {
+        client.write_all(part).unwrap();
+    }
+    let mut answer = Vec::new();
+    // Without words it is a reset.
+    let _ = client.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn a_malformed_hello_gets_the_alert_that_rfc_8446_names() {
+    const PROTOCOL_VERSION: u8 = 70;
+    let record = |payload: &[u8]| [&[22, 3, 1, 0, payload.len() as u8][..], payload].concat();
+    // Version 3.3, a random, no session, one suite, no compression but null.
+    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0]].concat();
+    let hello = |body: &[u8]| [&[1, 0, 0, body.len() as u8][..], body].concat();
+    let malformed: [(&str, Vec<u8>, u8); 9] = [
+        ("a record of 16 KiB and a byte", vec![22, 3, 1, 0x40, 1], 22),
+        ("a Finished", record(&[20, 0, 0, 0]), 10),
+        ("application data", vec![23, 3, 3, 0, 1], 10),
+        ("another message in the record", record(&[&hello(&body)[..], &[20]].concat()), 10),
+        ("data within the hello", [record(&hello(&body)[..9]), vec![23, 3, 3, 0, 1]].concat(), 10),
+        ("a body that is too short", record(&hello(&body[..20])), 50),
+        ("extensions that are cut off", record(&hello(&[&body[..], &[0, 9]].concat())), 50),
+        ("a message of 16 MiB", vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff], 50),
+        ("SSL 2.0", b"\x80\x2e\x01\x03\x01\x00\x15".to_vec(), PROTOCOL_VERSION),
+    ];
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let ends = || terminate("", server_tls(&[&own]), "e");
+    for listener in [ends(), passthrough("", "e")] {
+        let (proxy, address) = proxy(vec![listener], [("e", echo())]);
+        for (what, bytes, alert) in &malformed {
+            let alert = [21, 3, 3, 0, 2, 2, *alert];
+            assert_eq!(answer_to(address, &[bytes]), alert, "{what}");
+            let (first, rest) = bytes.split_at(1);
+            assert_eq!(answer_to(address, &[first, rest]), alert, "{what}, in two segments");
+        }
+        eventually("they are counted", || {
+            failed(&proxy, CloseReason::HandshakeFailed) == 2 * malformed.len() as u64
+        });
+        // Who doesn't speak TLS would take an alert for something else.
+        for other in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0xff, 0xfb, 1, 0xff]] {
+            assert_eq!(answer_to(address, &[other]), b"", "{other:?}");
+        }
+        eventually("they are counted", || failed(&proxy, CloseReason::NotTls) == 3);
+    }
+    // What only a server can judge: versions that are too old, compression, and extensions that come twice.
+    let (_proxy, address) = proxy(vec![ends()], [("e", echo())]);
+    let old = [&[3, 1][..], &body[2..]].concat();
+    let answer = answer_to(address, &[&record(&hello(&old))]);
+    assert_eq!(answer[5..], [2, PROTOCOL_VERSION], "{answer:?}");
+    let twice = [&body[..], &[0, 8, 0, 23, 0, 0, 0, 23, 0, 0]].concat();
+    let answer = answer_to(address, &[&record(&hello(&twice))]);
+    assert_eq!(answer[5..], [2, 47], "{answer:?}");
 }

@@ -117,6 +117,26 @@ fn who_asks_for_nothing_that_is_there_gets_the_alert() {
     }
 }
 
+/// RFC 8446 (section 9.2) has an alert of its own for a client that names nobody where it has to.
+#[test]
+fn who_names_nobody_is_told_that_a_name_is_missing() {
+    let authority = Authority::new("ca");
+    let own = authority.sign(&["a.test"]);
+    let missing_extension = [21, 3, 3, 0, 2, 2, 109];
+    for (listener, alert) in [
+        (terminate("a.test", server_tls(&[&own]), "b"), missing_extension),
+        (passthrough("a.test", "b"), unrecognized_name(1)),
+    ] {
+        let (proxy, address) = proxy(vec![listener], [("b", echo())]);
+        let mut client = connect(address);
+        client.write_all(&hello_for("192.0.2.1")).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, alert);
+        expect_refusal(&proxy, CloseReason::UnrecognizedName);
+    }
+}
+
 /// The hello of a client that asks for this name.
 fn hello_for(name: &str) -> Vec<u8> {
     let authority = Authority::new("ca");

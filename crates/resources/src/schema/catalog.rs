@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     check::{Problem, check},
+    mapped,
     value::Schema,
 };
 use crate::{GATEWAY_GROUP, L4WAY_GROUP, path::Path};
@@ -189,7 +190,12 @@ fn rules(rules: &CompiledSchema, object: &Value) -> Vec<Problem> {
     let validator = VALIDATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let broken = validator.validate_compiled(rules, object, None).err();
     let problem = |error: &kube_cel::ValidationError| {
-        Problem::new(Path::parse(&error.field_path), error.message.clone())
+        let problem = Problem::new(Path::parse(&error.field_path), error.message.clone());
+        let concerns_address = problem.message.contains("address");
+        match concerns_address.then(|| mapped::help(object, &problem.path)).flatten() {
+            Some(help) => problem.with_help(help),
+            None => problem,
+        }
     };
     broken.iter().flat_map(|errors| errors.iter()).map(problem).collect()
 }

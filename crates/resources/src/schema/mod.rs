@@ -3,6 +3,7 @@
 
 mod catalog;
 mod check;
+mod mapped;
 mod message;
 mod value;
 

@@ -97,8 +97,9 @@ fn asked(gateway: &mut GatewayNode) -> Vec<IpAddr> {
         let Some(value) = asked.value.as_deref().filter(|value| !value.is_empty()) else {
             continue;
         };
-        match value.parse() {
-            Ok(address) => addresses.push(address),
+        match value.parse::<IpAddr>() {
+            // An IPv4-mapped one is IPv4's: no socket of IPv6 could have it.
+            Ok(address) => addresses.push(address.to_canonical()),
             Err(_) => {
                 let message = format!("{value:?} is not an IP address");
                 let outcome = conditions::gateway::address_not_usable(message);

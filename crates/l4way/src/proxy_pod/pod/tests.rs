@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
+    admin::AdminPlaces,
     cli::{Cli, Command},
     delivery::{Contents, Logs},
     proxy_pod::{api_server::ApiServer, slices},
@@ -56,7 +57,10 @@ impl Harness {
             "1",
         ];
         let Command::Proxy(args) = Cli::parse_from(args).command else { panic!("no proxy") };
-        let serving = Serving::start(&args.sessions, args.admin_address).unwrap();
+        // Nobody asks for it.
+        let socket = Some("/dev/null/admin.sock".into());
+        let admin = AdminPlaces { address: args.admin_address, socket };
+        let serving = Serving::start(&args.sessions, admin).unwrap();
         let (watches, changes) = slices::Watches::new(ApiServer::absent());
         let (sender, answers) = watch::channel(Answer::new());
         let follows_keys = Rc::new(Cell::new(false));

@@ -147,9 +147,12 @@ fn openssl_that_asks_for_an_unknown_name_is_told_by_an_alert() {
     let said = s_client(&running, &authority, "b.test", &[]).bad();
     assert!(said.contains("unrecognized name"), "{said}");
     let target = format!("{}:8443", running.ip);
-    let said = client("openssl", &["s_client", "-connect", &target, "-noservername"], b"").bad();
-    assert!(said.contains("unrecognized name"), "{said}");
-    running.counts("l4way_tls_handshakes_failed_total", &["reason=\"unrecognized_name\""], 2);
+    let nameless = ["s_client", "-connect", &target, "-noservername"];
+    for (version, alert) in [("-tls1_3", "missing extension"), ("-tls1_2", "unrecognized name")] {
+        let said = client("openssl", &[&nameless[..], &[version]].concat(), b"").bad();
+        assert!(said.contains(alert), "{version}: {said}");
+    }
+    running.counts("l4way_tls_handshakes_failed_total", &["reason=\"unrecognized_name\""], 3);
 }
 
 #[test]
