@@ -58,7 +58,8 @@ impl Scene {
                 }
                 Some(EndpointFailure::Closed) => {
                     self.view.connected(endpoint);
-                    let client = [192, 0, 2, (client % 5) as u8].into();
+                    let [high, low] = (client as u16).to_be_bytes();
+                    let client = [198, 18, high, low].into();
                     self.view.suspected(endpoint, client, now);
                     self.met[index] += 1;
                     // What was passed on can't be taken back.

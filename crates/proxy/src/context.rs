@@ -24,8 +24,9 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     /// The same in tenths of a second, for what is kept of each session.
     pub(crate) tenths: Tenths,
-    /// When the worker began.
+    /// When the worker began, and when the next tenth does.
     pub(crate) begun: Instant,
+    pub(crate) next_tenth: Instant,
     pub(crate) rng: Rng,
     pub(crate) settings: Arc<Settings>,
     /// What the configuration says of all sessions.
@@ -58,13 +59,26 @@ impl Tenths {
     }
 }
 
+/// The earlier of two times, of those that there are.
+pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+        (one, None) => one,
+        (None, other) => other,
+    }
+}
+
 impl Context {
     /// A turn of the loop begins.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
-        let since = now.saturating_duration_since(self.begun);
-        self.tenths =
-            Tenths((since.as_secs() as u32).wrapping_mul(10) + since.subsec_millis() / 100);
+        if now >= self.next_tenth {
+            let since = now.saturating_duration_since(self.begun);
+            let part = since.subsec_nanos() % 100_000_000;
+            self.tenths =
+                Tenths((since.as_secs() as u32).wrapping_mul(10) + since.subsec_millis() / 100);
+            self.next_tenth = now + Duration::from_nanos(u64::from(100_000_000 - part));
+        }
     }
 
     /// Hands a record over, if records are on, or counts it as dropped.

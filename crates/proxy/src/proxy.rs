@@ -93,6 +93,7 @@ impl Proxy {
                 now,
                 tenths: Tenths::default(),
                 begun: now,
+                next_tenth: now,
                 rng: Rng::new(random_seed()),
                 records: settings.records.clone(),
                 terms: SessionTerms::default(),

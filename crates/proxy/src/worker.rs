@@ -14,7 +14,7 @@ use l4way_proxy_core::Bind;
 
 use crate::{
     Allowance, CloseReason,
-    context::Context,
+    context::{Context, earlier},
     endpoint_sessions::{Answer, Question},
     mailbox::Receiver,
     poll::{Events, Interest, Token},
@@ -230,10 +230,8 @@ impl Worker {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        [self.tcp.next_tick(&self.ctx), self.udp.next_tick(&self.ctx), self.drain_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let sessions = earlier(self.tcp.next_tick(&self.ctx), self.udp.next_tick(&self.ctx));
+        earlier(sessions, self.drain_until)
     }
 
     fn is_finished(&self) -> bool {

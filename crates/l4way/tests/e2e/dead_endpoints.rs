@@ -37,9 +37,9 @@ fn dead_endpoint(address: Ipv4Addr) -> SocketAddr {
 
 /// What `l4way status` exits with and prints.
 fn status(l4way: &L4way, args: &[&str]) -> (Option<i32>, String) {
-    let admin = l4way.admin.to_string();
     let output = Command::new(BINARY)
-        .args(["status", "--admin-address", &admin])
+        .args(["status", "--admin-socket"])
+        .arg(&l4way.socket)
         .args(args)
         .output()
         .expect("l4way status");

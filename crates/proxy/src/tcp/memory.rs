@@ -34,13 +34,8 @@ impl Tcp {
         if unsent == 0 && self.held.bytes == 0 {
             return;
         }
+        self.tell(ctx);
         let memory = &ctx.settings.memory;
-        if unsent >= self.held.bytes {
-            memory.hold(unsent - self.held.bytes);
-        } else {
-            memory.give_back(self.held.bytes - unsent);
-        }
-        self.held.bytes = unsent;
         let load = memory.load();
         self.io.sending.budget = match load {
             MemoryLoad::Light => UNSENT_BUDGET.min(memory.limit() / 2) / ctx.settings.workers.get(),
@@ -60,25 +55,36 @@ impl Tcp {
         }
     }
 
+    /// Tells the budget how much more or less sessions hold than it knows of.
+    fn tell(&mut self, ctx: &Context) {
+        let (memory, unsent) = (&ctx.settings.memory, self.io.sending.unsent);
+        if unsent >= self.held.bytes {
+            memory.hold(unsent - self.held.bytes);
+        } else {
+            memory.give_back(self.held.bytes - unsent);
+        }
+        self.held.bytes = unsent;
+    }
+
     /// Resets the sessions that have been stalled for longest, until there is room again.
     fn reset_stalled(&mut self, ctx: &mut Context) {
-        let mut surplus = ctx.settings.memory.surplus();
         let mut stalled = Vec::new();
         for id in self.connections.ids(|connection| matches!(connection, Connection::Session(_))) {
             if let Some(Connection::Session(session)) = self.connections.get_mut(id)
                 && let Some(since) = session.stalled_since
                 && ctx.now.saturating_duration_since(since) >= ctx.settings.stalled
             {
-                stalled.push((since, id, session.held()));
+                stalled.push((since, id));
             }
         }
-        stalled.sort_unstable_by_key(|(since, ..)| *since);
-        for (_, id, held) in stalled {
-            if surplus == 0 {
+        stalled.sort_unstable_by_key(|(since, _)| *since);
+        for (_, id) in stalled {
+            // Other workers do the same at this time.
+            if ctx.settings.memory.surplus() == 0 {
                 break;
             }
-            surplus = surplus.saturating_sub(held);
             self.end(ctx, id, CloseReason::MemoryBudget);
+            self.tell(ctx);
         }
     }
 }

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     CloseReason,
-    context::Context,
+    context::{Context, earlier},
     poll::{Readiness, SlotId},
     routes::{ListenerKey, Route},
     slab::Slab,
@@ -259,8 +259,7 @@ impl Tcp {
         if !self.unfinished.is_empty() || self.can_accept_now() {
             return Some(ctx.now);
         }
-        let others = self.paused_until.into_iter().chain(self.held.next_look());
-        self.timers.next_due().into_iter().chain(others).min()
+        earlier(earlier(self.timers.next_due(), self.paused_until), self.held.next_look())
     }
 
     /// Does what is due at `ctx.now`, and goes on with what this turn has left over.

@@ -59,11 +59,6 @@ impl Flow {
         }
     }
 
-    /// Bytes that are held.
-    pub(super) fn unsent(&self) -> usize {
-        self.unsent.len()
-    }
-
     pub(super) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }

@@ -138,12 +138,6 @@ impl Session {
         self.client.tls.as_ref().is_some_and(|tls| tls.postgres)
     }
 
-    /// Bytes that it holds.
-    pub(super) fn held(&self) -> usize {
-        let sealed = self.down.sealed() + self.up.as_ref().map_or(0, Side::sealed);
-        self.upward.unsent() + self.downward.unsent() + sealed
-    }
-
     /// Whether the client has never sent a byte since it began.
     pub(super) fn is_unheard(&self) -> bool {
         let is_empty = self.upward.bytes == 0 && !self.upward.has_unsent();

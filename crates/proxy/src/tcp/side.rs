@@ -246,11 +246,6 @@ impl Side {
         self.tls.as_ref().is_some_and(|tls| tls.has_sealed())
     }
 
-    /// Bytes that are sealed and that the socket has not taken.
-    pub(super) fn sealed(&self) -> usize {
-        self.tls.as_ref().map_or(0, |tls| tls.sealed())
-    }
-
     /// Tells the peer that no more will come; if it is about to be closed, that tells it. Whether all
     /// of it could be told.
     pub(super) fn finish(&mut self, sending: &mut Sending, closes: bool) -> Result<bool, Failure> {

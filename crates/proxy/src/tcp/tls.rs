@@ -231,11 +231,6 @@ impl Tls {
         !self.outgoing.is_empty()
     }
 
-    /// Bytes that are sealed and not written.
-    pub(super) fn sealed(&self) -> usize {
-        self.outgoing.len()
-    }
-
     /// Tells the peer that no more will come (close_notify; RFC 8446, section 6.1). Whether it has been
     /// written.
     pub(super) fn close(

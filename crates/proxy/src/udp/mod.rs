@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     Allowance, CloseReason,
-    context::Context,
+    context::{Context, earlier},
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
     socket::is_in_the_way,
@@ -244,7 +244,7 @@ impl Udp {
         }
         let idle = self.table.flows.longest_idle();
         let expiry = idle.and_then(|(_, seen)| seen.checked_add(ctx.terms.udp_session_timeout));
-        expiry.into_iter().chain(self.next_deadline).chain(self.table.upstreams.next_close()).min()
+        earlier(earlier(expiry, self.next_deadline), self.table.upstreams.next_close())
     }
 
     /// Does what is due at `ctx.now`.

@@ -262,6 +262,7 @@ mod tests {
             now: Instant::now(),
             tenths: Tenths::default(),
             begun: Instant::now(),
+            next_tenth: Instant::now(),
             rng: Rng::new(1),
             settings: Arc::default(),
             backends: Backends::default(),
