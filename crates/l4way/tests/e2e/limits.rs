@@ -101,4 +101,5 @@ fn the_session_limit_is_told_now_and_then_however_often_it_is_reached() {
     let told = log.lines().filter(|line| line.contains("the session limit is reached")).count();
     let most = 1 + started.elapsed().as_secs() / 10;
     assert!(told >= 1 && told as u64 <= most, "told {told} times and not {most}: {log}");
+    assert!(log.contains("route=TCPRoute/default/route"), "whose sessions these are: {log}");
 }

@@ -201,9 +201,16 @@ impl Tcp {
     fn pause_at_limit(&mut self, ctx: &Context) {
         if self.shortage.replace(Shortage::Limit) != Some(Shortage::Limit) {
             if let Some(times) = self.limit_told.note(ctx.now) {
+                let busiest = self.busiest();
+                let of = busiest.as_ref().map(|(labels, _)| labels);
                 tracing::warn!(
                     times,
-                    "the session limit is reached: connections wait for sessions to end"
+                    sessions = busiest.as_ref().map(|(_, sessions)| sessions),
+                    listener = of.map(|labels| tracing::field::display(&labels.listener)),
+                    route =
+                        of.and_then(|labels| labels.route.as_ref()).map(tracing::field::display),
+                    "the session limit is reached: connections wait for sessions to end; most of this \
+                     worker's are of this listener and route"
                 );
             }
             ctx.counters.limit_pauses.add(1);

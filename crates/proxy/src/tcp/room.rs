@@ -6,14 +6,14 @@
 //!
 //! [`Settings::silence`]: crate::Settings::silence
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use l4way_model::AtLimit;
 use l4way_proxy_core::longest_silent_of_most;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Connection, Tcp, accept::PAUSE};
-use crate::{CloseReason, context::Context, poll::SlotId};
+use super::{Connection, Tcp, accept::PAUSE, session::Session};
+use crate::{CloseReason, Labels, context::Context, poll::SlotId};
 
 /// How long it may take until others have made room that were asked.
 const ANSWER: Duration = Duration::from_millis(10);
@@ -44,6 +44,18 @@ impl Tcp {
             );
         }
         self.end(ctx, id, reason);
+    }
+
+    /// The listener and route with most of this worker's sessions, and how many these are.
+    pub(super) fn busiest(&self) -> Option<(Arc<Labels>, usize)> {
+        let mut sessions = HashMap::<_, (&Arc<Labels>, usize)>::new();
+        for (_, connection) in self.connections.iter() {
+            if let Connection::Session(Session { row, .. }) = connection {
+                sessions.entry(Arc::as_ptr(row)).or_insert((&row.labels, 0)).1 += 1;
+            }
+        }
+        let (labels, count) = sessions.into_values().max_by_key(|(_, count)| *count)?;
+        Some((labels.clone(), count))
     }
 
     /// Whether connections wait for want of room that no client of this worker's TCP sockets can make.
