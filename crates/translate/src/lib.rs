@@ -24,5 +24,7 @@ pub use conditions::SUPERSEDED;
 pub use graph::{Graph, graph, service_endpoints};
 pub use problems::{Problem, problems};
 pub use provision::{Provision, provisions};
-pub use settings::{AddressPool, Addresses, InvalidAddressPool, POD_ADMIN_PORT, Settings};
+pub use settings::{
+    AddressPool, Addresses, InvalidAddressPool, POD_ADMIN_PORT, ProxyAddresses, Settings,
+};
 pub use status::{GatewayObserved, Observed, Proxies, status};

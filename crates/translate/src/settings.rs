@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use l4way_model::{BackendId, GatewayId, SessionTerms};
+use l4way_resources::api::ObjectKey;
 
 /// The TCP port on which a proxy in a pod serves its metrics and health, and no listener may be.
 pub const POD_ADMIN_PORT: u16 = 19_902;
@@ -43,6 +44,17 @@ pub struct Settings {
     /// Where the proxy serves its metrics and health, which no route may lead to. In pods that is always
     /// [`POD_ADMIN_PORT`].
     pub admin: Option<SocketAddr>,
+    /// Where the proxies of a cluster are, as far as it is seen: no route may lead back to them.
+    pub proxies: ProxyAddresses,
+}
+
+/// Where the proxies of a cluster are, which objects that are translated don't tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyAddresses {
+    /// The addresses of each Gateway's pods; in the host network all those of their nodes.
+    pub pods: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
+    /// The addresses of all nodes, where node ports are.
+    pub nodes: BTreeSet<IpAddr>,
 }
 
 impl Settings {
@@ -72,6 +84,7 @@ impl Default for Settings {
             terms: SessionTerms::default(),
             former: BTreeSet::new(),
             admin: None,
+            proxies: ProxyAddresses::default(),
         }
     }
 }

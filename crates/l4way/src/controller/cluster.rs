@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use l4way_resources::api::ObjectKey;
+use l4way_resources::api::{Gateway, ObjectKey};
 use l4way_source_kube::{RawKind, Source, Wants};
 use serde_json::Value;
 
-use super::objects::{CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind};
+use super::objects::{CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, label};
 
 /// The kinds that are made for Gateways, and their pods.
 const KINDS: [Kind; 9] = [
@@ -73,6 +73,15 @@ impl Owner {
         }
     }
 
+    /// The owner that the objects of this Gateway name.
+    pub(crate) fn of_object(gateway: &Gateway) -> Self {
+        Self {
+            namespace: gateway.metadata.namespace.to_string(),
+            gateway: label(&gateway.metadata.name),
+            class: label(&gateway.spec.gateway_class_name),
+        }
+    }
+
     /// Whose an object is, by its labels.
     fn named_by(key: &ObjectKey, object: &Value) -> Option<Self> {
         let labels = &object["metadata"]["labels"];
@@ -124,6 +133,14 @@ impl Cluster {
             }
         }
         Self { owned, nodes: source.raw(NODE) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with(
+        owned: BTreeMap<Owner, Owned>,
+        nodes: BTreeMap<ObjectKey, Arc<Value>>,
+    ) -> Self {
+        Self { owned, nodes }
     }
 
     /// Everything that a Gateway has.

@@ -15,7 +15,7 @@ use l4way_resources::{
     status::Status,
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
-use l4way_translate::{Graph, graph, provisions};
+use l4way_translate::{Graph, ProxyAddresses, graph, provisions};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -160,8 +160,9 @@ impl Control {
         let now = Instant::now();
         let Some(snapshot) = self.ports.source.snapshot() else { return };
         self.tell_missing();
-        self.read(snapshot, now);
         let cluster = Cluster::new(&self.ports.source, &mut self.written);
+        let proxies = observe::of_proxies(&snapshot.gateways, &cluster);
+        self.read(snapshot, proxies, now);
         if self.leads {
             self.deliver(&cluster, now);
             if self.waits_for_delivery(now) {
@@ -184,13 +185,18 @@ impl Control {
         }
     }
 
-    /// Relates the objects to each other, if any has changed or the time of a certificate has come.
-    fn read(&mut self, snapshot: Snapshot, now: Instant) {
-        let is_as_read =
-            |read: &Read| read.snapshot.is_same(&snapshot) && !clock::has_come(read.next_time);
+    /// Relates the objects to each other, if any has changed, a proxy is elsewhere, or the time of a certificate
+    /// has come.
+    fn read(&mut self, snapshot: Snapshot, proxies: ProxyAddresses, now: Instant) {
+        let is_as_read = |read: &Read| {
+            read.snapshot.is_same(&snapshot)
+                && self.translation.proxies == proxies
+                && !clock::has_come(read.next_time)
+        };
         if self.read.as_ref().is_some_and(is_as_read) {
             return;
         }
+        self.translation.proxies = proxies;
         self.translation.now = clock::unix_time();
         let former = self.gateways.values().flat_map(|gateway| gateway.former.known());
         self.translation.former = former.cloned().collect();

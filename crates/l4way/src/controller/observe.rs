@@ -13,6 +13,7 @@ use l4way_translate::Provision;
 use serde_json::Value;
 
 pub(crate) use self::{
+    address::of_proxies,
     pod::{is_ready, live_pods},
     proxy::Delivered,
 };

@@ -14,7 +14,52 @@ pub struct Namespace {
 }
 
 /// A set of pods behind one name.
-pub type Service = Object<ServiceSpec>;
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Service {
+    /// Names, labels and times.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What it is.
+    pub spec: ServiceSpec,
+    /// What others gave it.
+    #[serde(default)]
+    pub status: ServiceStatus,
+}
+
+impl Service {
+    /// The addresses at which its ports are: those inside of the cluster, those that it names itself, and
+    /// those that a load balancer gave it. They may repeat.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ServiceSpec { cluster_ip, cluster_ips, external_ips, .. } = &self.spec;
+        let given = self.status.load_balancer.ingress.iter().filter_map(|given| given.ip.as_ref());
+        let all = cluster_ip.iter().chain(cluster_ips).chain(external_ips).chain(given);
+        all.filter_map(|address| address.parse().ok())
+    }
+}
+
+/// The status of a [`Service`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceStatus {
+    /// What a load balancer gave it.
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// What a load balancer gave a [`Service`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Where clients come in.
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// Where clients of a load balancer come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerIngress {
+    /// The address; missing if it is known by a name.
+    pub ip: Option<Arc<str>>,
+}
 
 /// The spec of a [`Service`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -32,6 +77,12 @@ pub struct ServiceSpec {
     /// `None` for a headless Service.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<Arc<str>>,
+    /// `cluster_ip`, and that of the other family where there are two.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<Arc<str>>,
+    /// Other addresses at which nodes take its sessions.
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<Arc<str>>,
     /// Whether pods count as ready however they are.
     pub publish_not_ready_addresses: bool,
 }
@@ -51,6 +102,9 @@ pub struct ServicePort {
     /// The pod's port, by number or name; the same as `port` if missing.
     #[serde(default)]
     pub target_port: Option<IntOrString>,
+    /// The port at which it is on all nodes' addresses.
+    #[serde(default)]
+    pub node_port: Option<u16>,
 }
 
 fn tcp() -> Arc<str> {

@@ -1,17 +1,18 @@
 //! Where sessions come in: the addresses and ports that lead to a Gateway's listeners.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use l4way_model::{EndpointAddress, EndpointSource, Transport};
 use l4way_resources::{
     Snapshot,
-    api::{IntOrString, Service, ServicePort},
+    api::{IntOrString, Service, ServicePort, SliceEndpoint},
 };
 
-use super::{GatewayNode, Graph, ListenerNode, transport_name};
+use super::{GatewayNode, Graph, ListenerNode, endpoint::Slices, transport_name};
+use crate::{POD_ADMIN_PORT, ProxyAddresses};
 
 /// The longest name of a Gateway or class that is a label's value as it is.
 const LONGEST_LABEL: usize = 63;
@@ -21,6 +22,11 @@ pub(crate) struct Doors<'a> {
     doors: HashMap<(Transport, u16), Vec<Door<'a>>>,
     /// Addresses that all listeners are on that are on every address.
     own: BTreeSet<IpAddr>,
+    /// What leads to listeners on the addresses of all nodes.
+    node_ports: HashMap<(Transport, u16), Vec<&'a ListenerNode>>,
+    nodes: &'a BTreeSet<IpAddr>,
+    /// What leads to the admin endpoints of pods.
+    admin: HashSet<SocketAddr>,
 }
 
 /// An address that leads to a listener.
@@ -31,9 +37,20 @@ struct Door<'a> {
 
 impl<'a> Doors<'a> {
     /// Of the Gateways of a graph. On one host each listener is at the addresses that it is bound on; in a
-    /// cluster at those that the Gateway asks for, and at its Services.
-    pub(crate) fn new(graph: &'a Graph, snapshot: &Snapshot) -> Self {
-        let mut doors = Self { doors: HashMap::new(), own: BTreeSet::new() };
+    /// cluster at those that the Gateway asks for, at its Services, and at its pods.
+    pub(crate) fn new(
+        graph: &'a Graph,
+        snapshot: &'a Snapshot,
+        slices: &Slices<'_>,
+        proxies: &'a ProxyAddresses,
+    ) -> Self {
+        let mut doors = Self {
+            doors: HashMap::new(),
+            own: BTreeSet::new(),
+            node_ports: HashMap::new(),
+            nodes: &proxies.nodes,
+            admin: HashSet::new(),
+        };
         for gateway in graph.gateways.values().filter(|gateway| gateway.may_run()) {
             let addresses = match graph.in_cluster {
                 true => &gateway.asked_addresses,
@@ -47,7 +64,15 @@ impl<'a> Doors<'a> {
                 }
             }
             if graph.in_cluster {
-                doors.add_services(graph, gateway, snapshot);
+                let mut pods: BTreeSet<_> =
+                    proxies.pods.get(&gateway.object.metadata.key()).cloned().unwrap_or_default();
+                let services = snapshot.services.values().map(|service| &**service);
+                for service in services.filter(|service| selects(service, gateway)) {
+                    doors.add_service(graph, gateway, service);
+                    let endpoints = slices.of(service).iter().flat_map(|slice| &slice.endpoints);
+                    pods.extend(endpoints.filter_map(SliceEndpoint::ip));
+                }
+                doors.add_pods(graph, gateway, &pods);
             }
         }
         doors
@@ -58,16 +83,38 @@ impl<'a> Doors<'a> {
         self.doors.entry(port).or_default().push(Door { address, listener });
     }
 
-    fn add_services(&mut self, graph: &'a Graph, gateway: &'a GatewayNode, snapshot: &Snapshot) {
-        for service in snapshot.services.values() {
-            let address = service.spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
-            let Some(address) = address.filter(|_| selects(service, gateway)) else { continue };
-            for port in &service.spec.ports {
-                for listener in behind(graph, gateway, port) {
-                    if let Some(transport) = listener.runs_on() {
-                        self.add((transport, port.port), address, listener);
-                    }
+    fn add_service(&mut self, graph: &'a Graph, gateway: &'a GatewayNode, service: &Service) {
+        let addresses: BTreeSet<_> = service.addresses().collect();
+        for port in &service.spec.ports {
+            if leads_to_admin(port) {
+                let at = addresses.iter().map(|ip| (ip, port.port));
+                let at_nodes = port
+                    .node_port
+                    .into_iter()
+                    .flat_map(|port| self.nodes.iter().map(move |ip| (ip, port)));
+                let all =
+                    at.chain(at_nodes).map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
+                self.admin.extend(all);
+            }
+            for listener in behind(graph, gateway, port) {
+                let Some(transport) = listener.runs_on() else { continue };
+                for &address in &addresses {
+                    self.add((transport, port.port), address, listener);
                 }
+                if let Some(port) = port.node_port {
+                    self.node_ports.entry((transport, port)).or_default().push(listener);
+                }
+            }
+        }
+    }
+
+    fn add_pods(&mut self, graph: &'a Graph, gateway: &'a GatewayNode, pods: &BTreeSet<IpAddr>) {
+        let admin = pods.iter().map(|ip| SocketAddr::new(ip.to_canonical(), POD_ADMIN_PORT));
+        self.admin.extend(admin);
+        for listener in graph.listeners_of(gateway) {
+            let Some(transport) = listener.runs_on() else { continue };
+            for &address in pods {
+                self.add((transport, listener.port), address, listener);
             }
         }
     }
@@ -89,13 +136,21 @@ impl<'a> Doors<'a> {
                 true => door.address == ip,
                 false => self.is_everywhere(door.address, ip),
             };
-            doors.iter().filter(here).map(move |door| (address, door.listener))
+            let on_nodes = self.node_ports.get(&(transport, address.port()));
+            let on_nodes = on_nodes.filter(|_| self.nodes.contains(&ip)).into_iter().flatten();
+            let here = doors.iter().filter(here).map(|door| door.listener).chain(on_nodes.copied());
+            here.map(move |listener| (address, listener))
         })
     }
 
     fn is_everywhere(&self, bind: IpAddr, ip: IpAddr) -> bool {
         let is_own = ip.is_loopback() || self.own.contains(&ip);
         bind.is_unspecified() && bind.is_ipv4() == ip.is_ipv4() && is_own
+    }
+
+    /// Whether sessions to an endpoint reach the admin endpoint of a pod.
+    pub(crate) fn leads_to_pods_admin(&self, endpoint: &EndpointSource) -> bool {
+        addresses(endpoint).any(|address| self.admin.contains(&address))
     }
 
     /// Whether sessions to an endpoint reach a socket of this address that isn't a listener's.
@@ -147,8 +202,13 @@ pub(crate) fn behind<'a>(
     })
 }
 
+/// Whether a port of a Service that leads to proxies leads to their admin endpoints.
+pub(crate) fn leads_to_admin(port: &ServicePort) -> bool {
+    target_port(port) == Some(POD_ADMIN_PORT) && &*port.protocol == transport_name(Transport::Tcp)
+}
+
 /// The pod's port that a Service's leads to; `None` if it goes by a name, which the proxies' ports don't have.
-pub(crate) fn target_port(port: &ServicePort) -> Option<u16> {
+fn target_port(port: &ServicePort) -> Option<u16> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(number)) => Some(*number),

@@ -2,9 +2,9 @@
 //! descriptor of its proxies, so that the share is refused. What only the proxy can know (translated
 //! addresses, names) it finds out when sessions come back.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr, ops::Range};
 
-use l4way_model::{BackendSource, EndpointSource, ListenerId, Transport};
+use l4way_model::{BackendId, BackendSource, EndpointSource, ListenerId, Transport};
 use l4way_resources::{
     Snapshot,
     api::{ObjectKey, ServicePort, TlsMode},
@@ -13,10 +13,11 @@ use l4way_resources::{
 use super::{
     GatewayNode, Graph, ListenerNode, Protocol, RouteKey, RouteNode, Share, TargetNode,
     cycle::on_cycle,
-    door::{Doors, behind, selects, target_port},
-    transport_name,
+    door::{Doors, behind, leads_to_admin, selects},
+    endpoint::Slices,
+    service_endpoints, transport_name,
 };
-use crate::{POD_ADMIN_PORT, conditions::route::unsupported_value, finding::Outcome};
+use crate::{Settings, conditions::route::unsupported_value, finding::Outcome};
 
 /// A target of a route that can't be used.
 pub(crate) struct Refused {
@@ -26,11 +27,12 @@ pub(crate) struct Refused {
     pub(crate) outcome: Outcome,
 }
 
-/// Finds the targets that lead to the proxies' own admin endpoint, on `admin` without a cluster, and those that
-/// are on a cycle of listeners and routes. A chain of listeners that ends elsewhere isn't one.
-pub(crate) fn find(graph: &Graph, snapshot: &Snapshot, admin: Option<SocketAddr>) -> Vec<Refused> {
-    let doors = Doors::new(graph, snapshot);
-    let finder = Finder { graph, snapshot, doors };
+/// Finds the targets that lead to the proxies' own admin endpoint, and those that are on a cycle of listeners and
+/// routes. A chain of listeners that ends elsewhere isn't one.
+pub(crate) fn find(graph: &Graph, snapshot: &Snapshot, settings: &Settings) -> Vec<Refused> {
+    let slices = Slices::new(&snapshot.endpoint_slices);
+    let doors = Doors::new(graph, snapshot, &slices, &settings.proxies);
+    let finder = Finder { graph, snapshot, doors, slices };
     let mut refused = Vec::new();
     let mut inward = Vec::new();
     for (key, route) in &graph.routes {
@@ -39,7 +41,7 @@ pub(crate) fn find(graph: &Graph, snapshot: &Snapshot, admin: Option<SocketAddr>
             if target.backend.is_none() || target.weight == 0 || listeners.is_empty() {
                 continue;
             }
-            if let Some(message) = finder.to_admin(target, admin) {
+            if let Some(message) = finder.to_admin(target, settings.admin) {
                 let outcome = unsupported_value(message);
                 refused.push(Refused { route: key.clone(), target: place, outcome });
                 continue;
@@ -58,6 +60,7 @@ struct Finder<'a> {
     graph: &'a Graph,
     snapshot: &'a Snapshot,
     doors: Doors<'a>,
+    slices: Slices<'a>,
 }
 
 /// A target whose sessions come in again.
@@ -96,16 +99,26 @@ impl<'a> Finder<'a> {
                  clients of routes; use another backend"
             )
         };
+        if self.own_service(target).is_some_and(|(_, port)| leads_to_admin(port)) {
+            return Some(why(backend.to_string()));
+        }
+        let leads = |endpoint: &&EndpointSource| {
+            admin.is_some_and(|admin| self.doors.leads_to(endpoint, admin))
+                || self.doors.leads_to_pods_admin(endpoint)
+        };
+        let endpoints = self.endpoints(backend)?;
+        let endpoint = endpoints.iter().find(leads)?;
+        Some(why(format!("endpoint {endpoint} of {backend}")))
+    }
+
+    /// A backend's endpoints, as far as they are known.
+    fn endpoints(&self, backend: &BackendId) -> Option<Cow<'a, [EndpointSource]>> {
         match &self.graph.backends.get(backend)?.source {
-            BackendSource::Known(endpoints) => {
-                let admin = admin?;
-                let leads = |endpoint: &&EndpointSource| self.doors.leads_to(endpoint, admin);
-                let endpoint = endpoints.iter().find(leads)?;
-                Some(why(format!("endpoint {endpoint} of {backend}")))
-            }
-            BackendSource::Slices(_) => {
-                let (_, port) = self.own_service(target)?;
-                (target_port(port) == Some(POD_ADMIN_PORT)).then(|| why(backend.to_string()))
+            BackendSource::Known(endpoints) => Some(endpoints.into()),
+            BackendSource::Slices(port) => {
+                let key = ObjectKey::new(backend.namespace.clone(), backend.name.clone());
+                let slices = self.slices.of(self.snapshot.services.get(&key)?);
+                Some(service_endpoints(port, backend.transport, slices, None).into())
             }
         }
     }
@@ -113,6 +126,9 @@ impl<'a> Finder<'a> {
     /// The Gateway whose proxies a target's Service leads to, and the Service's port.
     fn own_service(&self, target: &TargetNode) -> Option<(&'a GatewayNode, &'a ServicePort)> {
         let backend = target.backend.as_ref().filter(|id| &*id.kind == "Service")?;
+        if !matches!(self.graph.backends.get(backend)?.source, BackendSource::Slices(_)) {
+            return None;
+        }
         let key = ObjectKey::new(backend.namespace.clone(), backend.name.clone());
         let service = self.snapshot.services.get(&key)?;
         let transport = transport_name(backend.transport);
@@ -134,19 +150,17 @@ impl<'a> Finder<'a> {
     ) -> Vec<Reached<'a>> {
         let target = &route.targets[place];
         let Some(backend) = &target.backend else { return Vec::new() };
-        let Some(node) = self.graph.backends.get(backend) else { return Vec::new() };
-        let listeners: Vec<_> = match &node.source {
-            BackendSource::Known(endpoints) => {
+        let listeners: Vec<_> = match self.own_service(target) {
+            Some((gateway, port)) => {
+                let behind = behind(self.graph, gateway, port);
+                behind.map(|listener| (backend.to_string(), listener)).collect()
+            }
+            None => {
+                let endpoints = self.endpoints(backend).unwrap_or_default();
                 let at = |endpoint| self.doors.at(backend.transport, endpoint);
                 let at = endpoints.iter().flat_map(at);
                 at.map(|(address, listener)| (format!("endpoint {address} of {backend}"), listener))
                     .collect()
-            }
-            BackendSource::Slices(_) => {
-                let own = self.own_service(target);
-                let behind =
-                    own.into_iter().flat_map(|(gateway, port)| behind(self.graph, gateway, port));
-                behind.map(|listener| (backend.to_string(), listener)).collect()
             }
         };
         let mut reached = Vec::new();

@@ -115,8 +115,7 @@ impl Graph {
 
     /// Takes the targets out that lead back to their own listeners.
     fn refuse_loops(&mut self, snapshot: &Snapshot, settings: &Settings) {
-        for loops::Refused { route, target, outcome } in loops::find(self, snapshot, settings.admin)
-        {
+        for loops::Refused { route, target, outcome } in loops::find(self, snapshot, settings) {
             let Some(route) = self.routes.get_mut(&route) else { continue };
             let target = &mut route.targets[target];
             target.backend = None;

@@ -48,13 +48,16 @@ struct ScenarioSettings {
     knows_slices: bool,
     /// What is seen of the proxies of the Gateways in a cluster, by `namespace/name`.
     observed: BTreeMap<String, GatewaySettings>,
+    /// The addresses of all nodes of the cluster.
+    nodes: Vec<IpAddr>,
     /// Backends that proxies refuse, by `namespace/name`.
     refused_backends: BTreeMap<String, String>,
     /// Listeners that can't be bound, by `namespace/object/name`.
     failures: BTreeMap<String, Failure>,
     /// Listeners that the proxy doesn't report.
     unreported: Vec<String>,
-    /// The objects are such as the API server would reject, but older versions of it let through.
+    /// The objects are read as they are, with their status: such as have one that matters, or such as the API
+    /// server would reject, but older versions of it let through.
     unvalidated: bool,
 }
 
@@ -63,6 +66,8 @@ struct ScenarioSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct GatewaySettings {
     addresses: Vec<IpAddr>,
+    /// The addresses of its pods.
+    pods: Vec<IpAddr>,
     address_pending: Option<String>,
     /// Why the proxies haven't confirmed; they have if it isn't said.
     waiting: Option<String>,
@@ -156,6 +161,12 @@ impl Scenario {
         settings.now = self.settings.now.unwrap_or(NOW);
         settings.admin = self.settings.admin;
         settings.zone = self.settings.zone.as_deref().map(Into::into);
+        settings.proxies.nodes = self.settings.nodes.iter().copied().collect();
+        let pods = self.settings.observed.iter().map(|(gateway, seen)| {
+            let (namespace, name) = gateway.split_once('/').expect("namespace/name");
+            (ObjectKey::new(namespace, name), seen.pods.iter().copied().collect())
+        });
+        settings.proxies.pods = pods.collect();
         settings
     }
 

@@ -6,11 +6,23 @@ use std::{
     sync::Arc,
 };
 
-use l4way_resources::{api::ObjectKey, status::StatusAddress};
+use l4way_resources::{
+    Store,
+    api::{Gateway, ObjectKey},
+    status::StatusAddress,
+};
+use l4way_translate::ProxyAddresses;
 use serde_json::Value;
 
-use super::{is_ready, pod::is_true, pods};
-use crate::controller::{cluster::Owned, objects::ServiceType};
+use super::{
+    is_ready,
+    pod::{is_live, is_true},
+    pods,
+};
+use crate::controller::{
+    cluster::{Cluster, Owned, Owner},
+    objects::ServiceType,
+};
 
 /// An address, as what it is.
 fn address(value: &str) -> StatusAddress {
@@ -61,6 +73,36 @@ fn of_node(node: &Value) -> Vec<StatusAddress> {
     };
     let external = of_type("ExternalIP");
     if external.is_empty() { of_type("InternalIP") } else { external }
+}
+
+/// Where the proxies of Gateways are: what routes could lead back to.
+pub(crate) fn of_proxies(gateways: &Store<Gateway>, cluster: &Cluster) -> ProxyAddresses {
+    let pods = gateways.iter().filter_map(|(key, gateway)| {
+        let owned = cluster.of(&Owner::of_object(gateway));
+        let live = pods(owned).filter(|(_, pod)| is_live(pod));
+        let addresses: BTreeSet<_> =
+            live.flat_map(|(_, pod)| of_pod(pod, &cluster.nodes)).collect();
+        (!addresses.is_empty()).then(|| (key.clone(), addresses))
+    });
+    ProxyAddresses {
+        pods: pods.collect(),
+        nodes: cluster.nodes.values().flat_map(|node| all_of_node(node)).collect(),
+    }
+}
+
+/// The addresses of a pod; in the host network all those of its node.
+fn of_pod(pod: &Value, nodes: &BTreeMap<ObjectKey, Arc<Value>>) -> Vec<IpAddr> {
+    let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
+    let ips = ips.filter_map(|each| each["ip"].as_str()?.parse().ok());
+    let node = pod["spec"]["nodeName"].as_str().filter(|_| pod["spec"]["hostNetwork"] == true);
+    let node = node.and_then(|name| nodes.get(&ObjectKey::new("", name)));
+    ips.chain(node.into_iter().flat_map(|node| all_of_node(node))).collect()
+}
+
+/// All addresses of a node, whoever they are for.
+fn all_of_node(node: &Value) -> impl Iterator<Item = IpAddr> {
+    let all = node["status"]["addresses"].as_array().into_iter().flatten();
+    all.filter_map(|each| each["address"].as_str()?.parse().ok())
 }
 
 /// Why the Service has no address, and what to do.

@@ -28,14 +28,17 @@ pub(super) fn is_true(object: &Value, kind: &str) -> bool {
 
 /// The pods that may run a proxy, now or soon.
 pub(crate) fn live_pods(owned: &Owned) -> Vec<PodId> {
-    let live = pods(owned).filter(|(_, pod)| {
-        !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-    });
+    let live = pods(owned).filter(|(_, pod)| is_live(pod));
     live.filter_map(|(key, pod)| {
         let uid = pod["metadata"]["uid"].as_str()?.to_owned();
         Some(PodId { name: key.name.to_string(), uid })
     })
     .collect()
+}
+
+/// Whether the pod may run a proxy, now or soon. The addresses of others may be somebody else's.
+pub(super) fn is_live(pod: &Value) -> bool {
+    !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {

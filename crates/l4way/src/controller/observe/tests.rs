@@ -4,7 +4,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    controller::objects::{CONTAINER, tests::small},
+    controller::{
+        cluster::{Cluster, Owner},
+        objects::{CONTAINER, tests::small},
+    },
     delivery::{
         ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
         Refusal, Refused,
@@ -305,4 +308,42 @@ fn it_is_told_what_to_do_about_a_pending_address() {
     assert!(addresses.is_empty());
     let pending = reach.pending.unwrap();
     assert!(pending.contains("MetalLB") && pending.contains("minikube tunnel"), "{pending}");
+}
+
+#[test]
+fn proxies_are_at_their_pods_and_in_the_host_network_at_their_nodes() {
+    let gateway = json!({
+        "metadata": {"namespace": "team", "name": "gw"},
+        "spec": {"gatewayClassName": "l4way", "listeners": []},
+    });
+    let key = ObjectKey::new("team", "gw");
+    let gateways = [(key.clone(), Arc::new(serde_json::from_value(gateway).unwrap()))].into();
+    let pod = |name: &str, spec: Value, phase: &str, ips: &[&str]| {
+        let ips: Vec<_> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        let value = json!({"spec": spec, "status": {"phase": phase, "podIPs": ips}});
+        ((Kind::Pod, ObjectKey::new("team", name)), Arc::new(value))
+    };
+    let on_b = |host: bool| json!({"nodeName": "node-b", "hostNetwork": host});
+    let seen = |pods: Vec<((Kind, ObjectKey), Arc<Value>)>| {
+        let owned = pods.into_iter().collect();
+        let owner = Owner {
+            namespace: "team".to_owned(),
+            gateway: "gw".to_owned(),
+            class: "l4way".to_owned(),
+        };
+        of_proxies(&gateways, &Cluster::with([(owner, owned)].into(), nodes()))
+    };
+    let ips = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect();
+
+    let proxies = seen(vec![
+        pod("a", on_b(false), "Running", &["10.1.0.5", "fd00::5"]),
+        pod("b", on_b(false), "Pending", &[]),
+        pod("c", on_b(false), "Failed", &["10.1.0.6"]),
+    ]);
+    assert_eq!(proxies.pods, [(key.clone(), ips(&["10.1.0.5", "fd00::5"]))].into());
+    assert_eq!(proxies.nodes, ips(&["10.0.0.1", "10.0.0.2", "192.0.2.2"]));
+
+    let proxies = seen(vec![pod("a", on_b(true), "Running", &["10.0.0.2"])]);
+    assert_eq!(proxies.pods, [(key, ips(&["10.0.0.2", "192.0.2.2"]))].into());
+    assert_eq!(seen(Vec::new()).pods, BTreeMap::new());
 }
