@@ -250,6 +250,9 @@ fn change(stage: &Stage<'_>, tally: &mut Tally) {
     }
     tally.done += 1;
     stage.pause(Duration::from_millis(900));
+    if !stage.goes_on() {
+        stage.files.put_back();
+    }
 }
 
 fn look(stage: &Stage<'_>, tally: &mut Tally) {

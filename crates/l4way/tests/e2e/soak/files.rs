@@ -79,6 +79,11 @@ impl Files {
         self.manifests.write("secret.yaml", &secret);
     }
 
+    /// Ends with a listener that is there, whatever the last change was.
+    pub(super) fn put_back(&self) {
+        self.manifests.write("away.yaml", &self.away);
+    }
+
     /// Makes the next of a row of changes. Two in a row leave everything as it was, and no listener
     /// with established sessions is away for longer than it drains.
     pub(super) fn change(&self, backends: &Backends) {
