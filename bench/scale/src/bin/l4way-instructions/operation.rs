@@ -38,9 +38,9 @@ impl Operation {
     /// The instructions that one may take: at most a tenth more than when this was written.
     pub(crate) fn budget(self) -> u64 {
         match self {
-            Self::TcpConnection => 7_950,
+            Self::TcpConnection => 7_650,
             Self::TcpExchange => 2_400,
-            Self::UdpFlow => 8_450,
+            Self::UdpFlow => 8_300,
             Self::UdpDatagram => 3_820,
             Self::ClientHello => 2_300,
             Self::Pick => 41,
