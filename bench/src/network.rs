@@ -68,8 +68,10 @@ impl Namespace {
         ip(&["-n", &namespace.name, "link", "set", "lo", "up"])?;
         // Who closes first holds the connection's port for a minute: lets a new connection take it.
         namespace.set("ipv4/tcp_tw_reuse", "1")?;
-        // Linux's default, whatever this machine has: BBR's pacing alone halves bulk throughput.
-        namespace.set("ipv4/tcp_congestion_control", "cubic")?;
+        // Linux's default, whatever this machine has: BBR's pacing alone halves bulk throughput. Where a
+        // namespace may not choose it (tcp_allowed_congestion_control), the one that all may is as good.
+        let choose = |name| namespace.set("ipv4/tcp_congestion_control", name);
+        choose("cubic").or_else(|_| choose("reno"))?;
         let ports = format!("{} {}", EPHEMERAL_PORTS.start(), EPHEMERAL_PORTS.end());
         namespace.set("ipv4/ip_local_port_range", &ports)?;
         Ok(namespace)

@@ -147,6 +147,10 @@ impl Measured {
             for row in self.rows(index, figure) {
                 let (Some(ratio), peer) = (&row.before, row.entrant.peer) else { continue };
                 let (median, (low, high)) = (ratio.median(), ratio.interval());
+                // A kernel path's process may use no CPU at all.
+                if !(low.is_finite() && high.is_finite()) {
+                    continue;
+                }
                 let mut text = format!("{} {median:.3} ({low:.3}-{high:.3})", figure.name);
                 if index == 0 && !is_as_fast(ratio, figure) {
                     text += " WORSE";
