@@ -89,7 +89,7 @@ pub(crate) async fn serve_http(
     let connection = Arc::new(connection);
     // Boxed, so that a connection has no room for it while there is no request.
     let service = service_fn(|request| Box::pin(respond(connection.clone(), request)));
-    let stream = TokioIo::new(Paced::new(stream, inlet, pulse));
+    let stream = TokioIo::new(Paced::of_client(stream, inlet, pulse));
     if http2 {
         connection.pulse.agreed();
         let mut protocol = http2::Builder::new(Streams);

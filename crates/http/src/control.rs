@@ -99,7 +99,7 @@ pub(crate) struct Shared {
     endpoints: ArcSwap<Endpoints>,
     rng: Mutex<Rng>,
     /// Who may be silent for too long.
-    pub(crate) connections: Watched<Pulse>,
+    pub(crate) connections: Arc<Watched<Pulse>>,
     pub(crate) exchanges: Watched<Exchange>,
     /// Requests that come back.
     loops_told: Mutex<Seldom>,
@@ -164,13 +164,14 @@ impl HttpProxy {
         };
         let budget = settings.budget.clone().unwrap_or_else(own);
         let counters = Arc::<Counters>::default();
+        let connections = Arc::<Watched<Pulse>>::default();
         let shared = Arc::new(Shared {
-            room: Room::new(budget, settings.silence, counters.clone()),
+            room: Room::new(budget, connections.clone(), settings.silence, counters.clone()),
             settings,
             counters,
             endpoints: ArcSwap::default(),
             rng: Mutex::new(Rng::new(random_seed())),
-            connections: Watched::default(),
+            connections,
             exchanges: Watched::default(),
             loops_told: Mutex::default(),
         });

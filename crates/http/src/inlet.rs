@@ -13,6 +13,7 @@ use crate::{
     flow::READ,
     ongoing::{Exchange, Way},
     pulse::{End, Pulse, REQUEST_TIMEOUT},
+    room::UpstreamPlace,
 };
 
 /// Says which body a connection's bytes belong to.
@@ -47,11 +48,19 @@ pub(crate) struct Paced<S> {
     inlet: Inlet,
     /// Hears what comes, if it is a client's.
     pulse: Option<Arc<Pulse>>,
+    /// Its descriptor, if it is to an endpoint.
+    _place: Option<UpstreamPlace>,
 }
 
 impl<S: AsyncRead> Paced<S> {
-    pub(crate) fn new(stream: S, inlet: Inlet, pulse: Option<Arc<Pulse>>) -> Self {
-        Self { stream: stream.take(0), inlet, pulse }
+    /// A client's connection.
+    pub(crate) fn of_client(stream: S, inlet: Inlet, pulse: Option<Arc<Pulse>>) -> Self {
+        Self { stream: stream.take(0), inlet, pulse, _place: None }
+    }
+
+    /// A connection to an endpoint, also after it was upgraded.
+    pub(crate) fn to_endpoint(stream: S, inlet: Inlet, place: UpstreamPlace) -> Self {
+        Self { stream: stream.take(0), inlet, pulse: None, _place: Some(place) }
     }
 }
 
@@ -61,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Paced<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, inlet, pulse } = &mut *self;
+        let Self { stream, inlet, pulse, .. } = &mut *self;
         if pulse.as_ref().is_some_and(|pulse| pulse.end_reason() == Some(End::Head)) {
             // hyper has no answer to a head that doesn't come, and takes this for the client's end. A client
             // that doesn't take so little is told nothing.

@@ -28,7 +28,7 @@ use crate::{
     counters::ErrorReason,
     downstream::MAX_UNSENT,
     inlet::{Inlet, Paced},
-    room::{Placed, UpstreamPlace},
+    room::UpstreamPlace,
 };
 
 /// The most connections to an endpoint that wait for requests.
@@ -172,10 +172,10 @@ pub(crate) async fn connect(
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, keepalive)?;
                 SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT)?;
-                speak(Placed::new(stream, place), originator).await
+                speak(stream, originator, place).await
             }
             EndpointAddress::Unix(path) => {
-                speak(Placed::new(connect_unix(path).await?, place), originator).await
+                speak(connect_unix(path).await?, originator, place).await
             }
         }
     };
@@ -200,19 +200,21 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     originator: Option<&Arc<Originator>>,
+    place: UpstreamPlace,
 ) -> Result<Connection, ConnectError> {
-    let Some(originator) = originator else { return speak_http(stream).await };
+    let Some(originator) = originator else { return speak_http(stream, place).await };
     let connector = TlsConnector::from(originator.http.clone());
     let limit = |session: &mut ClientConnection| session.set_buffer_limit(Some(MAX_SEALED));
     let stream = connector.connect_with(originator.server_name.clone(), stream, limit).await;
-    speak_http(stream.map_err(|_| ConnectError::Tls)?).await
+    speak_http(stream.map_err(|_| ConnectError::Tls)?, place).await
 }
 
 async fn speak_http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    place: UpstreamPlace,
 ) -> Result<Connection, ConnectError> {
     let inlet = Inlet::default();
-    let stream = TokioIo::new(Paced::new(stream, inlet.clone(), None));
+    let stream = TokioIo::new(Paced::to_endpoint(stream, inlet.clone(), place));
     let (sender, driver) = http1::handshake(stream).await.map_err(|_| ConnectError::Failed)?;
     let stop = Arc::new(Notify::new());
     let stopped = stop.clone();

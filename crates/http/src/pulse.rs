@@ -65,14 +65,11 @@ impl Pulse {
     /// Of a connection that began at `begun`.
     pub(crate) fn new(shared: &Arc<Shared>, begun: Instant) -> Arc<Self> {
         let state = State { phase: Phase::New, since: begun, exchanges: 0, end: None };
-        Arc::new_cyclic(|this: &Weak<Self>| {
-            shared.room.know(this.clone());
-            Self {
-                shared: shared.clone(),
-                place: shared.connections.enter(this.clone()),
-                state: Mutex::new(state),
-                ended: Notify::new(),
-            }
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            shared: shared.clone(),
+            place: shared.connections.enter(this.clone()),
+            state: Mutex::new(state),
+            ended: Notify::new(),
         })
     }
 

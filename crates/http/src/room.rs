@@ -1,21 +1,14 @@
 //! What connections take of the descriptors that there may be, and which of them leave for others.
 
 use std::{
-    collections::VecDeque,
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use l4way_proxy::{Allowance, Budget, Kind, MakeRoom, Place};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::sleep,
-};
+use tokio::time::sleep;
 
-use crate::{counters::Counters, pulse::Pulse};
+use crate::{counters::Counters, pulse::Pulse, watch::Watched};
 
 /// Descriptors of a client's connection: its own, and one for a connection to an endpoint.
 const DESCRIPTORS: usize = 2;
@@ -36,7 +29,6 @@ pub(crate) struct Room {
     /// Where connections to endpoints take theirs.
     allowance: Allowance,
     held: Mutex<Held>,
-    clients: Arc<Clients>,
 }
 
 #[derive(Debug, Default)]
@@ -59,13 +51,13 @@ impl Held {
 impl Room {
     pub(crate) fn new(
         budget: Arc<Budget>,
+        connections: Arc<Watched<Pulse>>,
         silence: Duration,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let clients = Arc::new(Clients { known: Mutex::default(), silence, counters });
-        budget.set_http(clients.clone());
+        budget.set_http(Arc::new(Clients { connections, silence, counters }));
         let allowance = budget.allow_without_share(Kind::Http);
-        Arc::new(Self { budget, allowance, held: Mutex::default(), clients })
+        Arc::new(Self { budget, allowance, held: Mutex::default() })
     }
 
     /// A way to descriptors for the clients of one socket.
@@ -142,11 +134,6 @@ impl Room {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Knows of a connection from now on.
-    pub(crate) fn know(&self, client: Weak<Pulse>) {
-        self.clients.know(client);
-    }
 }
 
 /// A client's descriptors, until this is dropped.
@@ -182,95 +169,21 @@ impl Drop for UpstreamPlace {
     }
 }
 
-/// A connection to an endpoint with its descriptor.
-#[derive(Debug)]
-pub(crate) struct Placed<S> {
-    stream: S,
-    _place: UpstreamPlace,
-}
-
-impl<S> Placed<S> {
-    pub(crate) fn new(stream: S, place: UpstreamPlace) -> Self {
-        Self { stream, _place: place }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// The clients' connections, any of which may have to leave when it is idle.
 #[derive(Debug)]
 struct Clients {
-    known: Mutex<VecDeque<Weak<Pulse>>>,
+    connections: Arc<Watched<Pulse>>,
     silence: Duration,
     counters: Arc<Counters>,
 }
 
-impl Clients {
-    fn know(&self, client: Weak<Pulse>) {
-        let mut known = self.known();
-        let active = self.counters.active_connections() as usize;
-        if known.len() > 2 * active + 64 {
-            known.retain(|client| client.strong_count() > 0);
-        }
-        known.push_back(client);
-    }
-
-    fn known(&self) -> MutexGuard<'_, VecDeque<Weak<Pulse>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl MakeRoom for Clients {
     fn make_room(&self) -> bool {
-        let mut known = self.known();
-        for _ in 0..known.len().min(LOOKS) {
-            let Some(next) = known.pop_front() else { return false };
-            let Some(client) = next.upgrade() else { continue };
-            if client.evict(self.silence) {
-                self.counters.idle_evictions.increment();
-                return true;
-            }
-            known.push_back(next);
+        let left = self.connections.in_turn(LOOKS).iter().any(|client| client.evict(self.silence));
+        if left {
+            self.counters.idle_evictions.increment();
         }
-        false
+        left
     }
 }
 
@@ -282,7 +195,7 @@ mod tests {
 
     fn room(descriptors: usize) -> (Arc<Room>, Allowance) {
         let budget = Budget::new(descriptors, NonZeroUsize::MIN);
-        let room = Room::new(budget, Duration::ZERO, Arc::default());
+        let room = Room::new(budget, Arc::default(), Duration::ZERO, Arc::default());
         let allowance = room.allow();
         (room, allowance)
     }

@@ -24,11 +24,13 @@ pub(crate) struct Watched<T>(Mutex<Places<T>>, AtomicUsize);
 struct Places<T> {
     taken: Vec<Option<Weak<T>>>,
     free: Vec<usize>,
+    /// Whose turn it is.
+    next: usize,
 }
 
 impl<T> Default for Watched<T> {
     fn default() -> Self {
-        let places = Places { taken: Vec::new(), free: Vec::new() };
+        let places = Places { taken: Vec::new(), free: Vec::new(), next: 0 };
         Self(Mutex::new(places), AtomicUsize::new(0))
     }
 }
@@ -67,6 +69,22 @@ impl<T> Watched<T> {
     fn all(&self) -> Vec<Arc<T>> {
         // The last of an `Arc` may go where this is looked through, and takes the lock then.
         self.places().taken.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// So many of them, each in its turn.
+    pub(crate) fn in_turn(&self, count: usize) -> Vec<Arc<T>> {
+        let mut places = self.places();
+        let Places { taken, next, .. } = &mut *places;
+        let mut found = Vec::new();
+        for _ in 0..taken.len() {
+            if found.len() == count {
+                break;
+            }
+            *next %= taken.len();
+            found.extend(taken[*next].as_ref().and_then(Weak::upgrade));
+            *next += 1;
+        }
+        found
     }
 
     fn places(&self) -> MutexGuard<'_, Places<T>> {
@@ -130,5 +148,22 @@ mod tests {
         assert_eq!(watched.enter(Arc::downgrade(&one)), 0);
         drop(other);
         assert_eq!(watched.all(), [one]);
+    }
+
+    #[test]
+    fn each_has_its_turn() {
+        let watched = Watched::default();
+        assert!(watched.in_turn(2).is_empty());
+        let all: Vec<_> = (0..4).map(Arc::new).collect();
+        for one in &all {
+            watched.enter(Arc::downgrade(one));
+        }
+        watched.leave(1);
+        let turns: Vec<_> = (0..3).map(|_| watched.in_turn(2)).collect();
+        let [zero, two, three] = [0, 2, 3].map(|at| all[at].clone());
+        assert_eq!(turns[0], [zero.clone(), two.clone()]);
+        assert_eq!(turns[1], [three.clone(), zero.clone()]);
+        assert_eq!(turns[2], [two.clone(), three.clone()]);
+        assert_eq!(watched.in_turn(9), [zero, two, three], "nobody has two turns");
     }
 }
