@@ -16,32 +16,21 @@ use super::{
     manifests::Manifests,
 };
 
-fn status(l4way: &L4way, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(BINARY)
-        .args(["status", "--admin-socket"])
-        .arg(&l4way.socket)
-        .args(args)
-        .output()
-        .expect("l4way status");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 #[test]
 fn status_prints_what_run_printed() {
     let manifests = Manifests::copy_of("examples/tutorial");
     let l4way = L4way::run(&manifests, own_address(), &["--demo-backends"]);
     l4way.wait("the listeners", |report| report["phase"] == "serving");
-    let (code, table, _) = status(&l4way, &[]);
+    let (code, table) = l4way.status(&[]);
     assert_eq!(code, Some(0), "{table}");
     for line in table.lines().filter(|line| line.starts_with("default/")) {
         wait_for(line, || l4way.stdout().contains(line).then_some(()));
     }
 
-    let (_, json, _) = status(&l4way, &["-o", "json"]);
+    let (_, json) = l4way.status(&["-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json, l4way.report());
-    let (_, yaml, _) = status(&l4way, &["-o", "yaml"]);
+    let (_, yaml) = l4way.status(&["-o", "yaml"]);
     assert!(yaml.contains("message: Route is accepted by the Gateway."), "{yaml}");
 }
 
@@ -56,7 +45,7 @@ fn status_tells_what_is_wrong_by_its_exit_code_and_in_words() {
          rules: [{backendRefs: [{name: tcp-echo-service, port: 5000}]}]\n",
     );
     l4way.wait("the new route", |report| report["overview"].to_string().contains("typo"));
-    let (code, table, _) = status(&l4way, &[]);
+    let (code, table) = l4way.status(&[]);
     assert_eq!(code, Some(1), "{table}");
     assert!(table.contains("NoMatchingParent") && table.contains("tcp-listener"), "{table}");
 }

@@ -54,6 +54,12 @@ pub(crate) fn echo(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A port of this address on which nobody listens.
+pub(crate) fn unused(address: Ipv4Addr) -> SocketAddr {
+    let listener = TcpListener::bind((address, 0));
+    listener.and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
 /// A server that echoes every connection until the test ends; its address.
 pub(crate) fn echo_server(address: Ipv4Addr) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddrV4::new(address, 0)).expect("a free port");

@@ -3,48 +3,18 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::Command,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
 use serde_json::Value;
 
 use super::{
-    client::{ask, connect, echo, echo_server},
-    l4way::{BINARY, L4way, PATIENCE, own_address, wait_for},
-    manifests::{Manifests, gateway, route},
+    client::{ask, connect, echo, echo_server, unused},
+    l4way::{L4way, PATIENCE, own_address, wait_for},
+    manifests::{Manifests, backend, backend_of, gateway, route},
 };
 
 const PORT: u16 = 9000;
-
-/// A Backend `b` with these endpoints.
-fn backend(endpoints: &[SocketAddr]) -> String {
-    let mut text = "apiVersion: l4way.dev/v1alpha1\nkind: Backend\nmetadata: {name: b}\n\
-                    spec:\n  endpoints:\n"
-        .to_owned();
-    for endpoint in endpoints {
-        let (ip, port) = (endpoint.ip(), endpoint.port());
-        text += &format!("  - ip: {{address: '{ip}', port: {port}}}\n");
-    }
-    text
-}
-
-/// A port of this address on which nobody listens.
-fn dead_endpoint(address: Ipv4Addr) -> SocketAddr {
-    let dead = TcpListener::bind((address, 0)).and_then(|socket| socket.local_addr());
-    dead.expect("a free port")
-}
-
-/// What `l4way status` exits with and prints.
-fn status(l4way: &L4way, args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(BINARY)
-        .args(["status", "--admin-socket"])
-        .arg(&l4way.socket)
-        .args(args)
-        .output()
-        .expect("l4way status");
-    (output.status.code(), String::from_utf8(output.stdout).expect("text"))
-}
 
 /// An endpoint's row in the report.
 fn row(l4way: &L4way, endpoint: SocketAddr) -> Value {
@@ -64,11 +34,11 @@ fn samples(l4way: &L4way, metric: &str) -> Vec<String> {
 fn a_dead_endpoint_is_told_when_it_goes_and_when_it_is_back() {
     let address = own_address();
     let lives = echo_server(address);
-    let dead = dead_endpoint(address);
+    let dead = unused(address);
     let manifests = Manifests::of(&[
         gateway(&[("tcp", "TCP", PORT)]),
         route("TCPRoute", &[("b", 1)]),
-        backend(&[lives, dead]),
+        backend_of("b", &[lives, dead]),
     ]);
     let l4way = L4way::run(&manifests, address, &[]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
@@ -100,7 +70,7 @@ fn a_dead_endpoint_is_told_when_it_goes_and_when_it_is_back() {
         });
     };
     told("nobody answers at an endpoint");
-    let (code, table) = status(&l4way, &[]);
+    let (code, table) = l4way.status(&[]);
     assert_eq!(code, Some(0), "the other one answers: {table}");
     let line = table.lines().find(|line| line.contains(&dead.to_string())).expect(&table);
     for part in ["Backend/default/b", "passed over, tried again", "refused", " ago"] {
@@ -119,18 +89,18 @@ fn a_dead_endpoint_is_told_when_it_goes_and_when_it_is_back() {
 #[test]
 fn status_is_not_green_when_a_route_leads_to_nobody() {
     let address = own_address();
-    let dead = [dead_endpoint(address), dead_endpoint(address)];
+    let dead = [unused(address), unused(address)];
     let manifests = Manifests::of(&[
         gateway(&[("tcp", "TCP", PORT)]),
         route("TCPRoute", &[("b", 1)]),
-        backend(&dead),
+        backend_of("b", &dead),
     ]);
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("access.log");
     let l4way = L4way::run(&manifests, address, &["--access-log", log.to_str().expect("UTF-8")]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
     assert!(ask((address, PORT).into()).is_err(), "nobody is there");
-    let (code, table) = status(&l4way, &[]);
+    let (code, table) = l4way.status(&[]);
     assert_eq!(code, Some(1), "{table}");
     let said = "! route TCPRoute/default/route: nobody answers at any of the 2 endpoints of \
                 Backend/default/b";
@@ -142,7 +112,7 @@ fn status_is_not_green_when_a_route_leads_to_nobody() {
     assert_eq!((&line["reason"], &line["attempts"]), (&"connect_refused".into(), &2.into()));
 
     let _back = TcpListener::bind(dead[1]).expect("its port");
-    wait_for("a green status", || (status(&l4way, &[]).0 == Some(0)).then_some(()));
+    wait_for("a green status", || (l4way.status(&[]).0 == Some(0)).then_some(()));
     let row = row(&l4way, dead[0]);
     assert_eq!(row["passedOver"], true, "{row}");
 }
@@ -150,11 +120,11 @@ fn status_is_not_green_when_a_route_leads_to_nobody() {
 #[test]
 fn the_access_log_tells_which_sessions_another_endpoint_saved() {
     let address = own_address();
-    let (lives, dead) = (echo_server(address), dead_endpoint(address));
+    let (lives, dead) = (echo_server(address), unused(address));
     let manifests = Manifests::of(&[
         gateway(&[("tcp", "TCP", PORT)]),
         route("TCPRoute", &[("b", 1)]),
-        backend(&[lives, dead]),
+        backend_of("b", &[lives, dead]),
     ]);
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("access.log");
@@ -193,12 +163,11 @@ fn status_counts_the_sessions_of_each_endpoint_whoever_carries_them() {
             .replace("{name: route}", &format!("{{name: {name}}}"))
             .replace("[{name: gw}]", &format!("[{{name: gw, sectionName: {name}}}]"))
     };
-    let named = |name: &str, at| backend(&[at]).replace("{name: b}", &format!("{{name: {name}}}"));
     let manifests = Manifests::of(&[
         gateway(&[("tcp", "TCP", PORT), ("udp", "UDP", PORT), ("http", "HTTP", PORT + 1)]),
-        of("TCPRoute", "tcp") + "---\n" + &named("tcp", tcp),
-        of("UDPRoute", "udp") + "---\n" + &named("udp", to_udp),
-        of("HTTPRoute", "http") + "---\n" + &named("http", to_http),
+        of("TCPRoute", "tcp") + "---\n" + &backend("tcp", tcp),
+        of("UDPRoute", "udp") + "---\n" + &backend("udp", to_udp),
+        of("HTTPRoute", "http") + "---\n" + &backend("http", to_http),
     ]);
     let l4way = L4way::run(&manifests, address, &["--workers", "3"]);
     l4way.wait("the listener", |report| report["phase"] == "serving");
@@ -226,7 +195,7 @@ fn status_counts_the_sessions_of_each_endpoint_whoever_carries_them() {
     held.truncate(2);
     drop((request, asked));
     counted([2, 1, 0]);
-    let (code, table) = status(&l4way, &["--all-endpoints"]);
+    let (code, table) = l4way.status(&["--all-endpoints"]);
     assert_eq!(code, Some(0), "{table}");
     assert!(table.contains("BACKEND ") && table.contains(&tcp.to_string()), "{table}");
 }

@@ -220,6 +220,17 @@ impl L4way {
         wait_for("the end of l4way", || self.child.try_wait().expect("a child's state"))
     }
 
+    /// What `l4way status` says of it: its exit code, and what it prints.
+    pub(crate) fn status(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(BINARY)
+            .args(["status", "--admin-socket"])
+            .arg(&self.socket)
+            .args(args)
+            .output()
+            .expect("l4way status");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    }
+
     /// Its resident memory in bytes (proc_pid_status(5), VmRSS).
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its state");

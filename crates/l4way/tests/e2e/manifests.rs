@@ -96,10 +96,18 @@ pub(crate) fn route(kind: &str, backends: &[(&str, u32)]) -> String {
 
 /// A Backend with one endpoint.
 pub(crate) fn backend(name: &str, address: SocketAddr) -> String {
-    format!(
+    backend_of(name, &[address])
+}
+
+/// A Backend with these endpoints.
+pub(crate) fn backend_of(name: &str, endpoints: &[SocketAddr]) -> String {
+    let mut text = format!(
         "apiVersion: l4way.dev/v1alpha1\nkind: Backend\nmetadata: {{name: {name}}}\n\
-         spec: {{endpoints: [{{ip: {{address: '{}', port: {}}}}}]}}\n",
-        address.ip(),
-        address.port()
-    )
+         spec:\n  endpoints:\n"
+    );
+    for endpoint in endpoints {
+        let (ip, port) = (endpoint.ip(), endpoint.port());
+        text += &format!("  - ip: {{address: '{ip}', port: {port}}}\n");
+    }
+    text
 }

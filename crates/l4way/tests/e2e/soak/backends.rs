@@ -10,6 +10,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt::set_socket_reuseaddr};
 
+use super::super::client::unused;
+
 /// What listeners lead to.
 pub(super) struct Backends {
     /// It echoes.
@@ -34,10 +36,10 @@ impl Backends {
         Self {
             lives,
             lives_udp: echo_udp(address),
-            refuses: free(address),
+            refuses: unused(address),
             dead_udp: UdpSocket::bind((address, 0)).and_then(|s| s.local_addr()).expect("a port"),
             silent,
-            flapping: free(address),
+            flapping: unused(address),
             http: server(address, http),
             bulk: server(address, bulk),
             _silent: queue,
@@ -45,16 +47,11 @@ impl Backends {
     }
 }
 
-/// An address where nobody is.
-fn free(address: Ipv4Addr) -> SocketAddr {
-    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
-}
-
 /// A server that nobody will accept connections of: its queue is full, and SYNs go unanswered.
 fn silent(address: Ipv4Addr) -> (SocketAddr, (OwnedFd, Vec<TcpStream>)) {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     set_socket_reuseaddr(&socket, true).expect("an option");
-    let SocketAddr::V4(free) = free(address) else { unreachable!("it is IPv4") };
+    let SocketAddr::V4(free) = unused(address) else { unreachable!("it is IPv4") };
     bind(&socket, &free).expect("a port");
     listen(&socket, 0).expect("a queue");
     let patience = Duration::from_millis(300);

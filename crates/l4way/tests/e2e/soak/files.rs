@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{
-        manifests::{Manifests, backend},
+        manifests::{Manifests, backend, backend_of},
         tls::authority::{Authority, Pair},
     },
     backends::Backends,
@@ -150,14 +150,5 @@ fn route(kind: &str, gateway: &str, listener: &str, backends: &[(&str, u32)]) ->
 
 /// A route of the Gateway `gw`, and its Backend with these endpoints; both have the listener's name.
 fn served(kind: &str, listener: &str, endpoints: &[SocketAddr]) -> String {
-    let mut text = route(kind, "gw", listener, &[(listener, 1)]);
-    text += &format!(
-        "---\napiVersion: l4way.dev/v1alpha1\nkind: Backend\nmetadata: {{name: {listener}}}\n\
-         spec:\n  endpoints:\n"
-    );
-    for endpoint in endpoints {
-        let (ip, port) = (endpoint.ip(), endpoint.port());
-        text += &format!("  - ip: {{address: '{ip}', port: {port}}}\n");
-    }
-    text
+    route(kind, "gw", listener, &[(listener, 1)]) + "---\n" + &backend_of(listener, endpoints)
 }
