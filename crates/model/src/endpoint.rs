@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
@@ -42,6 +42,16 @@ impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
         let ip = address.ip().to_canonical();
         Self { address: EndpointAddress::Ip(SocketAddr::new(ip, address.port())) }
+    }
+}
+
+/// The address that one is connected to who connects to `address`: the unspecified one means loopback, and an
+/// IPv4-mapped one is that of IPv4 (RFC 4291, section 2.5.5.2).
+pub fn connected_to(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address if !address.is_unspecified() => address,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     }
 }
 

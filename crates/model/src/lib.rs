@@ -18,7 +18,7 @@ mod tls;
 
 pub use endpoint::{
     BackendSource, Endpoint, EndpointAddress, EndpointPlace, EndpointSource, EndpointTable,
-    ServicePort,
+    ServicePort, connected_to,
 };
 pub use hostname::Hostname;
 pub use http::{HeaderMatch, HttpListener, HttpPort, HttpRule, PathMatch};

@@ -10,7 +10,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::fd::AsFd,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::Transport;
+use l4way_model::{Transport, connected_to};
 use l4way_proxy_core::Seldom;
 use rustix::net::{getsockname, sockopt};
 
@@ -222,14 +222,9 @@ pub(crate) fn wrote_to(accepted: impl AsFd, endpoint: SocketAddr) -> bool {
     before.is_ok_and(|before| canonical(before) == endpoint)
 }
 
-/// An address as sockets of both families know it. The unspecified one is connected to as loopback.
+/// An address as sockets of both families know it.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip().to_canonical() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(connected_to(address.ip()), address.port())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use l4way_model::{EndpointAddress, EndpointSource, Transport};
+use l4way_model::{EndpointAddress, EndpointSource, Transport, connected_to};
 use l4way_resources::{
     Snapshot,
     api::{IntOrString, Service, ServicePort, SliceEndpoint},
@@ -218,8 +218,6 @@ fn target_port(port: &ServicePort) -> Option<u16> {
 
 /// The addresses that an endpoint says itself, as they are connected to: the unspecified one means loopback.
 fn addresses(endpoint: &EndpointSource) -> impl Iterator<Item = SocketAddr> {
-    let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
     let (ips, port) = match endpoint {
         EndpointSource::Address(endpoint) => match &endpoint.address {
             EndpointAddress::Ip(address) => ([Some(address.ip()), None], address.port()),
@@ -230,15 +228,12 @@ fn addresses(endpoint: &EndpointSource) -> impl Iterator<Item = SocketAddr> {
             // RFC 6761, section 6.3.
             let is_localhost = hostname == "localhost" || hostname.ends_with(".localhost");
             match is_localhost {
-                true => ([Some(v4), Some(v6)], *port),
+                true => {
+                    ([Some(Ipv4Addr::LOCALHOST.into()), Some(Ipv6Addr::LOCALHOST.into())], *port)
+                }
                 false => ([hostname.parse().ok(), None], *port),
             }
         }
     };
-    let connected = move |ip: IpAddr| match ip.to_canonical() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => v4,
-        IpAddr::V6(_) => v6,
-    };
-    ips.into_iter().flatten().map(move |ip| SocketAddr::new(connected(ip), port))
+    ips.into_iter().flatten().map(move |ip| SocketAddr::new(connected_to(ip), port))
 }
