@@ -6,7 +6,7 @@ mod past;
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -62,11 +62,17 @@ struct Shared {
 type Routes = Arc<BTreeSet<(RouteId, BackendId)>>;
 
 impl Shared {
-    /// A backend is there as long as a route names it, or it has endpoints for the sessions that are left.
-    fn forget_gone(&mut self) {
-        let Self { table, named, is_changed, .. } = self;
-        *is_changed = true;
-        table.0.retain(|backend, endpoints| !endpoints.is_empty() || named.contains(backend));
+    /// These backends have these endpoints. A backend is there as long as a route names it, or it has endpoints
+    /// for the sessions that are left.
+    fn set_rows(&mut self, rows: &EndpointTable) {
+        self.is_changed = true;
+        for (backend, endpoints) in &rows.0 {
+            if !endpoints.is_empty() || self.named.contains(backend) {
+                self.table.0.insert(backend.clone(), endpoints.clone());
+            } else {
+                self.table.0.remove(backend);
+            }
+        }
     }
 }
 
@@ -96,17 +102,13 @@ impl EndpointHealth {
         let named = named.filter_map(|weighted| weighted.target.backend());
         shared.named = named.cloned().collect();
         let missing = shared.named.iter().map(|backend| (backend.clone(), Arc::default()));
-        let mut all: BTreeMap<_, _> = missing.collect();
-        all.extend(table.0.clone());
-        shared.table = EndpointTable(all);
-        shared.forget_gone();
+        shared.table = EndpointTable(missing.collect());
+        shared.set_rows(table);
     }
 
     /// These backends have these endpoints from now on.
     pub(crate) fn update(&self, changes: &EndpointTable) {
-        let mut shared = self.shared();
-        shared.table.0.extend(changes.0.clone());
-        shared.forget_gone();
+        self.shared().set_rows(changes);
     }
 
     /// Every backend's endpoints, counted.
