@@ -22,6 +22,7 @@ use crate::{
     counters::ActiveConnection,
     downstream::Downstream,
     drain::{Drain, Drained},
+    forwarding::Peer,
     pulse::Pulse,
     room::ClientPlace,
     table::View,
@@ -160,7 +161,7 @@ impl Accept {
         let connection = Connection {
             shared: self.shared.clone(),
             view: self.view.clone(),
-            client,
+            peer: Peer::new(client.ip()),
             security: Security::Plain,
             drained: self.drained.clone(),
             abort: stream.abort(),

@@ -20,6 +20,9 @@ pub(crate) fn answer(reason: ErrorReason) -> Response<Body> {
 fn explain(reason: ErrorReason) -> &'static str {
     match reason {
         ErrorReason::BadHost => "the request has to name one host",
+        ErrorReason::BadTarget => "the request's target is none that can be looked up",
+        ErrorReason::BadBody => "the request's body can't be read",
+        ErrorReason::CodingNotSupported => "the gateway doesn't know the body's transfer coding",
         ErrorReason::MethodNotSupported => "the gateway doesn't know this method",
         ErrorReason::NoListener => "no listener is for this host",
         ErrorReason::Misdirected => "this host needs a connection of its own",
@@ -36,9 +39,9 @@ fn explain(reason: ErrorReason) -> &'static str {
             "nobody who should answer does in time"
         }
         ErrorReason::MemoryBudget => "the gateway is short of memory",
+        ErrorReason::DownstreamGone => "the request broke off",
         ErrorReason::UpstreamFailed
         | ErrorReason::DownstreamStalled
-        | ErrorReason::UpstreamAborted
-        | ErrorReason::DownstreamGone => "the answer can't be understood",
+        | ErrorReason::UpstreamAborted => "the answer can't be understood",
     }
 }

@@ -1,6 +1,9 @@
 //! Bodies of requests and answers.
 
 use std::{
+    error::Error as _,
+    io,
+    iter::successors,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,6 +16,7 @@ use crate::{
     counters::{ErrorReason, Row},
     endpoints::UpstreamLease,
     flow::Chunk,
+    forwarding,
     ongoing::{Exchange, Way},
 };
 
@@ -63,9 +67,12 @@ impl hyper::body::Body for Relayed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, hyper::Error>>> {
         self.exchange.flow(self.way).open();
-        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if !matches!(polled, Some(Ok(_))) || self.body.is_end_stream() {
             self.exchange.flow(self.way).close();
+        }
+        if self.way == Way::Upstream {
+            look_at_request(&mut polled, &self.exchange);
         }
         if let (Some(Err(_)), Some(from)) = (&polled, &self.from) {
             from.row.error(ErrorReason::UpstreamAborted);
@@ -80,5 +87,28 @@ impl hyper::body::Body for Relayed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Looks at what comes of a request's body.
+fn look_at_request<B>(polled: &mut Option<Result<Frame<B>, hyper::Error>>, exchange: &Exchange) {
+    match polled {
+        Some(Err(error)) => exchange.broken(why_broken(error)),
+        // What an endpoint may take for a header is as little to be believed behind the body.
+        Some(Ok(frame)) => {
+            if let Some(trailers) = frame.trailers_mut() {
+                forwarding::forget(trailers);
+            }
+        }
+        None => {}
+    }
+}
+
+/// Why a request's body doesn't go on: what came isn't HTTP, or nothing comes any more.
+fn why_broken(error: &hyper::Error) -> ErrorReason {
+    let mut causes = successors(error.source(), |&cause| cause.source());
+    match causes.find_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind())) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ErrorReason::BadBody,
+        _ => ErrorReason::DownstreamGone,
     }
 }

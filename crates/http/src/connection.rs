@@ -1,7 +1,6 @@
 //! What is spoken on a client's connection.
 
 use std::{
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -24,6 +23,7 @@ use crate::{
     downstream::{Abort, Downstream},
     drain::Drained,
     forward::respond,
+    forwarding::Peer,
     inlet::{Inlet, Paced},
     pulse::{End, Pulse},
     streams::Streams,
@@ -46,7 +46,7 @@ const WINDOWS_LEAST: (u32, u32) = (16 << 10, (64 << 10) - 1);
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) view: Arc<ArcSwap<View>>,
-    pub(crate) client: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) security: Security,
     pub(crate) drained: Drained,
     pub(crate) abort: Abort,

@@ -414,8 +414,12 @@ impl HttpProxy {
     }
 
     fn view(&self, table: &Arc<Table>) -> View {
-        let (endpoints, terms) = (self.shared.endpoints.load_full(), self.wanted.terms());
-        View { table: table.clone(), endpoints, terms }
+        View {
+            table: table.clone(),
+            endpoints: self.shared.endpoints.load_full(),
+            terms: self.wanted.terms(),
+            http_terms: self.wanted.http_terms().clone(),
+        }
     }
 
     fn report(&self) -> Report {

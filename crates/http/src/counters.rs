@@ -59,6 +59,12 @@ macro_rules! error_reasons {
 error_reasons! {
     /// The request names no host, several, or something that is none.
     BadHost = "bad_host", Some(StatusCode::BAD_REQUEST);
+    /// The request's target is none that HTTP has, or has a dot segment that some see and others don't.
+    BadTarget = "bad_target", Some(StatusCode::BAD_REQUEST);
+    /// The request's body can't be read.
+    BadBody = "bad_body", Some(StatusCode::BAD_REQUEST);
+    /// The request's body has another transfer coding than `chunked`.
+    CodingNotSupported = "coding_not_supported", Some(StatusCode::NOT_IMPLEMENTED);
     /// CONNECT isn't for a gateway.
     MethodNotSupported = "method_not_supported", Some(StatusCode::NOT_IMPLEMENTED);
     /// No listener is for the host.
@@ -98,8 +104,8 @@ error_reasons! {
     MemoryBudget = "memory_budget", Some(StatusCode::SERVICE_UNAVAILABLE);
     /// The endpoint's answer broke off.
     UpstreamAborted = "upstream_aborted", None;
-    /// The client went before there was an answer.
-    DownstreamGone = "downstream_gone", None;
+    /// The client went before there was an answer. One that has ended only its own side may still read one.
+    DownstreamGone = "downstream_gone", Some(StatusCode::BAD_REQUEST);
 }
 
 impl From<RefusedReason> for ErrorReason {

@@ -2,7 +2,12 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{Method, StatusCode, Version, header::HeaderValue, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, Method, StatusCode, Uri, Version,
+    header::{HOST, HeaderValue},
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
 use http_body_util::Either;
 use hyper::{
     Request, Response,
@@ -16,10 +21,13 @@ use crate::{
     connection::{Connection, Security},
     counters::{ErrorReason, Row},
     exchange::exchange,
-    headers, host,
+    forwarding::{self, Came},
+    framing, headers, host,
     ongoing::{Exchange, Way},
+    path::comparable,
     streams,
     table::{Refusal, Rule, Table},
+    target,
     upgrade::join,
 };
 
@@ -31,28 +39,30 @@ pub(crate) async fn respond(
     connection.pulse.requested();
     let view = connection.view.load_full();
     let downstream = upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
-    let authority = host::authority(&parts);
-    let picked = match &authority {
-        Ok(host) => choose(&connection, &view.table, &parts, host.as_ref())
-            .and_then(|rule| Ok((rule.pick()?, &rule.pseudonym))),
-        Err(host::BadHost) => Err(Refusal { reason: ErrorReason::BadHost, row: &view.table.stray }),
+    let (mut parts, body) = request.into_parts();
+    let asked = match Asked::of(&parts) {
+        Ok(asked) => asked,
+        Err(reason) => return Ok(refuse(reason, &view.table.stray)),
     };
-    let (picked, pseudonym) = match picked {
+    let trusted = view.http_terms.trusted_proxies.contains(connection.peer.address);
+    // Before rules match headers: what nobody is to be believed leads nowhere.
+    forwarding::tell(&mut parts.headers, asked.came(&connection, trusted));
+    let picked = choose(&connection, &view.table, &parts, &asked);
+    let (picked, pseudonym) = match picked.and_then(|rule| Ok((rule.pick()?, &rule.pseudonym))) {
         Ok(picked) => picked,
         Err(Refusal { reason, row }) => return Ok(refuse(reason, row)),
     };
     let row = &picked.row;
     let pending = Pending::new(row);
-    let protocol = headers::upgrade(&parts.headers);
-    let authority = authority.ok().flatten();
+    let protocol = upgrade_of(&parts);
     let patient = headers::is_grpc(&parts.headers);
     let (shared, pulse) = (&connection.shared, connection.pulse.clone());
     let ongoing = Exchange::new(shared, row.clone(), pulse, streams::current(), patient);
     if let Some(inlet) = &connection.inlet {
         inlet.follow(&ongoing, Way::Upstream);
     }
-    let mut head = for_endpoint(parts, &connection, authority.as_ref(), protocol.clone());
+    let mut head = for_endpoint(parts, asked, protocol.clone());
+    framing::tell_of_request(&mut head.headers, &body);
     pseudonym.add_to(&mut head.headers);
     let request = Request::from_parts(head, Relayed::request(body, ongoing.clone()));
     let call = Call(Some(&ongoing));
@@ -64,7 +74,7 @@ pub(crate) async fn respond(
     pending.end();
     let (response, lease) = match answered {
         Ok(answered) => answered,
-        Err(reason) => return Ok(refuse(reason, row)),
+        Err(reason) => return Ok(refuse(ongoing.ended().unwrap_or(reason), row)),
     };
     call.end();
     ongoing.answered();
@@ -76,18 +86,57 @@ pub(crate) async fn respond(
     Ok(response.map(|body| Either::Left(Relayed::answer(body, ongoing, row.clone(), lease))))
 }
 
+/// What a request asks for.
+struct Asked {
+    host: Option<Authority>,
+    /// The host as a header has it.
+    host_value: Option<HeaderValue>,
+    resource: PathAndQuery,
+}
+
+impl Asked {
+    /// What this request asks for, or why that can't be told.
+    fn of(request: &Parts) -> Result<Self, ErrorReason> {
+        if request.method == Method::CONNECT {
+            return Err(ErrorReason::MethodNotSupported);
+        }
+        framing::is_chunked(&request.headers)
+            .map_err(|framing::UnknownCoding| ErrorReason::CodingNotSupported)?;
+        let host = host::authority(request).map_err(|host::BadHost| ErrorReason::BadHost)?;
+        let resource =
+            target::resource(request).map_err(|target::BadTarget| ErrorReason::BadTarget)?;
+        let host_value = host.as_ref().and_then(|host| host_value(&request.headers, host));
+        Ok(Self { host, host_value, resource })
+    }
+
+    fn came<'a>(&self, connection: &'a Connection, trusted: bool) -> Came<'a> {
+        let Connection { peer, security, .. } = connection;
+        let tls = matches!(security, Security::Tls { .. });
+        Came { peer, tls, host: self.host_value.clone(), trusted }
+    }
+}
+
+/// The host as a header has it: the Host header that came, if that says the same.
+fn host_value(headers: &HeaderMap, host: &Authority) -> Option<HeaderValue> {
+    let came = headers.get(HOST).filter(|value| value.as_bytes() == host.as_str().as_bytes());
+    came.cloned().or_else(|| HeaderValue::try_from(host.as_str()).ok())
+}
+
+/// The protocol that a request would upgrade its connection to. HTTP/1.0 has no upgrades (RFC 9110, section
+/// 7.8).
+fn upgrade_of(request: &Parts) -> Option<HeaderValue> {
+    if request.version == Version::HTTP_11 { headers::upgrade(&request.headers) } else { None }
+}
+
 /// The rule that a request takes.
 fn choose<'t>(
     connection: &Connection,
     table: &'t Table,
     request: &Parts,
-    host: Option<&Authority>,
+    asked: &Asked,
 ) -> Result<&'t Rule, Refusal<'t>> {
     let stray = |reason| Refusal { reason, row: &table.stray };
-    if request.method == Method::CONNECT {
-        return Err(stray(ErrorReason::MethodNotSupported));
-    }
-    let host = host.map(|host| host::normal(host.host()));
+    let host = asked.host.as_ref().map(|host| host::normal(host.host()));
     let host = host.as_deref();
     let listener = table.listener(host).ok_or(stray(ErrorReason::NoListener))?;
     if let Security::Tls { server_name } = &connection.security {
@@ -97,10 +146,11 @@ fn choose<'t>(
         }
     }
     let unmatched = Refusal { reason: ErrorReason::NoRoute, row: &listener.unmatched };
-    let rule = listener.rule(host, request.uri.path(), &request.headers).ok_or(unmatched)?;
+    let path = comparable(asked.resource.path());
+    let rule = listener.rule(host, &path, &request.headers).ok_or(unmatched)?;
     if rule.pseudonym.is_in(&request.headers) {
         let row = &rule.weightless;
-        connection.shared.tell_loop(&row.labels, connection.client.ip());
+        connection.shared.tell_loop(&row.labels, connection.peer.address);
         return Err(Refusal { reason: ErrorReason::Loop, row });
     }
     Ok(rule)
@@ -114,21 +164,17 @@ fn refuse(reason: ErrorReason, row: &Row) -> Response<Body> {
 }
 
 /// A request's head as the endpoint gets it.
-fn for_endpoint(
-    mut head: Parts,
-    connection: &Connection,
-    host: Option<&Authority>,
-    upgrade: Option<HeaderValue>,
-) -> Parts {
-    head.uri = host::origin_form(&head.uri);
+fn for_endpoint(mut head: Parts, asked: Asked, upgrade: Option<HeaderValue>) -> Parts {
+    head.uri = Uri::from(asked.resource);
     head.version = Version::HTTP_11;
     headers::strip_hop_by_hop(&mut head.headers);
     headers::join_cookies(&mut head.headers);
     if let Some(protocol) = upgrade {
         headers::set_upgrade(&mut head.headers, protocol);
     }
-    let tls = matches!(connection.security, Security::Tls { .. });
-    headers::set_forwarded(&mut head.headers, connection.client.ip(), tls, host);
+    // A request of HTTP/1.0 may name no host. To an endpoint HTTP/1.1 is spoken, where there has to be one.
+    let host = asked.host_value.unwrap_or(HeaderValue::from_static(""));
+    head.headers.insert(HOST, host);
     head
 }
 
@@ -147,6 +193,7 @@ fn for_client(
         None
     };
     *response.version_mut() = Version::HTTP_11;
+    framing::tell_of_answer(response.headers_mut()).ok()?;
     headers::strip_hop_by_hop(response.headers_mut());
     if let Some((protocol, downstream, upstream)) = upgraded {
         headers::set_upgrade(response.headers_mut(), protocol);

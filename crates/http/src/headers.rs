@@ -1,21 +1,14 @@
 //! What a proxy changes in the headers that it passes on.
 
-use std::net::IpAddr;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        CONNECTION, CONTENT_TYPE, COOKIE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
         TRANSFER_ENCODING, UPGRADE,
     },
-    uri::Authority,
 };
 
-use crate::loops::CDN_LOOP;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use crate::{forwarding, loops::CDN_LOOP};
 
 /// Headers about one connection, not about the message (RFC 9110, section 7.6.1), and what
 /// clients and proxies agree upon.
@@ -36,8 +29,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let tokens = headers.get_all(CONNECTION).iter().flat_map(tokens);
     let named: Vec<_> =
         tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
-    // Nobody may take away where a request has been (RFC 8586, section 2).
-    let named = named.iter().filter(|name| **name != CDN_LOOP);
+    // Nobody may take away where a request has been (RFC 8586, section 2), nor for whom it is forwarded.
+    let stays = |name: &HeaderName| *name == CDN_LOOP || forwarding::says_how(name);
+    let named = named.iter().filter(|name| !stays(name));
     for name in named.chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
@@ -85,38 +79,11 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Tells the endpoint who asked, and for what: the host as the client named it.
-pub(crate) fn set_forwarded(
-    headers: &mut HeaderMap,
-    client: IpAddr,
-    tls: bool,
-    host: Option<&Authority>,
-) {
-    let client = client.to_canonical().to_string();
-    let before = headers.get_all(FORWARDED_FOR).iter().flat_map(tokens);
-    let list: Vec<_> = before.chain([client.as_str()]).collect();
-    if let Ok(list) = HeaderValue::try_from(list.join(", ")) {
-        headers.insert(FORWARDED_FOR, list);
-    }
-    let scheme = if tls { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    headers.remove(FORWARDED_HOST);
-    let host = host.and_then(|host| HeaderValue::try_from(host.as_str()).ok());
-    match host {
-        Some(host) => {
-            headers.insert(FORWARDED_HOST, host.clone());
-            headers.insert(HOST, host);
-        }
-        // Of HTTP/1.0; to an endpoint HTTP/1.1 is spoken, where there has to be one.
-        None => {
-            headers.insert(HOST, HeaderValue::from_static(""));
-        }
-    }
-}
-
-/// The elements of a list (RFC 9110, section 5.6.1). What isn't ASCII has none.
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+/// The elements of a list (RFC 9110, section 5.6.1). One that is no text is passed over, and hides no other.
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    let members = value.as_bytes().split(|byte| *byte == b',');
+    let texts = members.filter_map(|member| std::str::from_utf8(member).ok());
+    texts.map(str::trim).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -133,7 +100,9 @@ mod tests {
     fn what_is_about_a_connection_stays_there() {
         let mut map = headers(&[
             ("connection", "close, X-One"),
-            ("connection", "x-two"),
+            ("connection", "x-two, x-forwarded-for, cdn-loop"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("cdn-loop", "a"),
             ("x-one", "1"),
             ("x-two", "2"),
             ("x-three", "3"),
@@ -144,7 +113,13 @@ mod tests {
             ("trailer", "x-sum"),
         ]);
         strip_hop_by_hop(&mut map);
-        assert_eq!(map, headers(&[("x-three", "3"), ("trailer", "x-sum")]));
+        let stays = [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("cdn-loop", "a"),
+            ("x-three", "3"),
+            ("trailer", "x-sum"),
+        ];
+        assert_eq!(map, headers(&stays));
     }
 
     #[test]
@@ -159,25 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_hides_no_other_member_of_a_list() {
+        let mut map = headers(&[("x-one", "1")]);
+        let odd = |value: &[u8]| HeaderValue::from_bytes(value).unwrap();
+        map.insert(CONNECTION, odd(b"\xff, x-one, upgrade"));
+        map.insert(UPGRADE, odd(b"h2c\xff, h2c"));
+        assert_eq!(upgrade(&map), None);
+        strip_hop_by_hop(&mut map);
+        assert!(map.is_empty(), "{map:?}");
+    }
+
+    #[test]
     fn cookies_are_one_header() {
         let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
         join_cookies(&mut map);
         assert_eq!(map, headers(&[("cookie", "a=1; b=2; c=3")]));
-    }
-
-    #[test]
-    fn an_endpoint_hears_who_asked_for_what() {
-        let mut map = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "gopher")]);
-        let host = Authority::from_static("a.example.com:8443");
-        set_forwarded(&mut map, "::ffff:10.0.0.2".parse().unwrap(), true, Some(&host));
-        assert_eq!(
-            map,
-            headers(&[
-                ("x-forwarded-for", "10.0.0.1, 10.0.0.2"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "a.example.com:8443"),
-                ("host", "a.example.com:8443"),
-            ])
-        );
     }
 }

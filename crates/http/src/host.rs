@@ -1,6 +1,6 @@
 //! Which host a request is for.
 
-use http::{HeaderMap, Uri, Version, header::HOST, request::Parts, uri::Authority};
+use http::{HeaderMap, Version, header::HOST, request::Parts, uri::Authority};
 
 /// The host that a request names, as the client wrote it, with its port.
 ///
@@ -17,6 +17,8 @@ pub(crate) fn authority(request: &Parts) -> Result<Option<Authority>, BadHost> {
         {
             Err(BadHost)
         }
+        // Only HTTP/1.1 has to have both.
+        (Some(_), None) if request.version == Version::HTTP_11 => Err(BadHost),
         // The target of HTTP/1.1's absolute form goes before the Host header (RFC 9112, section
         // 3.2.2).
         (Some(target), _) => valid(target).map(Some),
@@ -40,21 +42,23 @@ fn host_header(headers: &HeaderMap) -> Result<Option<Authority>, BadHost> {
     }
 }
 
-/// An authority of HTTP has a host, and nobody's name or password.
+/// An authority of HTTP has a host, and nobody's name or password. Its port, if it has one, is one of TCP, or
+/// the scheme's if it is empty (RFC 3986, section 3.2.3).
 fn valid(authority: Authority) -> Result<Authority, BadHost> {
-    let has_user = authority.as_str().contains('@');
-    if has_user || authority.host().is_empty() { Err(BadHost) } else { Ok(authority) }
+    let text = authority.as_str();
+    let host = authority.host();
+    let port = text.strip_prefix(host).ok_or(BadHost)?;
+    let is_port = match port.strip_prefix(':') {
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    let is_valid = is_port && (port.len() <= 1 || authority.port_u16().is_some());
+    if is_valid && !host.is_empty() { Ok(authority) } else { Err(BadHost) }
 }
 
 /// A host as listeners and routes are looked up by: lower case, without port and final dot.
 pub(crate) fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
-}
-
-/// A request's target in origin form (RFC 9112, section 3.2.1), as endpoints expect it.
-pub(crate) fn origin_form(uri: &Uri) -> Uri {
-    let target = uri.path_and_query().cloned();
-    target.map(Uri::from).unwrap_or_else(|| Uri::from_static("/"))
 }
 
 #[cfg(test)]
@@ -79,6 +83,8 @@ mod tests {
         assert_eq!(host("/", &["a.example.com."]), Ok(Some("a.example.com".into())));
         assert_eq!(host("/", &["[::1]:80"]), Ok(Some("[::1]".into())));
         assert_eq!(host("http://b/", &["a"]), Ok(Some("b".into())));
+        assert_eq!(host("http://b/", &[]), Err(BadHost));
+        assert_eq!(host("http://b:x/", &["a"]), Err(BadHost));
         for bad in [&[][..], &["a", "a"], &["a", "b"], &["u@a"], &["a/b"], &[""], &["a b"]] {
             assert_eq!(host("/", bad), Err(BadHost), "{bad:?}");
         }
@@ -96,10 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_gets_path_and_query() {
-        let form = |uri: &str| origin_form(&uri.parse().unwrap()).to_string();
-        assert_eq!(form("http://a/b?c=d"), "/b?c=d");
-        assert_eq!(form("http://a"), "/");
-        assert_eq!(form("/x%2Fy"), "/x%2Fy");
+    fn a_port_is_a_number_of_16_bits() {
+        let host = |header: &str| host_of(Version::HTTP_11, "/", &[header]);
+        for good in ["a:1", "a:65535", "a:080", "a:", "[::1]:80", "[::1]"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["a:65536", "a:-1", "a:+80", "a:b", "a:8b", "a:80:80", ":80", "[::1]:b", "[::1]a"]
+        {
+            assert_eq!(host(bad), Err(BadHost), "{bad}");
+        }
     }
 }

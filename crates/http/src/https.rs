@@ -21,6 +21,7 @@ use crate::{
     counters::ActiveConnection,
     downstream::Downstream,
     drain::Drained,
+    forwarding::Peer,
     metered::{Meter, Metered},
     pool::MAX_SEALED,
     pulse::Pulse,
@@ -113,12 +114,12 @@ async fn serve(
     handshakes.succeed(HandshakeKind::of(session), begun.elapsed());
     let http2 = session.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };
-    let client = client.downstream;
+    let peer = Peer::new(client.downstream.ip());
     let stream = Metered::new(stream, meter);
     let aborted = abort.clone();
     let (inlet, pulse) = (None, Pulse::new(&shared, Instant::now()));
     let ended = pulse.clone();
-    let connection = Connection { shared, view, client, security, drained, abort, inlet, pulse };
+    let connection = Connection { shared, view, peer, security, drained, abort, inlet, pulse };
     serve_http(stream, connection, http2).await;
     record.end(match ended.end_reason() {
         Some(end) => end.into(),

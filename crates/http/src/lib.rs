@@ -35,6 +35,10 @@ mod endpoints;
 mod exchange;
 mod flow;
 mod forward;
+mod forwarding;
+mod framing;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod host;
 mod https;
@@ -42,6 +46,7 @@ mod inlet;
 mod loops;
 mod metered;
 mod ongoing;
+mod path;
 mod pool;
 mod pulse;
 mod record;
@@ -50,6 +55,7 @@ mod settings;
 mod snapshot;
 mod streams;
 mod table;
+mod target;
 mod upgrade;
 mod watch;
 

@@ -128,11 +128,23 @@ impl Exchange {
         self.downward.open();
     }
 
+    /// The request broke off, for which the endpoint isn't to blame.
+    pub(crate) fn broken(&self, reason: ErrorReason) {
+        if !self.answered.load(Relaxed) {
+            self.end(reason);
+        }
+    }
+
+    /// Why it ended before it was answered, if it isn't the endpoint that is to blame.
+    pub(crate) fn ended(&self) -> Option<ErrorReason> {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until it is given up before it is answered.
     pub(crate) async fn given_up(&self) -> ErrorReason {
         loop {
             self.given_up.notified().await;
-            if let Some(reason) = *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(reason) = self.ended() {
                 return reason;
             }
         }

@@ -7,8 +7,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 use l4way_model::{
-    BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, ListenerId, PathMatch,
-    Route, SessionTerms, Target as ModelTarget, TlsListener, TlsPort,
+    BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, HttpTerms, ListenerId,
+    PathMatch, Route, SessionTerms, Target as ModelTarget, TlsListener, TlsPort,
 };
 use l4way_proxy::random_seed;
 use l4way_proxy_core::{Hostnames, WeightedPick};
@@ -18,6 +18,7 @@ use crate::{
     counters::{Counters, ErrorReason, Labels, Row},
     endpoints::Endpoints,
     loops::{Identity, Pseudonym},
+    path::comparable,
 };
 
 /// What the requests of a socket see.
@@ -26,6 +27,7 @@ pub(crate) struct View {
     pub(crate) table: Arc<Table>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) terms: SessionTerms,
+    pub(crate) http_terms: HttpTerms,
 }
 
 /// A port's listeners.
@@ -92,7 +94,7 @@ impl Listener {
         }
     }
 
-    /// The first rule that matches.
+    /// The first rule that matches. The path is [comparable].
     pub(crate) fn rule(
         &self,
         host: Option<&str>,
@@ -176,7 +178,7 @@ impl Rule {
         let weights = targets.iter().map(|weighted| weighted.weight);
         Self {
             hostname: hostname.clone(),
-            path: path.clone(),
+            path: comparable_match(path),
             headers: headers.clone(),
             pick: Mutex::new(WeightedPick::new(weights, random_seed())),
             targets: targets.iter().map(|weighted| target(&weighted.target)).collect(),
@@ -199,6 +201,14 @@ impl Rule {
             Some(Target::Refused(reason, row)) => Err(Refusal { reason: *reason, row }),
             None => Err(Refusal { reason: ErrorReason::NoWeight, row: &self.weightless }),
         }
+    }
+}
+
+/// What matches the same paths, in the form that they are compared in.
+fn comparable_match(path: &PathMatch) -> PathMatch {
+    match path {
+        PathMatch::Exact(path) => PathMatch::Exact(comparable(path).into()),
+        PathMatch::Prefix(path) => PathMatch::Prefix(comparable(path).into()),
     }
 }
 

@@ -64,14 +64,16 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
-    /// Whether a request's path, without its query, is meant.
+    /// Whether a request's path, without its query, is meant. All paths together mean `*`, too, which stands
+    /// for the whole server (RFC 9112, section 3.2.4).
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => path == &**exact,
             Self::Prefix(prefix) => {
                 let prefix = prefix.trim_end_matches('/');
-                path.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(prefix).is_some_and(|rest| {
+                    prefix.is_empty() || rest.is_empty() || rest.starts_with('/')
+                })
             }
         }
     }
@@ -108,6 +110,7 @@ mod tests {
         let slash = PathMatch::Prefix("/a/".into());
         assert!(slash.matches("/a") && slash.matches("/a/b"));
         assert!(PathMatch::Prefix("/".into()).matches("/anything"));
+        assert!(PathMatch::Prefix("/".into()).matches("*") && !prefix.matches("*"));
         assert!(!PathMatch::Exact("/a".into()).matches("/a/"));
     }
 }

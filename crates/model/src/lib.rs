@@ -15,6 +15,7 @@ mod report;
 mod route;
 mod terms;
 mod tls;
+mod trusted;
 
 pub use endpoint::{
     BackendSource, Endpoint, EndpointAddress, EndpointPlace, EndpointSource, EndpointTable,
@@ -26,8 +27,9 @@ pub use ids::{BackendId, GatewayId, ListenerId, RouteId};
 pub use listener::{Config, DuplicateBind, Listener, Parts, Transport};
 pub use report::{ApplyReport, BindFailure, BindFailureKind, ListenerReport, PathReport};
 pub use route::{RefusedReason, Route, Target, WeightedTarget};
-pub use terms::{AtLimit, SessionTerms};
+pub use terms::{AtLimit, HttpTerms, SessionTerms};
 pub use tls::{
     AlternativeName, Authorities, BackendTls, CipherSuite, ClientValidation, KeyPair, ServerTls,
     TlsListener, TlsMode, TlsOptions, TlsPort, TlsRoute, TlsVersion, UnknownName,
 };
+pub use trusted::{TrustedProxies, canonical_network};

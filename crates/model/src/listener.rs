@@ -7,7 +7,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, HttpPort, HttpRule, KeyPair, ListenerId, Route, SessionTerms, TlsPort};
+use crate::{
+    BackendId, HttpPort, HttpRule, HttpTerms, KeyPair, ListenerId, Route, SessionTerms, TlsPort,
+};
 
 /// The transport protocol of a listener or backend port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,6 +61,7 @@ pub struct Config {
     tls: Vec<TlsPort>,
     http: Vec<HttpPort>,
     terms: SessionTerms,
+    http_terms: HttpTerms,
     gateway_uid: Option<Arc<str>>,
 }
 
@@ -74,15 +77,18 @@ pub struct Parts {
     pub http: Vec<HttpPort>,
     /// What holds for all sessions. The defaults, if a configuration doesn't say.
     pub terms: SessionTerms,
+    /// What holds for all HTTP requests. The defaults, if a configuration doesn't say.
+    pub http_terms: HttpTerms,
     /// The UID of the Gateway, in a cluster: by it HTTP requests are known that come back, to whichever of its
     /// proxies.
     pub gateway_uid: Option<Arc<str>>,
 }
 
 impl From<Config> for Parts {
-    fn from(Config { listeners, tls, http, terms, gateway_uid }: Config) -> Self {
+    fn from(config: Config) -> Self {
+        let Config { listeners, tls, http, terms, http_terms, gateway_uid } = config;
         let listeners = listeners.into_values().collect();
-        Self { listeners, tls, http, terms, gateway_uid }
+        Self { listeners, tls, http, terms, http_terms, gateway_uid }
     }
 }
 
@@ -91,14 +97,14 @@ impl TryFrom<Parts> for Config {
 
     /// Fails if two listeners want the same address, port and transport.
     fn try_from(parts: Parts) -> Result<Self, Self::Error> {
-        let Parts { listeners, tls, http, terms, gateway_uid } = parts;
+        let Parts { listeners, tls, http, terms, http_terms, gateway_uid } = parts;
         let mut taken = BTreeMap::new();
         let mut take =
             |transport, bind, id: &ListenerId| match taken.insert((transport, bind), id.clone()) {
                 Some(first) => Err(Box::new(DuplicateBind { bind, first, second: id.clone() })),
                 None => Ok(()),
             };
-        let mut config = Self { terms, gateway_uid, ..Self::default() };
+        let mut config = Self { terms, http_terms, gateway_uid, ..Self::default() };
         for listener in listeners {
             for bind in listener.binds() {
                 take(listener.transport, bind, &listener.id)?;
@@ -157,6 +163,17 @@ impl Config {
     /// The UID of the Gateway, if there is one in a cluster.
     pub fn gateway_uid(&self) -> Option<&Arc<str>> {
         self.gateway_uid.as_ref()
+    }
+
+    /// The same configuration with other terms of HTTP requests.
+    #[must_use]
+    pub fn with_http_terms(self, http_terms: HttpTerms) -> Self {
+        Self { http_terms, ..self }
+    }
+
+    /// What holds for all HTTP requests.
+    pub fn http_terms(&self) -> &HttpTerms {
+        &self.http_terms
     }
 
     /// What holds for all sessions.

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::TrustedProxies;
+
 /// What holds for the sessions of all listeners. It may change at any time, and ends no session but
 /// those of UDP that have been silent for a shorter time than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub enum AtLimit {
     Wait,
     /// The client that has most makes room with the one that has been silent longest.
     Evict,
+}
+
+/// What holds for the requests of all HTTP and HTTPS listeners. It may change at any time, and holds for the
+/// requests that come from then on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpTerms {
+    /// The peers whose word counts for whom they forward a request. Default: nobody's.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for SessionTerms {

@@ -4,15 +4,16 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Bytes, Incoming},
+    header::HeaderValue,
     server::conn::http1,
     service::service_fn,
     upgrade,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncWriteExt, copy, split},
+    io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
@@ -64,6 +65,40 @@ pub(crate) async fn named(name: &'static str) -> SocketAddr {
         }
         let _ = request.into_body().collect().await;
         text(lines)
+    })
+    .await
+}
+
+/// An endpoint that answers with the request's first line and its headers, each a line, an empty line, and its
+/// body. Trailers are lines behind that.
+pub(crate) async fn mirror() -> SocketAddr {
+    requests(|request| async move {
+        let lines = |headers: &HeaderMap| -> String {
+            let line =
+                |(name, value): (_, &HeaderValue)| format!("{name}: {}\n", value.to_str().unwrap());
+            headers.iter().map(line).collect()
+        };
+        let head = format!("{} {}\n{}", request.method(), request.uri(), lines(request.headers()));
+        let Ok(body) = request.into_body().collect().await else { return text("broken") };
+        let trailers = body.trailers().map(lines).unwrap_or_default();
+        let body = String::from_utf8(body.to_bytes().into()).unwrap();
+        text(format!("{head}\n{body}{trailers}"))
+    })
+    .await
+}
+
+/// An endpoint that sends these bytes for each head that comes.
+pub(crate) async fn answering(bytes: &'static [u8]) -> SocketAddr {
+    connections(move |mut stream| async move {
+        let mut came = Vec::new();
+        while stream.read_buf(&mut came).await.is_ok_and(|read| read > 0) {
+            while let Some(end) = came.windows(4).position(|four| four == b"\r\n\r\n") {
+                came.drain(..end + 4);
+                if stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+        }
     })
     .await
 }

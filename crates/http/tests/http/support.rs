@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use l4way_http::{ErrorReason, HttpProxy, Settings};
 use l4way_model::{
     BackendId, Config, EndpointTable, GatewayId, Hostname, HttpListener, HttpPort, HttpRule,
-    ListenerId, ListenerReport, Parts, PathMatch, RefusedReason, Route, RouteId, Target, Transport,
-    WeightedTarget,
+    HttpTerms, ListenerId, ListenerReport, Parts, PathMatch, RefusedReason, Route, RouteId, Target,
+    Transport, WeightedTarget,
 };
 use tokio::time::{Instant, sleep};
 
@@ -115,6 +116,27 @@ pub(crate) fn proxy_with<'a>(
     backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
 ) -> (HttpProxy, SocketAddr) {
     proxy_with_settings(Settings::default(), listeners, backends)
+}
+
+/// The same, with these terms for requests.
+pub(crate) fn proxy_with_terms<'a>(
+    http_terms: HttpTerms,
+    listeners: Vec<HttpListener>,
+    backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
+) -> (HttpProxy, SocketAddr) {
+    let mut proxy = start();
+    let address = free_address();
+    let config = (*config([port(address, listeners)])).clone().with_http_terms(http_terms);
+    proxy.prepare(&config.into(), &endpoints(backends));
+    let report = proxy.listen();
+    assert!(report.values().all(|report| *report == ListenerReport::Bound), "{report:?}");
+    (proxy, address)
+}
+
+/// Terms on which these networks are trusted.
+pub(crate) fn trusting(networks: &[&str]) -> HttpTerms {
+    let networks = networks.iter().map(|network| network.parse::<IpNet>().unwrap());
+    HttpTerms { trusted_proxies: networks.collect() }
 }
 
 /// The same, with settings of its own.
