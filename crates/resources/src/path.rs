@@ -1,5 +1,7 @@
 use std::fmt;
 
+use serde_json::Value;
+
 /// Where a value is inside an object. Shown as kubectl shows it: `spec.listeners[0].port`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Path(Vec<Step>);
@@ -29,6 +31,14 @@ impl Path {
 
     pub(crate) fn steps(&self) -> &[Step] {
         &self.0
+    }
+
+    /// The value that it leads to.
+    pub(crate) fn value_in<'a>(&self, object: &'a Value) -> Option<&'a Value> {
+        self.0.iter().try_fold(object, |value, step| match step {
+            Step::Field(name) => value.get(name),
+            Step::Index(index) => value.get(index),
+        })
     }
 
     /// Reads a path as kube-cel writes it: `spec.listeners[0].port`.

@@ -1,9 +1,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::api::{
-    Backend, BackendTlsPolicy, ConfigMap, Deployment, EndpointSlice, Gateway, GatewayClass,
-    GatewayParameters, ListenerSet, Namespace, ObjectKey, ObjectMeta, ObjectRef, ReferenceGrant,
-    Route, RouteKind, Secret, Service,
+use crate::{
+    ForeignPolicy, Refused,
+    api::{
+        Backend, BackendTlsPolicy, ConfigMap, Deployment, EndpointSlice, Gateway, GatewayClass,
+        GatewayParameters, ListenerSet, Namespace, ObjectKey, ObjectMeta, ObjectRef,
+        ReferenceGrant, Route, RouteKind, Secret, Service,
+    },
 };
 
 /// The objects of one kind, by namespace and name.
@@ -41,6 +44,12 @@ pub struct Snapshot {
     pub config_maps: Store<ConfigMap>,
     /// Deployments.
     pub deployments: Store<Deployment>,
+    /// Objects that are there and can't be used, of any kind.
+    pub refused: Vec<Arc<Refused>>,
+    /// Policies of other implementations, as far as they are read.
+    pub foreign_policies: Vec<Arc<ForeignPolicy>>,
+    /// Secrets and ConfigMaps that are there, but whose contents can't be read, and why.
+    pub unread: BTreeMap<ObjectRef, Arc<str>>,
 }
 
 /// One object of any kind that a [`Snapshot`] holds.
@@ -72,13 +81,13 @@ impl AnyObject {
     /// If the object doesn't have the kind's shape.
     pub fn from_value(
         kind: &str,
-        value: serde_json::Value,
+        value: &serde_json::Value,
     ) -> Option<Result<Self, serde_json::Error>> {
         fn read<T: serde::de::DeserializeOwned>(
-            value: serde_json::Value,
+            value: &serde_json::Value,
             wrap: impl FnOnce(Arc<T>) -> AnyObject,
         ) -> Result<AnyObject, serde_json::Error> {
-            serde_json::from_value(value).map(|object| wrap(Arc::new(object)))
+            T::deserialize(value).map(|object| wrap(Arc::new(object)))
         }
         Some(match kind {
             "GatewayClass" => read(value, Self::GatewayClass),
@@ -224,6 +233,22 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// The object of this kind and key that is there and can't be used, or one that may be it.
+    pub fn refused(&self, kind: &str, key: &ObjectKey) -> Option<&Refused> {
+        let is_it = |refused: &&Arc<Refused>| {
+            let reference = refused.reference();
+            reference.is_some_and(|reference| *reference.kind == *kind && reference.key == *key)
+        };
+        let may_be_it = |refused: &&Arc<Refused>| refused.may_be(kind, key);
+        let exact = self.refused.iter().find(is_it);
+        exact.or_else(|| self.refused.iter().find(may_be_it)).map(|refused| &**refused)
+    }
+
+    /// Whether an object of this kind is there that can't be used.
+    pub fn has_refused(&self, kind: &str) -> bool {
+        self.refused.iter().any(|refused| *refused.kind == *kind)
+    }
+
     /// Whether both hold the very same objects: an object that was read again is another, however
     /// much it is the same. Quick, for it looks into none.
     pub fn is_same(&self, other: &Self) -> bool {
@@ -245,6 +270,10 @@ impl Snapshot {
             && same(&self.secrets, &other.secrets)
             && same(&self.config_maps, &other.config_maps)
             && same(&self.deployments, &other.deployments)
+            && self.refused.len() == other.refused.len()
+            && self.refused.iter().zip(&other.refused).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.foreign_policies == other.foreign_policies
+            && self.unread == other.unread
     }
 }
 

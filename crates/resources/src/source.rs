@@ -41,6 +41,17 @@ pub struct Position {
     pub width: usize,
 }
 
+impl Position {
+    /// Moves it by as many lines, and on the first line by as many columns, as come before its
+    /// document.
+    pub(crate) fn shift(&mut self, lines: usize, columns: usize) {
+        if self.line == 1 {
+            self.column += columns;
+        }
+        self.line += lines;
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(width: &usize) -> bool {
     *width == 0

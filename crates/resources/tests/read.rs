@@ -1,7 +1,8 @@
 //! What manifests are read as, and what is accepted.
 
 use l4way_resources::{
-    Channel, Manifest, ReadOptions, ReadResult, Severity, SourceText, api::RouteKind, read,
+    AnyObject, Channel, Content, Manifest, ReadOptions, ReadResult, Severity, SourceText,
+    api::RouteKind, read,
 };
 use proptest::prelude::*;
 
@@ -192,6 +193,133 @@ fn secrets_are_never_shown() {
             assert!(!format!("{json}{shown}{said}{said:?}").contains("hunter2"), "{shown}");
         }
     }
+}
+
+#[test]
+fn a_list_of_one_kind_says_what_its_items_are() {
+    let list = r#"{"kind": "ServiceList", "apiVersion": "v1", "metadata": {},
+ "items": [{"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}}]}"#;
+    let manifest = read_one(list);
+    assert_eq!(manifest.reference().to_string(), "Service default/db");
+    assert_eq!(manifest.place_at("/metadata/name").to_string(), "test.yaml:2:34");
+    let broken = list.replace("5432", "0");
+    let result = read_with(&broken, Channel::Any);
+    assert_eq!(result.diagnostics.len(), 1);
+    assert_eq!(result.diagnostics[0].field.as_deref(), Some("spec.ports[0].port"));
+}
+
+#[test]
+fn kinds_of_others_are_passed_over_whatever_they_are_called() {
+    for (kind, version) in [
+        ("Service", "serving.knative.dev/v1"),
+        ("Secret", "secretsmanager.aws.upbound.io/v1beta1"),
+        ("Namespace", "servicebus.azure.com/v1api20211101"),
+        ("ManagedPrefixList", "ec2.aws.upbound.io/v1beta1"),
+    ] {
+        let text =
+            format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}, spec: {{}}}}");
+        let result = read_with(&text, Channel::Any);
+        assert!(result.is_valid() && result.refused.is_empty(), "{kind}");
+        let notes: Vec<_> = result.passed_over.diagnostics().map(|note| note.message).collect();
+        assert!(notes[0].starts_with(&format!("{kind} ({version})")), "{notes:?}");
+    }
+    for version in ["core/v1", "v2"] {
+        let text = format!("{{apiVersion: {version}, kind: Service, metadata: {{name: x}}}}");
+        assert!(!read_with(&text, Channel::Any).is_valid(), "{version}");
+    }
+}
+
+#[test]
+fn a_cluster_wide_object_is_in_no_namespace() {
+    let class = "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: c, namespace: turn}, spec: {controllerName: l4way.dev/gateway-controller}}";
+    assert_eq!(read_one(class).reference().to_string(), "GatewayClass c");
+}
+
+#[test]
+fn integers_may_be_written_as_floats() {
+    let port = |port: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: {port}}}]}}}}"
+        )
+    };
+    for written in ["8e+03", "8000.0", "8000"] {
+        assert!(matches!(
+            read_one(&port(written)).object,
+            AnyObject::Service(service) if service.spec.ports[0].port == 8000
+        ));
+    }
+    assert!(!read_with(&port("80.5"), Channel::Any).is_valid());
+}
+
+#[test]
+fn values_of_json_may_follow_each_other() {
+    let map = |name: &str| {
+        format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}}}}"#)
+    };
+    let result = read_with(&format!("{}\n{} {}", map("a"), map("b"), map("c")), Channel::Any);
+    assert_eq!((result.manifests.len(), result.diagnostics.len()), (3, 0));
+    let places: Vec<_> = result.manifests.iter().map(|it| it.place().to_string()).collect();
+    assert_eq!(places[..2], ["test.yaml:1:1", "test.yaml:2:1"]);
+}
+
+/// Kind, namespace and name of what is refused, and whether its words are all that is known.
+fn refused(text: &str) -> Vec<(String, Option<String>, Option<String>, bool)> {
+    let text_of = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
+    let result = read_with(text, Channel::Any);
+    assert!(result.manifests.is_empty() && !result.is_valid(), "{text}");
+    let told = result.refused.iter().map(|it| {
+        let unparsed = !matches!(it.content, Content::Fields(_));
+        (it.kind.to_string(), text_of(&it.namespace), text_of(&it.name), unparsed)
+    });
+    told.collect()
+}
+
+#[test]
+fn what_cannot_be_used_is_told_as_far_as_it_can_be_read() {
+    let own = |kind: &str, namespace: Option<&str>, name: Option<&str>, unparsed| {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        vec![(kind.to_owned(), owned(namespace), owned(name), unparsed)]
+    };
+    let policy = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\n";
+    let known = own("BackendTLSPolicy", Some("default"), Some("p"), false);
+    assert_eq!(refused(&format!("{policy}metadata: {{name: p}}\nspec: {{}}\n")), known);
+    let misspelt = policy.replace("Policy", "Polcy");
+    assert_eq!(refused(&format!("{misspelt}metadata: {{name: p}}\n")), known);
+    let old = policy.replace("/v1", "/v1beta9");
+    assert_eq!(refused(&format!("{old}metadata: {{name: p}}\n")), known);
+    let nameless = own("BackendTLSPolicy", Some("a"), None, false);
+    assert_eq!(refused(&format!("{policy}metadata: {{name: 7, namespace: a}}\n")), nameless);
+    let nowhere = own("BackendTLSPolicy", None, None, false);
+    assert_eq!(refused(policy), nowhere);
+    let unparsed = own("BackendTLSPolicy", None, None, true);
+    assert_eq!(refused(&format!("{policy}metadata: [\n")), unparsed);
+    let fields = "metadata: {name: p}\nspec: {targetRefs: []}\n";
+    assert_eq!(refused(fields), known, "its fields tell");
+    let class = "metadata: {name: p}\nspec: {controllerName: a/b}\n";
+    assert_eq!(refused(class), own("GatewayClass", Some(""), Some("p"), false));
+    assert_eq!(refused("services: {web: {image: x}}\n"), [], "this is no manifest");
+    let list = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClassList\nitems: none\n";
+    assert_eq!(refused(list), own("GatewayClass", Some(""), None, true));
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: p}\ndata: {a: '%'}\n";
+    assert_eq!(refused(secret), own("Secret", Some("default"), Some("p"), true));
+}
+
+#[test]
+fn what_sops_has_encrypted_is_told_once() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: 'ENC[AES256_GCM,data:x]'}\nsops: {mac: x}\n";
+    let result = read_with(text, Channel::Any);
+    assert_eq!(result.diagnostics.len(), 1);
+    let said = result.diagnostics[0].to_string();
+    assert!(said.starts_with("test.yaml:5:1: ") && said.contains("sops --decrypt"), "{said}");
+}
+
+#[test]
+fn policies_of_others_are_told_with_their_targets() {
+    let text = "{apiVersion: a.example/v1, kind: Auth, metadata: {name: p, namespace: apps}, spec: {targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: g}}}";
+    let result = read_with(text, Channel::Any);
+    assert_eq!(result.foreign_policies.len(), 1);
+    assert_eq!(result.foreign_policies[0].object.to_string(), "Auth apps/p");
+    assert_eq!(&*result.foreign_policies[0].targets[0].name, "g");
 }
 
 proptest! {

@@ -1,44 +1,63 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io, mem,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use l4way_resources::{
-    Diagnostic, Manifest, PassedOver, Place, ReadOptions, Severity, Snapshot, SourceText,
-    api::ObjectRef, read,
+    Diagnostic, ForeignPolicy, Manifest, PassedOver, Place, ReadOptions, ReadResult, Refused,
+    Severity, Snapshot, SourceText, api::ObjectRef, read,
 };
 
-use crate::{Watcher, listing::Listing};
+use crate::{
+    Follower,
+    listing::{Held, Listing, Places},
+    look::{Answer, Content, Question, look, read_stream},
+    patient::Patient,
+    refusal::{Refusal, RefusalKind},
+};
 
-/// A file that was written more recently than this may be half written. Less than what the watcher
-/// waits for quiet, so that it calls again when the file has settled.
+/// A file that was written more recently than this may be half written. Less than what the follower
+/// waits for quiet, so that it reads again when the file has settled.
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// The path that stands for standard input.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 
 /// Objects from files, from directories of them, and from standard input.
 ///
-/// - A file that can't be read, or has an error in it, changes nothing of what is in force. Only
-///   when it is first seen is what of it is valid used: nothing better is there.
+/// - Each document stands for itself. An object whose document is refused stays as it was when it was
+///   last good, if it ever was; the other documents of its file are used.
+/// - What can't be told apart, stays whole: of a file that can't be read, or has a document of which
+///   nobody can tell what object it is, no object is gone.
 /// - So does a file that is emptied: that is how many programs begin to write one.
-/// - A file that is gone from a directory takes its objects with it. A path that was asked for and
-///   is gone is an error, and changes nothing of what is in force.
+/// - A document that is gone takes its object with it, and so does a file that is gone from a
+///   directory. A path that was asked for and is gone is an error, and changes nothing of what is in
+///   force.
 /// - An object that is in two places stays the one that was in force, or else the first: paths in
 ///   the order given, files by name, documents from the top.
-#[derive(Debug)]
 pub struct FileSource {
     paths: Vec<PathBuf>,
     options: ReadOptions,
+    disk: Patient<Question, Answer>,
     files: BTreeMap<PathBuf, File>,
     /// The objects in force, and the file that each is from.
-    in_force: BTreeMap<ObjectRef, (PathBuf, Manifest)>,
+    in_force: InForce,
+    /// Objects with an error that have no good version in force.
+    refused: Vec<Arc<Refused>>,
+    /// Policies of other implementations.
+    foreign_policies: Vec<Arc<ForeignPolicy>>,
     /// What was said about the last load.
     diagnostics: Vec<Diagnostic>,
+    places: Places,
+    again: Again,
+    has_loaded: bool,
 }
+
+/// Objects, and the file that each is from.
+type InForce = BTreeMap<ObjectRef, (PathBuf, Manifest)>;
 
 /// The objects of all files, and what there is to say about them.
 #[derive(Clone, Debug, Default)]
@@ -51,15 +70,35 @@ pub struct Load {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Why to read again although nobody tells of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// There is no reason.
+    No,
+    /// A file was being written.
+    Unsettled,
+    /// Something can't be read for a while.
+    Passing,
+}
+
 /// A file as it was last read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct File {
-    /// What it held, or why it couldn't be read.
-    content: Option<Result<Arc<str>, String>>,
-    /// What of it is in force; `None` until it could be read.
-    manifests: Option<Vec<Manifest>>,
+    /// What it held, or why it couldn't be read; `None` until it was.
+    content: Option<Result<Arc<str>, Refusal>>,
+    /// It is no regular file, and is read only once.
+    is_stream: bool,
+    /// Its valid objects.
+    manifests: Vec<Manifest>,
+    /// Its objects with an error.
+    refused: Vec<Arc<Refused>>,
+    /// Where the error is of each of them that can be told.
+    errors: BTreeMap<ObjectRef, Option<Place>>,
+    /// It holds something of which can't be told what it is.
+    is_unclear: bool,
     diagnostics: Vec<Diagnostic>,
     passed_over: PassedOver,
+    foreign_policies: Vec<Arc<ForeignPolicy>>,
 }
 
 impl FileSource {
@@ -69,13 +108,20 @@ impl FileSource {
         Self {
             paths: paths.into_iter().collect(),
             options,
+            disk: Patient::new(look),
             files: BTreeMap::new(),
             in_force: BTreeMap::new(),
+            refused: Vec::new(),
+            foreign_policies: Vec::new(),
             diagnostics: Vec::new(),
+            places: Places::default(),
+            again: Again::No,
+            has_loaded: false,
         }
     }
 
-    /// Reads what there is. Standard input, and what else isn't a regular file, is read only once.
+    /// Reads what there is. Standard input, and what else is named that isn't a regular file, is read
+    /// the first time only, to its end.
     pub fn load(&mut self) -> Load {
         self.update(Duration::ZERO);
         self.current()
@@ -83,18 +129,38 @@ impl FileSource {
 
     /// Reads what there is; `None` if that changes neither what is in force nor what there is to
     /// say about it. A file that is being written, which many programs do by emptying it first, is
-    /// left as it was until it has settled: the [`Watcher`] calls again then.
+    /// left as it was until it has settled.
     pub fn reload(&mut self) -> Option<Load> {
         self.update(SETTLED).then(|| self.current())
     }
 
-    /// Watches the files and directories, and calls when something about them may have changed:
-    /// then is the time to [`Self::reload`]. Watching ends when the watcher is dropped.
+    /// Goes on reading on a thread of its own: gives what there is at once, and then whenever it has
+    /// changed, until the follower is dropped.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn watch(&self, changed: impl Fn() + Send + 'static) -> io::Result<Watcher> {
-        Watcher::start(self.watched_paths(), Box::new(changed))
+    pub fn follow(self, loaded: impl Fn(Load) + Send + 'static) -> io::Result<Follower> {
+        Follower::start(self, Box::new(loaded))
+    }
+
+    /// Where something may change, as it was last seen.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Why to read again although nobody tells of a change.
+    pub(crate) fn again(&self) -> Again {
+        self.again
+    }
+
+    /// Whether a file system has not answered yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.disk.is_waiting()
+    }
+
+    /// Whether a file system has answered that was waited for.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.disk.has_news()
     }
 
     fn watched_paths(&self) -> Vec<PathBuf> {
@@ -106,8 +172,11 @@ impl FileSource {
         let manifest = |(key, (_, manifest)): (&ObjectRef, &(PathBuf, Manifest))| {
             (key.clone(), manifest.clone())
         };
+        let mut snapshot: Snapshot = objects.collect();
+        snapshot.refused.clone_from(&self.refused);
+        snapshot.foreign_policies.clone_from(&self.foreign_policies);
         Load {
-            snapshot: objects.collect(),
+            snapshot,
             manifests: self.in_force.iter().map(manifest).collect(),
             diagnostics: self.diagnostics.clone(),
         }
@@ -116,23 +185,33 @@ impl FileSource {
     /// Reads what there is of files that are at least of this age, and tells whether that made a
     /// difference.
     fn update(&mut self, settled: Duration) -> bool {
-        let listing = Listing::of(&self.watched_paths());
+        let mut listing = Listing::of(&self.watched_paths(), &mut self.disk);
         let mut diagnostics = about_paths(&listing);
         let order = self.order(&listing);
+        self.again = Again::of(&listing, settled);
+        self.move_owners(&listing);
+        self.take(&mut listing, settled);
         let kept: BTreeSet<_> = order.iter().collect();
         self.files.retain(|path, _| kept.contains(path));
         let mut passed_over = PassedOver::default();
-        for path in &order {
-            let file = self.files.entry(path.clone()).or_default();
-            file.update(path, self.options, settled);
+        for file in order.iter().filter_map(|path| self.files.get(path)) {
             diagnostics.extend(file.diagnostics.iter().cloned());
             passed_over.merge(&file.passed_over);
         }
-        let in_force = self.resolve(&order, &mut diagnostics);
+        let (in_force, refused) = self.resolve(&order, &mut diagnostics);
+        let files = order.iter().filter_map(|path| self.files.get(path));
+        let foreign_policies: Vec<_> =
+            files.flat_map(|file| &file.foreign_policies).cloned().collect();
         diagnostics.extend(passed_over.diagnostics());
-        let changed = self.diagnostics != diagnostics || !same(&self.in_force, &in_force);
+        let changed = self.diagnostics != diagnostics
+            || self.refused != refused
+            || self.foreign_policies != foreign_policies
+            || !same(&self.in_force, &in_force);
+        self.refused = refused;
+        self.foreign_policies = foreign_policies;
         self.in_force = in_force;
         self.diagnostics = diagnostics;
+        self.places = listing.places;
         changed
     }
 
@@ -141,11 +220,12 @@ impl FileSource {
     /// gone as a whole, which is a mistake or a mount that comes back.
     fn order(&self, listing: &Listing) -> Vec<PathBuf> {
         let stdin = Some(PathBuf::from(STDIN)).filter(|stdin| self.paths.contains(stdin));
-        let mut order: Vec<_> = stdin.into_iter().chain(listing.files.iter().cloned()).collect();
+        let listed = listing.files.iter().map(|(path, _)| path.clone());
+        let mut order: Vec<_> = stdin.into_iter().chain(listed).collect();
         let listed: BTreeSet<_> = order.iter().cloned().collect();
         let unseen = self.files.keys().filter(|path| {
-            let hides = |(failed, error): &(PathBuf, io::Error)| {
-                let is_removed = error.kind() == io::ErrorKind::NotFound;
+            let hides = |(failed, refusal): &(PathBuf, Refusal)| {
+                let is_removed = refusal.kind == RefusalKind::Missing;
                 (!is_removed || self.paths.contains(failed)) && path.starts_with(failed)
             };
             !listed.contains(*path) && listing.failed.iter().any(hides)
@@ -154,17 +234,75 @@ impl FileSource {
         order
     }
 
-    /// Decides which manifest of each object is in force.
+    /// Gives what is in force out of a file that has another name now to that name: the new file holds
+    /// what the old one did.
+    fn move_owners(&mut self, listing: &Listing) {
+        let listed: BTreeSet<_> = listing.files.iter().map(|(path, _)| path).collect();
+        let mut gone: BTreeMap<_, _> = BTreeMap::new();
+        for (path, file) in self.files.iter().filter(|(path, _)| !listed.contains(path)) {
+            if let Some(Ok(text)) = &file.content
+                && !text.trim().is_empty()
+            {
+                gone.insert(text, path);
+            }
+        }
+        let mut moved = BTreeMap::new();
+        for (path, held) in &listing.files {
+            if let Held::Content(Content { text: Ok(text), .. }) = held
+                && !self.files.contains_key(path)
+                && let Some(from) = gone.remove(text)
+            {
+                moved.insert(from, path);
+            }
+        }
+        for (owner, _) in self.in_force.values_mut() {
+            if let Some(to) = moved.get(owner) {
+                owner.clone_from(to);
+            }
+        }
+    }
+
+    /// Takes up what is new in the files that have settled.
+    fn take(&mut self, listing: &mut Listing, settled: Duration) {
+        let holders: BTreeSet<_> = self.in_force.values().map(|(path, _)| path.clone()).collect();
+        let is_first = !mem::replace(&mut self.has_loaded, true);
+        if self.paths.iter().any(|path| path.as_os_str() == STDIN) {
+            let file = self.files.entry(STDIN.into()).or_default();
+            file.read_once(Path::new(STDIN), self.options, Ok(()));
+        }
+        for (path, held) in listing.files.drain(..) {
+            let file = self.files.entry(path.clone()).or_default();
+            match held {
+                Held::Content(content) if is_younger(&content, settled) => {}
+                Held::Content(content) => {
+                    file.update(&path, content.text, self.options, holders.contains(&path));
+                }
+                Held::Stream(refusal) => {
+                    let may_read = if is_first { Ok(()) } else { Err(refusal) };
+                    file.read_once(&path, self.options, may_read);
+                }
+            }
+        }
+    }
+
+    /// Decides which manifest of each object is in force, and which objects are there that can't be used.
     fn resolve(
         &self,
         order: &[PathBuf],
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> BTreeMap<ObjectRef, (PathBuf, Manifest)> {
+    ) -> (InForce, Vec<Arc<Refused>>) {
         let mut places: BTreeMap<ObjectRef, Vec<(&PathBuf, &Manifest)>> = BTreeMap::new();
         for path in order {
-            for manifest in self.files.get(path).into_iter().flat_map(File::in_force) {
+            for manifest in self.files.get(path).into_iter().flat_map(|file| &file.manifests) {
                 places.entry(manifest.reference()).or_default().push((path, manifest));
             }
+        }
+        let kept = self.kept(order, &places);
+        diagnostics.extend(kept.iter().flat_map(|(path, keys)| self.about_kept(path, keys)));
+        for (path, key) in kept.iter().flat_map(|(path, keys)| keys.iter().map(|key| (*path, *key)))
+        {
+            let (_, manifest) = &self.in_force[key];
+            places.entry(key.clone()).or_default().insert(0, (path, manifest));
         }
         let mut in_force = BTreeMap::new();
         for (key, mut places) in places {
@@ -177,64 +315,170 @@ impl FileSource {
             let manifest = with_generation(manifest.clone(), before.map(|(_, manifest)| manifest));
             in_force.insert(key, (path.clone(), manifest));
         }
-        in_force
+        let refused = order.iter().flat_map(|path| {
+            let kept = kept.get(path).map(Vec::as_slice).unwrap_or_default();
+            let refused = self.files.get(path).into_iter().flat_map(|file| &file.refused);
+            refused.filter(|refused| match refused.reference() {
+                Some(reference) => !in_force.contains_key(&reference),
+                // It may be what an object has become that stays in force.
+                None => !kept.iter().any(|kept| refused.may_be(&kept.kind, &kept.key)),
+            })
+        });
+        let refused = refused.cloned().collect();
+        (in_force, refused)
+    }
+
+    /// The objects of which the version in force stays, by the file for which it does: their own file
+    /// holds them in a form that can't be used, or it may; or no file has them valid any more, and
+    /// another one has them refused.
+    fn kept<'a>(
+        &'a self,
+        order: &'a [PathBuf],
+        valid: &BTreeMap<ObjectRef, Vec<(&PathBuf, &Manifest)>>,
+    ) -> BTreeMap<&'a PathBuf, Vec<&'a ObjectRef>> {
+        let mut refused = BTreeMap::new();
+        for path in order {
+            for key in self.files.get(path).into_iter().flat_map(|file| file.errors.keys()) {
+                refused.entry(key).or_insert(path);
+            }
+        }
+        let mut kept: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, (owner, _)) in &self.in_force {
+            let places = valid.get(key).map(Vec::as_slice).unwrap_or_default();
+            let owner = self.files.get_key_value(owner).filter(|(path, file)| {
+                file.may_hold(key) && places.iter().all(|(place, _)| place != path)
+            });
+            let keeper = match owner {
+                Some((path, _)) => Some(path),
+                None if places.is_empty() => refused.get(key).copied(),
+                None => None,
+            };
+            if let Some(path) = keeper {
+                kept.entry(path).or_default().push(key);
+            }
+        }
+        kept
+    }
+
+    /// Says which objects stay as they were, for what is wrong in a file.
+    fn about_kept(&self, path: &Path, keys: &[&ObjectRef]) -> Vec<Diagnostic> {
+        let Some(file) = self.files.get(path).filter(|file| !file.is_unread()) else {
+            return Vec::new();
+        };
+        let place = |key: &ObjectRef| file.errors.get(key);
+        let (told, untold): (Vec<&ObjectRef>, _) =
+            keys.iter().copied().partition(|key| place(key).is_some());
+        let mut notes: Vec<_> = told
+            .into_iter()
+            .map(|key| {
+                let message = format!("the last good version of {key} stays in force");
+                let note = Diagnostic::new(Severity::Note, message).with_object(key.clone());
+                match place(key).cloned().flatten() {
+                    Some(place) => note.at(place),
+                    None => note.at(Place::file(name(path))),
+                }
+            })
+            .collect();
+        if !untold.is_empty() {
+            let message = format!("the last good version of {} stays in force", several(&untold));
+            notes.push(about(path, Severity::Note, message));
+        }
+        notes
+    }
+}
+
+impl Again {
+    fn of(listing: &Listing, settled: Duration) -> Self {
+        let contents = listing.files.iter().filter_map(|(_, held)| match held {
+            Held::Content(content) => Some(content),
+            Held::Stream(_) => None,
+        });
+        let failed = listing.failed.iter().map(|(_, refusal)| refusal);
+        let refusals = contents.clone().filter_map(|content| content.text.as_ref().err());
+        if contents.clone().any(|content| is_younger(content, settled)) {
+            Self::Unsettled
+        } else if failed.chain(refusals).any(|refusal| refusal.kind == RefusalKind::Passing) {
+            Self::Passing
+        } else {
+            Self::No
+        }
     }
 }
 
 impl File {
-    fn in_force(&self) -> &[Manifest] {
-        self.manifests.as_deref().unwrap_or_default()
+    /// Whether an object is in it that isn't valid, or may be.
+    fn may_hold(&self, key: &ObjectRef) -> bool {
+        self.is_unread() || self.is_unclear || self.errors.contains_key(key)
     }
 
-    fn update(&mut self, path: &Path, options: ReadOptions, settled: Duration) {
-        if self.content.is_some() && is_stream(path) {
+    /// Whether it has not settled since it was first seen.
+    fn is_unread(&self) -> bool {
+        self.content.is_none()
+    }
+
+    /// Reads what can be read only once, and as long as that takes: at first. Later, somebody has put it
+    /// where something else was.
+    fn read_once(&mut self, path: &Path, options: ReadOptions, may_read: Result<(), Refusal>) {
+        if self.is_stream {
             return;
         }
-        let content = content(path).map_err(|error| error.to_string());
-        // After reading: whoever writes meanwhile is noticed too.
-        if self.content.as_ref() == Some(&content) || is_younger(path, settled) {
+        self.is_stream = may_read.is_ok();
+        self.update(path, may_read.and_then(|()| read_stream(path)), options, false);
+    }
+
+    /// Takes up what the file holds now. `holds`: objects of it are in force.
+    fn update(
+        &mut self,
+        path: &Path,
+        content: Result<Arc<str>, Refusal>,
+        options: ReadOptions,
+        holds: bool,
+    ) {
+        if self.content.as_ref() == Some(&content) {
             return;
         }
+        self.manifests.clear();
+        self.refused.clear();
+        self.errors.clear();
+        self.foreign_policies.clear();
+        self.is_unclear = true;
         match &content {
-            Ok(text) if text.trim().is_empty() && !self.in_force().is_empty() => {
+            Ok(text) if text.trim().is_empty() && holds => {
                 let message = "is empty, and held objects before";
                 self.diagnostics = vec![
                     about(path, Severity::Error, message)
                         .with_help("remove the file, or comment its objects out, to remove them"),
                 ];
-                self.keep(path);
             }
             Ok(text) => {
-                let result = read(&SourceText::new(name(path), text.clone()), options);
-                self.diagnostics = result.diagnostics;
-                self.passed_over = result.passed_over;
-                self.take(result.manifests, path);
+                self.take(read(&SourceText::new(name(path), text.clone()), options));
+                // Without a last end of line it may not have been written to its end yet.
+                let has_errors = self.diagnostics.iter().any(Diagnostic::is_error);
+                self.is_unclear |= has_errors && !text.ends_with('\n');
             }
-            Err(error) => {
-                let message = format!("can't be read: {error}");
-                self.diagnostics = vec![about(path, Severity::Error, message)];
-                self.keep(path);
-            }
+            Err(refusal) => self.diagnostics = vec![refusal.diagnostic(path)],
         }
         self.content = Some(content);
     }
 
-    /// Puts a version in force, if it is good or nothing better is there.
-    fn take(&mut self, manifests: Vec<Manifest>, path: &Path) {
-        if self.manifests.is_none() || !self.diagnostics.iter().any(Diagnostic::is_error) {
-            self.manifests = Some(manifests);
-        } else {
-            self.keep(path);
-        }
+    fn take(&mut self, result: ReadResult) {
+        let errors = || result.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let of_object =
+            errors().filter_map(|error| Some((error.object.clone()?, error.place.clone())));
+        self.errors = of_object.collect();
+        self.is_unclear = errors().any(is_of_unknown);
+        self.manifests = result.manifests;
+        self.refused = result.refused;
+        self.diagnostics = result.diagnostics;
+        self.passed_over = result.passed_over;
+        self.foreign_policies = result.foreign_policies;
     }
+}
 
-    /// Says that what was in force stays so.
-    fn keep(&mut self, path: &Path) {
-        if self.manifests.is_some() {
-            let message = "the last good version of this file's objects stays in force";
-            self.diagnostics.push(about(path, Severity::Note, message));
-        }
-    }
+/// Whether an error leaves open what object it is about: it has no name, or not its own.
+fn is_of_unknown(error: &Diagnostic) -> bool {
+    let names = ["metadata.name", "metadata.namespace"];
+    error.object.is_none() || error.field.as_deref().is_some_and(|field| names.contains(&field))
 }
 
 fn about(path: &Path, severity: Severity, message: impl Into<String>) -> Diagnostic {
@@ -242,15 +486,23 @@ fn about(path: &Path, severity: Severity, message: impl Into<String>) -> Diagnos
 }
 
 fn about_paths(listing: &Listing) -> Vec<Diagnostic> {
-    let failed = listing
-        .failed
-        .iter()
-        .map(|(path, error)| about(path, Severity::Error, format!("can't be read: {error}")));
+    let failed = listing.failed.iter().map(|(path, refusal)| refusal.diagnostic(path));
     let empty = listing.empty.iter().map(|path| {
         about(path, Severity::Warning, "there are no manifests in this directory")
             .with_help("their names end in .yaml, .yml or .json")
     });
     failed.chain(empty).collect()
+}
+
+/// The first few, and how many there are beyond.
+fn several(keys: &[&ObjectRef]) -> String {
+    const FEW: usize = 3;
+    let few: Vec<_> = keys.iter().take(FEW).map(ToString::to_string).collect();
+    let few = few.join(", ");
+    match keys.len().saturating_sub(FEW) {
+        0 => few,
+        more => format!("{few} and {more} more"),
+    }
 }
 
 fn twice(key: &ObjectRef, other: &Manifest, in_force: &Manifest) -> Diagnostic {
@@ -274,10 +526,7 @@ fn with_generation(mut manifest: Manifest, before: Option<&Manifest>) -> Manifes
     manifest
 }
 
-fn same(
-    before: &BTreeMap<ObjectRef, (PathBuf, Manifest)>,
-    after: &BTreeMap<ObjectRef, (PathBuf, Manifest)>,
-) -> bool {
+fn same(before: &InForce, after: &InForce) -> bool {
     let place = |manifest: &Manifest| manifest.place();
     before.len() == after.len()
         && before.iter().zip(after).all(|((key, (_, was)), (other_key, (_, is)))| {
@@ -285,28 +534,23 @@ fn same(
         })
 }
 
-/// Whether reading it again would give nothing, or wait.
-fn is_stream(path: &Path) -> bool {
-    path.as_os_str() == STDIN || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
+/// Whether the file was written less than `age` before it was read.
+fn is_younger(content: &Content, age: Duration) -> bool {
+    content.age.is_some_and(|written| written < age)
 }
 
-/// Whether the file was written less than `age` ago.
-fn is_younger(path: &Path, age: Duration) -> bool {
-    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
-    // One that seems to be written in the future tells nothing.
-    written.is_ok_and(|written| written.elapsed().is_ok_and(|elapsed| elapsed < age))
-}
-
-fn content(path: &Path) -> io::Result<Arc<str>> {
-    let text = if path.as_os_str() == STDIN {
-        io::read_to_string(io::stdin())?
-    } else {
-        fs::read_to_string(path)?
-    };
-    Ok(text.into())
-}
-
-/// What diagnostics call a path.
-fn name(path: &Path) -> String {
-    if path.as_os_str() == STDIN { "<stdin>".to_owned() } else { path.display().to_string() }
+/// What diagnostics call a path. Characters that steer a terminal or end a line of a log are escaped.
+pub(crate) fn name(path: &Path) -> String {
+    if path.as_os_str() == STDIN {
+        return "<stdin>".to_owned();
+    }
+    let mut name = String::new();
+    for character in path.to_string_lossy().chars() {
+        if character.is_control() {
+            name.extend(character.escape_default());
+        } else {
+            name.push(character);
+        }
+    }
+    name
 }

@@ -1,67 +1,26 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    thread,
-    time::{Duration, Instant},
 };
 
 use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
 
-use crate::listing::Listing;
+use crate::{listing::Places, look::DirectoryId};
 
-/// How long it has to be quiet before a change counts: an editor or `cp` makes several at once.
-const QUIET: Duration = Duration::from_millis(150);
-/// How long to wait for quiet at most.
-const QUIET_AT_MOST: Duration = Duration::from_secs(1);
-/// How often to look if the system can't tell.
-const POLL: Duration = Duration::from_secs(2);
+/// Something has happened to a file, or watching has failed.
+pub(crate) type Event = notify::Result<notify::Event>;
 
-/// Tells when watched files may have changed, until it is dropped.
-///
-/// The directories are watched, not the files, since editors and ConfigMap mounts put new files in
-/// the place of old ones. If the system can't watch any more of them (inotify's limits), it looks
-/// every 2 s, and says so in the log.
-#[derive(Debug)]
-pub struct Watcher {
-    messages: Sender<Message>,
-}
-
-enum Message {
-    Event(notify::Result<Event>),
-    Stop,
-}
-
-impl Watcher {
-    pub(crate) fn start(paths: Vec<PathBuf>, changed: Box<dyn Fn() + Send>) -> io::Result<Self> {
-        let (messages, received) = mpsc::channel();
-        let sender = messages.clone();
-        let mut watch = Watch::new(paths, sender);
-        // From here on no change is missed, even before the thread runs.
-        watch.refresh();
-        thread::Builder::new()
-            .name("file-watch".to_owned())
-            .spawn(move || watch.run(&received, &*changed))?;
-        Ok(Self { messages })
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // If the thread is gone already, there is nobody to tell.
-        drop(self.messages.send(Message::Stop));
-    }
-}
-
-struct Watch {
-    paths: Vec<PathBuf>,
-    /// `None` when looking every [`POLL`].
+/// Watches the directories that matter, not the files, since editors and ConfigMap mounts put new files
+/// in the place of old ones.
+pub(crate) struct Watch {
+    /// `None` if the system can't watch so many.
     system: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// What is watched, with which directory of its name it was.
+    watched: BTreeMap<PathBuf, Option<DirectoryId>>,
     /// Directories in which every change matters.
     directories: BTreeSet<PathBuf>,
     /// Files that matter wherever they are.
@@ -69,57 +28,25 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(paths: Vec<PathBuf>, messages: Sender<Message>) -> Self {
-        let handler = move |event| drop(messages.send(Message::Event(event)));
-        let system = notify::recommended_watcher(handler);
+    /// Watches nothing yet, and tells of what happens.
+    pub(crate) fn new(tell: impl Fn(Event) + Send + 'static) -> Self {
+        let system = notify::recommended_watcher(tell);
         let system = system.map_err(|error| warn_of_polling(&error)).ok();
         Self {
-            paths,
             system,
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
             directories: BTreeSet::new(),
             files: BTreeSet::new(),
         }
     }
 
-    fn run(mut self, messages: &Receiver<Message>, changed: &dyn Fn()) {
-        loop {
-            let relevant = match self.next(messages) {
-                Ok(Message::Event(event)) => self.matters(&event),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => true,
-            };
-            if !relevant {
-                continue;
-            }
-            let mut calm = self.system.is_none();
-            loop {
-                if !calm {
-                    match quiet(messages) {
-                        Quiet::Calm => calm = true,
-                        Quiet::Busy => {}
-                        Quiet::Stopped => return,
-                    }
-                }
-                // New directories are watched before anybody looks into them, so nothing is missed.
-                self.refresh();
-                changed();
-                if calm {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        match self.system {
-            Some(_) => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            None => messages.recv_timeout(POLL),
-        }
+    /// Whether changes are told of.
+    pub(crate) fn tells(&self) -> bool {
+        self.system.is_some()
     }
 
     /// Whether an event may be about manifests.
-    fn matters(&self, event: &notify::Result<Event>) -> bool {
+    pub(crate) fn matters(&self, event: &Event) -> bool {
         let Ok(event) = event else { return true };
         let read = matches!(
             event.kind,
@@ -134,58 +61,45 @@ impl Watch {
         event.need_rescan() || (!read && event.paths.iter().any(about_ours))
     }
 
-    /// Watches just the directories that matter now.
-    fn refresh(&mut self) {
-        let listing = Listing::of(&self.paths);
-        self.directories = listing.directories.iter().map(|path| absolute(path)).collect();
+    /// One of a system that can't watch anything.
+    #[cfg(test)]
+    pub(crate) fn blind() -> Self {
+        Self { system: None, ..Self::new(|_| ()) }
+    }
+
+    /// Watches just the directories that matter now; whether one of them wasn't watched when it was
+    /// looked at.
+    ///
+    /// They have been looked at just now, so that the system doesn't wait for a server that is gone.
+    pub(crate) fn refresh(&mut self, places: &Places) -> bool {
+        self.directories = places.directories.keys().map(|path| absolute(path)).collect();
         // The paths themselves may go and come back; links lead elsewhere.
-        let linked = listing.files.iter().filter_map(|path| path.canonicalize().ok());
-        self.files = self.paths.iter().map(|path| absolute(path)).chain(linked).collect();
+        self.files = places.files.iter().map(|path| absolute(path)).collect();
         let parents = self.files.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        let wanted: BTreeSet<_> = self.directories.iter().cloned().chain(parents).collect();
-        let Some(system) = &mut self.system else { return };
-        for gone in self.watched.difference(&wanted) {
+        let mut wanted: BTreeMap<_, _> = parents.map(|path| (path, None)).collect();
+        wanted.extend(places.directories.iter().map(|(path, id)| (absolute(path), Some(*id))));
+        let Some(system) = &mut self.system else { return false };
+        for gone in self.watched.keys().filter(|path| !wanted.contains_key(*path)) {
             // The system may have stopped by itself, as the directory is gone.
             drop(system.unwatch(gone));
         }
-        let mut watched = BTreeSet::new();
-        for directory in wanted {
+        let mut watched = BTreeMap::new();
+        for (directory, id) in wanted {
             // Anew even if it is watched: it may be another directory of the same name.
             match system.watch(&directory, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(watched.insert(directory)),
+                Ok(()) => drop(watched.insert(directory, id)),
                 Err(error) if is_limit(&error) => {
                     warn_of_polling(&error);
                     self.system = None;
-                    return;
+                    return true;
                 }
                 // What can't be looked at is reported by whoever loads.
                 Err(error) => tracing::debug!(%error, ?directory, "directory is not watched"),
             }
         }
+        let sees_more = watched.iter().any(|(path, id)| self.watched.get(path) != Some(id));
         self.watched = watched;
-    }
-}
-
-/// How a wait for quiet ended.
-enum Quiet {
-    /// Nothing has happened for a while.
-    Calm,
-    /// It was never quiet, and has been long enough to look all the same.
-    Busy,
-    /// It is time to stop.
-    Stopped,
-}
-
-/// Waits until nothing has happened for a while, but not for ever.
-fn quiet(messages: &Receiver<Message>) -> Quiet {
-    let began = Instant::now();
-    loop {
-        match messages.recv_timeout(QUIET) {
-            Ok(Message::Event(_)) if began.elapsed() < QUIET_AT_MOST => {}
-            Ok(Message::Event(_)) => return Quiet::Busy,
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Quiet::Stopped,
-            Err(RecvTimeoutError::Timeout) => return Quiet::Calm,
-        }
+        sees_more
     }
 }
 
@@ -200,9 +114,8 @@ fn is_limit(error: &notify::Error) -> bool {
 fn warn_of_polling(error: &notify::Error) {
     tracing::warn!(
         %error,
-        "files can't be watched, so they are looked at every {} s; \
-         sysctl fs.inotify.max_user_watches and max_user_instances are the limits",
-        POLL.as_secs()
+        "files can't be watched, so they are looked at every 2 s; \
+         sysctl fs.inotify.max_user_watches and max_user_instances are the limits"
     );
 }
 
@@ -212,17 +125,27 @@ fn absolute(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use notify::event::{AccessKind, CreateKind, DataChange, Flag, ModifyKind};
+    use notify::{
+        Event,
+        event::{AccessKind, CreateKind, DataChange, Flag, ModifyKind},
+    };
 
     use super::*;
+
+    fn places(directory: &Path, id: DirectoryId) -> Places {
+        let directory = directory.to_owned();
+        Places {
+            files: BTreeSet::from([directory.clone()]),
+            directories: BTreeMap::from([(directory, id)]),
+        }
+    }
 
     #[test]
     fn only_what_may_change_manifests_matters() {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let root = directory.path().to_owned();
-        let (messages, _events) = mpsc::channel();
-        let mut watch = Watch::new(vec![root.clone()], messages);
-        watch.refresh();
+        let mut watch = Watch::new(|_| ());
+        watch.refresh(&places(&root, (0, 0)));
         let matters =
             |kind, path: &Path| watch.matters(&Ok(Event::new(kind).add_path(path.to_owned())));
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -241,16 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn without_events_it_looks_by_itself() {
-        let (messages, received) = mpsc::channel();
-        let mut watch = Watch::new(Vec::new(), messages.clone());
-        watch.system = None;
-        let (told, changes) = mpsc::channel();
-        let looking = thread::spawn(move || {
-            watch.run(&received, &|| told.send(()).expect("the test waits for it"));
-        });
-        changes.recv().expect("it looks");
-        messages.send(Message::Stop).expect("the thread runs");
-        looking.join().expect("the thread stops when told");
+    fn a_directory_that_was_not_watched_is_looked_at_again() {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let mut watch = Watch::new(|_| ());
+        let (one, other) = (places(directory.path(), (0, 1)), places(directory.path(), (0, 2)));
+        let sees_more = [&one, &one, &other, &other].map(|places| watch.refresh(places));
+        assert_eq!(sees_more, [true, false, true, false]);
     }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use l4way_resources::ReadOptions;
-use l4way_source_file::{FileSource, Watcher};
+use l4way_source_file::{FileSource, Follower, Load};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 /// Long enough for any machine: only a test that fails waits for it.
@@ -20,26 +21,23 @@ fn config_map(name: &str) -> String {
 }
 
 struct Watched {
-    source: FileSource,
-    changes: Receiver<()>,
-    _watcher: Watcher,
+    loads: Receiver<Load>,
+    _follower: Follower,
 }
 
 impl Watched {
     fn new(path: &Path) -> Self {
-        let mut source = FileSource::new([path.to_owned()], ReadOptions::default());
-        let (told, changes) = mpsc::channel();
+        let source = FileSource::new([path.to_owned()], ReadOptions::default());
+        let (told, loads) = mpsc::channel();
         // Nobody waits for the changes that come after a test's end.
-        let watcher = source.watch(move || told.send(()).unwrap_or_default());
-        source.load();
-        Self { source, changes, _watcher: watcher.expect("a thread starts") }
+        let follower = source.follow(move |load| told.send(load).unwrap_or_default());
+        Self { loads, _follower: follower.expect("a thread starts") }
     }
 
     /// Waits until these are the objects.
-    fn expect(&mut self, names: &[&str]) {
+    fn expect(&self, names: &[&str]) {
         loop {
-            self.changes.recv_timeout(DEADLINE).expect("a change is told");
-            let Some(load) = self.source.reload() else { continue };
+            let load = self.loads.recv_timeout(DEADLINE).expect("a change is told");
             let found: Vec<_> = load.snapshot.config_maps.keys().map(|key| &*key.name).collect();
             if found == names {
                 return;
@@ -53,7 +51,8 @@ fn files_are_watched_as_they_come_change_and_go() {
     let directory = TempDir::new().unwrap();
     let root = directory.path();
     fs::write(root.join("a.yaml"), config_map("a")).unwrap();
-    let mut watched = Watched::new(root);
+    let watched = Watched::new(root);
+    watched.expect(&["a"]);
 
     fs::write(root.join("a.yaml"), config_map("a2")).unwrap();
     watched.expect(&["a2"]);
@@ -76,9 +75,11 @@ fn a_directory_may_be_replaced() {
     let root = directory.path().join("root");
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a.yaml"), config_map("a")).unwrap();
-    let mut watched = Watched::new(&root);
+    let watched = Watched::new(&root);
+    watched.expect(&["a"]);
 
     fs::rename(&root, directory.path().join("old")).unwrap();
+    // It is told that the directory is gone.
     watched.expect(&["a"]);
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a.yaml"), config_map("b")).unwrap();
@@ -95,7 +96,8 @@ fn a_file_is_watched_where_its_link_leads() {
     fs::create_dir(&there).unwrap();
     fs::write(there.join("a.yaml"), config_map("a")).unwrap();
     symlink(there.join("a.yaml"), here.join("a.yaml")).unwrap();
-    let mut watched = Watched::new(&here.join("a.yaml"));
+    let watched = Watched::new(&here.join("a.yaml"));
+    watched.expect(&["a"]);
 
     fs::write(there.join("a.yaml"), config_map("b")).unwrap();
     watched.expect(&["b"]);
@@ -114,11 +116,29 @@ fn a_config_map_mount_is_watched() {
     }
     symlink("..1", root.join("..data")).unwrap();
     symlink("..data/a.yaml", root.join("a.yaml")).unwrap();
-    let mut directory_watched = Watched::new(root);
-    let mut file_watched = Watched::new(&root.join("a.yaml"));
+    let directory_watched = Watched::new(root);
+    let file_watched = Watched::new(&root.join("a.yaml"));
+    directory_watched.expect(&["old"]);
+    file_watched.expect(&["old"]);
 
     symlink("..2", root.join("..data_tmp")).unwrap();
     fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
     directory_watched.expect(&["new"]);
     file_watched.expect(&["new"]);
+}
+
+#[test]
+fn what_is_put_in_the_way_stops_nothing() {
+    let directory = TempDir::new().unwrap();
+    let root = directory.path();
+    fs::write(root.join("a.yaml"), config_map("a")).unwrap();
+    let watched = Watched::new(root);
+    watched.expect(&["a"]);
+
+    mknodat(CWD, root.join("fifo.yaml"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    symlink("/dev/zero", root.join("endless.yaml")).unwrap();
+    symlink(root, root.join("loop")).unwrap();
+    fs::File::create(root.join("huge.yaml")).unwrap().set_len(1 << 30).unwrap();
+    fs::write(root.join("a.yaml"), config_map("b")).unwrap();
+    watched.expect(&["b"]);
 }

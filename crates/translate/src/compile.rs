@@ -38,10 +38,11 @@ pub struct Compiled {
 /// # Panics
 /// If the graph is of a cluster, where two Gateways may have the same port.
 pub fn compile(graph: &Graph) -> Compiled {
-    compile_gateways(graph, graph.gateways.values(), graph.terms)
+    let accepted = graph.gateways.values().filter(|gateway| gateway.may_run());
+    compile_gateways(graph, accepted, graph.terms)
 }
 
-/// The same, of some Gateways, on these terms.
+/// The same, of some Gateways, on these terms, as though they were accepted.
 pub(crate) fn compile_gateways<'a>(
     graph: &'a Graph,
     gateways: impl IntoIterator<Item = &'a GatewayNode>,
@@ -50,8 +51,7 @@ pub(crate) fn compile_gateways<'a>(
     let mut listeners = Vec::new();
     let mut tls = Ports::new();
     let mut http = Ports::new();
-    let gateways = gateways.into_iter();
-    for gateway in gateways.filter(|gateway| gateway.may_run() && !gateway.addresses.is_empty()) {
+    for gateway in gateways.into_iter().filter(|gateway| !gateway.addresses.is_empty()) {
         let compiler = Compiler { graph, gateway };
         for listener in graph.listeners_of(gateway) {
             let Some(protocol) = listener.protocol else { continue };
@@ -77,8 +77,14 @@ pub(crate) fn compile_gateways<'a>(
     let tls = tls.map(|((addresses, port), listeners)| TlsPort { addresses, port, listeners });
     let http = http.into_iter();
     let http = http.map(|((addresses, port), listeners)| HttpPort { addresses, port, listeners });
-    let parts =
-        Parts { listeners, tls: tls.collect(), http: http.collect(), terms, ..Parts::default() };
+    let parts = Parts {
+        listeners,
+        tls: tls.collect(),
+        http: http.collect(),
+        terms,
+        http_terms: graph.http_terms.clone(),
+        ..Parts::default()
+    };
     let config =
         Config::try_from(parts).expect("the graph refused listeners whose socket another one has");
     let targets = config.routes().flat_map(|route| &route.targets);

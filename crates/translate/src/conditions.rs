@@ -24,7 +24,7 @@ pub(crate) const INSECURE_FRONTEND_VALIDATION_MODE: &str = "InsecureFrontendVali
 /// Whether some of a route's rules are left out.
 pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 /// The type of the condition on routes that another route keeps from a listener.
-pub const SUPERSEDED: &str = "l4way.dev/Superseded";
+pub(crate) const SUPERSEDED: &str = "l4way.dev/Superseded";
 
 type Message = Cow<'static, str>;
 
@@ -98,6 +98,11 @@ pub(crate) mod gateway {
 
     /// The GatewayClass is not accepted, so nothing of the Gateway can be.
     pub(crate) fn class_not_accepted(message: impl Into<Message>) -> [Outcome; 2] {
+        unfit("Invalid", message)
+    }
+
+    /// It can't be used as it is written.
+    pub(crate) fn invalid(message: impl Into<Message>) -> [Outcome; 2] {
         unfit("Invalid", message)
     }
 

@@ -20,7 +20,6 @@ mod status;
 mod suggest;
 
 pub use compile::{Compiled, compile};
-pub use conditions::SUPERSEDED;
 pub use graph::{Graph, graph, service_endpoints};
 pub use problems::{Problem, problems};
 pub use provision::{Provision, provisions};

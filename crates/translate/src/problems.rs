@@ -34,17 +34,17 @@ pub fn problems(graph: &Graph) -> Vec<Problem> {
     for class in graph.classes.values() {
         problems.findings("GatewayClass", &class.object.metadata, &class.findings);
     }
-    for gateway in graph.gateways.values() {
+    for gateway in graph.gateways.values().filter(|gateway| !gateway.is_refused) {
         let metadata = &gateway.object.metadata;
         problems.findings("Gateway", metadata, &gateway.findings);
         problems.listeners("Gateway", metadata, &gateway.listeners);
     }
-    for set in graph.listener_sets.values() {
+    for set in graph.listener_sets.values().filter(|set| !set.is_refused) {
         let metadata = &set.object.metadata;
         problems.findings("ListenerSet", metadata, &set.findings);
         problems.listeners("ListenerSet", metadata, &set.listeners);
     }
-    for route in graph.routes.values() {
+    for route in graph.routes.values().filter(|route| !route.is_refused) {
         let metadata = &route.object.metadata;
         problems.findings(route.kind.as_str(), metadata, &route.findings);
         for parent in &route.parents {
@@ -52,7 +52,8 @@ pub fn problems(graph: &Graph) -> Vec<Problem> {
         }
         problems.no_traffic(graph, route);
     }
-    for policy in graph.policies.values().filter(|policy| !policy.gateways.is_empty()) {
+    let policies = graph.policies.values().filter(|policy| !policy.is_refused);
+    for policy in policies.filter(|policy| !policy.gateways.is_empty()) {
         problems.findings("BackendTLSPolicy", &policy.object.metadata, &policy.findings);
     }
     for stray in &graph.strays {
@@ -116,7 +117,11 @@ impl Problems {
 fn why_closed(graph: &Graph, listener: &ListenerNode) -> Option<String> {
     let id = &listener.id;
     let key = ObjectKey::new(id.gateway.namespace.clone(), id.gateway.name.clone());
-    let gateway = graph.gateways.get(&key)?;
+    let gateway = graph.gateways.get(&key).filter(|gateway| !gateway.keeps_ports)?;
+    if let Some((namespace, name)) = &id.listener_set {
+        let key = ObjectKey::new(namespace.clone(), name.clone());
+        graph.listener_sets.get(&key).filter(|set| !set.is_refused)?;
+    }
     let why = if !listener.is_valid() {
         "it is not valid".to_owned()
     } else if !gateway.may_run() {

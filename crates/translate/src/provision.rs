@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_model::{AtLimit, BackendSource, SessionTerms, Transport};
+use l4way_model::{AtLimit, BackendSource, HttpTerms, SessionTerms, Transport};
 use l4way_resources::api::{GatewayParametersSpec, ObjectKey};
 
 use crate::{
@@ -29,7 +29,7 @@ pub struct Provision {
     pub class: Arc<str>,
     /// Labels for all that is made for it (GEP-1867).
     pub labels: BTreeMap<String, String>,
-    /// Annotations for all that is made for it (GEP-1867).
+    /// Annotations for what is made for it (GEP-1867).
     pub annotations: BTreeMap<String, String>,
     /// How its proxies run: its own parameters, and where they say nothing those of its class.
     pub parameters: GatewayParametersSpec,
@@ -37,11 +37,12 @@ pub struct Provision {
     pub addresses: Vec<IpAddr>,
     /// The ports of its listeners that can run.
     pub ports: BTreeSet<(u16, Transport)>,
-    /// What its proxies carry.
+    /// What its proxies carry; would carry, if the Gateway isn't accepted.
     pub compiled: Compiled,
     /// The namespaces whose EndpointSlices its proxies follow.
     pub endpoint_namespaces: BTreeSet<Arc<str>>,
-    /// Whether the Gateway is accepted. If not, what there is stays as it is.
+    /// Whether the Gateway is accepted. If not, what there is stays as it is, but for what isn't permitted
+    /// any more.
     pub may_run: bool,
 }
 
@@ -54,9 +55,11 @@ fn provision(graph: &Graph, gateway: &GatewayNode) -> Provision {
     let metadata = &gateway.object.metadata;
     let infrastructure = gateway.object.spec.infrastructure.clone().unwrap_or_default();
     let mut compiled = compile_gateways(graph, [gateway], terms(graph.terms, &gateway.parameters));
-    // Only requests are known by it; others' configurations stay as they were.
+    // Both are for requests only; others' configurations stay as they were.
     if compiled.config.http_rules().next().is_some() {
-        compiled.config = compiled.config.with_gateway_uid(metadata.uid.clone());
+        let http_terms = http_terms(&graph.http_terms, &gateway.parameters);
+        let config = compiled.config.with_gateway_uid(metadata.uid.clone());
+        compiled.config = config.with_http_terms(http_terms);
     }
     let followed = compiled.backends.iter();
     let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
@@ -89,6 +92,17 @@ fn terms(defaults: SessionTerms, parameters: &GatewayParametersSpec) -> SessionT
             Some("Evict") => AtLimit::Evict,
             Some(_) => AtLimit::Wait,
             None => defaults.at_limit,
+        },
+    }
+}
+
+/// What holds for the requests of a Gateway's proxies.
+fn http_terms(defaults: &HttpTerms, parameters: &GatewayParametersSpec) -> HttpTerms {
+    let trusted = parameters.http.as_ref().and_then(|http| http.trusted_proxies.as_ref());
+    HttpTerms {
+        trusted_proxies: match trusted {
+            Some(networks) => networks.iter().copied().collect(),
+            None => defaults.trusted_proxies.clone(),
         },
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use l4way_model::{BackendId, GatewayId, SessionTerms};
+use l4way_model::{BackendId, GatewayId, HttpTerms, SessionTerms, canonical_network};
 use l4way_resources::api::ObjectKey;
 
 /// The TCP port on which a proxy in a pod serves its metrics and health, and no listener may be.
@@ -36,16 +36,24 @@ pub struct Settings {
     pub knows_slices: bool,
     /// What holds for all sessions. In a cluster, GatewayParameters may say otherwise.
     pub terms: SessionTerms,
+    /// What holds for all HTTP requests. In a cluster, GatewayParameters may say otherwise.
+    pub http_terms: HttpTerms,
     /// Backends that sessions may be with though no route refers to them any more: they are looked
     /// up, too, see [`Graph::source`].
     ///
     /// [`Graph::source`]: crate::Graph::source
     pub former: BTreeSet<BackendId>,
+    /// In a cluster, the Gateways that something was made for: they stay ours when their GatewayClass is
+    /// deleted, not accepted.
+    pub provided: BTreeSet<ObjectKey>,
     /// Where the proxy serves its metrics and health, which no route may lead to. In pods that is always
     /// [`POD_ADMIN_PORT`].
     pub admin: Option<SocketAddr>,
     /// Where the proxies of a cluster are, as far as it is seen: no route may lead back to them.
     pub proxies: ProxyAddresses,
+    /// The namespaces of which the snapshot has the objects; all if `None`. Nothing is known of what is in
+    /// others, so nothing there can be used.
+    pub watched: Option<BTreeSet<Arc<str>>>,
 }
 
 /// Where the proxies of a cluster are, which objects that are translated don't tell.
@@ -68,6 +76,11 @@ impl Settings {
             ..Self::default()
         }
     }
+
+    /// Whether the snapshot has the objects of a namespace.
+    pub fn is_watched(&self, namespace: &str) -> bool {
+        self.watched.as_ref().is_none_or(|watched| watched.contains(namespace))
+    }
 }
 
 impl Default for Settings {
@@ -82,9 +95,12 @@ impl Default for Settings {
             now: 0,
             knows_slices: true,
             terms: SessionTerms::default(),
+            http_terms: HttpTerms::default(),
             former: BTreeSet::new(),
+            provided: BTreeSet::new(),
             admin: None,
             proxies: ProxyAddresses::default(),
+            watched: None,
         }
     }
 }
@@ -189,28 +205,13 @@ fn range(text: &str) -> Result<(IpAddr, u64), InvalidAddressPool> {
         return Ok((address.to_canonical(), 1));
     }
     let network: IpNet = text.parse().map_err(|_| InvalidAddressPool(text.into()))?;
-    let network = canonical(network);
+    let network = canonical_network(network);
     let host_bits = u32::from(network.max_prefix_len() - network.prefix_len()).min(63);
     let all = 1_u64 << host_bits;
     Ok(match network.network() {
         IpAddr::V4(first) if all > 2 => (Ipv4Addr::from_bits(first.to_bits() + 1).into(), all - 2),
         first => (first, all),
     })
-}
-
-/// A network of IPv4-mapped addresses as that of IPv4 which it is, any other as it is.
-fn canonical(network: IpNet) -> IpNet {
-    /// How many bits of a mapped address come before the address.
-    const MAPPED: u8 = 96;
-    let v4 = network.prefix_len().checked_sub(MAPPED).and_then(|prefix_len| {
-        match network.network().to_canonical() {
-            address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
-                IpNet::new(address, prefix_len).ok()
-            }
-            _ => None,
-        }
-    });
-    v4.unwrap_or(network)
 }
 
 /// A part of an address pool that is neither an address nor a network.

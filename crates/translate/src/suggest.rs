@@ -7,6 +7,14 @@ use l4way_resources::nearest;
 /// How many names are looked at: an object with thousands of neighbours gets no better hint.
 const CANDIDATES: usize = 256;
 
+/// What to say of `group: core`, which is what people call it and no API server takes it for.
+pub(crate) const CORE_GROUP: &str = "group \"core\" is nobody's: the core group is written as \"\"";
+
+/// The end of a message about an object's group that has no such kind.
+pub(crate) fn of_group(group: &str) -> String {
+    if group == "core" { format!("; {CORE_GROUP}") } else { String::new() }
+}
+
 /// ` (did you mean "x"?)` or nothing.
 pub(crate) fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, names.into_iter().take(CANDIDATES))

@@ -7,7 +7,7 @@ use l4way_translate::{Settings, graph};
 use serde_json::{Value, json};
 
 fn object(kind: &str, value: Value) -> AnyObject {
-    AnyObject::from_value(kind, value).unwrap().unwrap()
+    AnyObject::from_value(kind, &value).unwrap().unwrap()
 }
 
 fn id(kind: &str, name: &str, port: Option<u16>) -> BackendId {

@@ -1,13 +1,15 @@
 //! Whatever the objects are, valid or not: nothing panics, the result is the same in whichever
 //! order they were read, and the status and the configuration agree.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use l4way_model::{ApplyReport, BackendId, Config, ListenerReport, Target, TlsMode, Transport};
+use l4way_model::{
+    ApplyReport, BackendId, Config, ListenerId, ListenerReport, Route, Target, TlsMode, Transport,
+};
 use l4way_resources::{
-    AnyObject, Snapshot,
-    status::{ConditionStatus, ListenerStatus, Status, StatusUpdate},
+    AnyObject, Content, Refused, Snapshot,
+    status::{Condition, ConditionStatus, ListenerStatus, Status, StatusUpdate},
 };
 use l4way_translate::{Addresses, Observed, Settings, compile, graph, problems, status};
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -36,17 +38,28 @@ fn listener() -> impl Strategy<Value = Value> {
     let protocol = prop_oneof![4 => Just("TCP"), 4 => Just("UDP"), 2 => odd];
     let hostname = option::of(select(vec!["a.example.com", "*.example.com", "", "*"]));
     let from = option::of(select(vec!["All", "All", "Same", "Selector", "None"]));
+    let from = (from, option::of(selector()));
     let kind = select(vec!["TCPRoute", "UDPRoute", "TLSRoute", "Nonsense"]);
     let kinds = prop_oneof![3 => Just(Vec::new()), 1 => vec(kind, 0..3)];
     let tls = option::weighted(0.2, select(vec!["Terminate", "Passthrough"]));
     (protocol, 1_u16..6, hostname, from, kinds, tls).prop_map(
-        |(protocol, port, hostname, from, kinds, tls)| {
+        |(protocol, port, hostname, (from, selector), kinds, tls)| {
             let kinds: Vec<_> = kinds.iter().map(|kind| json!({"kind": kind})).collect();
             json!({"protocol": protocol, "port": port, "hostname": hostname,
                    "tls": tls.map(|mode| json!({"mode": mode, "certificateRefs": [{"name": "a"}]})),
-                   "allowedRoutes": {"namespaces": {"from": from}, "kinds": kinds}})
+                   "allowedRoutes": {"namespaces": {"from": from, "selector": selector},
+                                     "kinds": kinds}})
         },
     )
+}
+
+/// Some need a label, some that it be missing or be another.
+fn selector() -> impl Strategy<Value = Value> {
+    select(vec![
+        json!({"matchLabels": {"team": "x"}}),
+        json!({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}),
+        json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["x"]}]}),
+    ])
 }
 
 /// Listeners, each with a name of its own.
@@ -186,11 +199,15 @@ fn other() -> impl Strategy<Value = (&'static str, Value)> {
     let secret = (metadata(), data).prop_map(|(metadata, data)| {
         ("Secret", json!({"metadata": metadata, "type": "kubernetes.io/tls", "data": data}))
     });
-    prop_oneof![1 => class, 20 => grant, 5 => secret, 10 => policy()]
+    let labels = select(vec![json!({}), json!({"team": "x"}), json!({"team": "y"})]);
+    let namespace = (select(vec!["a", "b"]), labels).prop_map(|(name, labels)| {
+        ("Namespace", json!({"metadata": {"name": name, "labels": labels}}))
+    });
+    prop_oneof![1 => class, 20 => grant, 5 => secret, 10 => policy(), 5 => namespace]
 }
 
 fn read((kind, value): (&str, Value)) -> AnyObject {
-    let object = AnyObject::from_value(kind, value).expect("the kind is known");
+    let object = AnyObject::from_value(kind, &value).expect("the kind is known");
     object.expect("the object has its kind's shape")
 }
 
@@ -235,6 +252,86 @@ fn backends_with_policies() -> impl Strategy<Value = Vec<AnyObject>> {
     let fixed: Vec<_> = fixed.into_iter().map(read).collect();
     vec(policy().prop_map(read), 0..4)
         .prop_map(move |policies| [&fixed[..], &policies[..]].concat())
+}
+
+/// Objects as documents, of which one is to be broken: none is there twice.
+fn documents() -> impl Strategy<Value = (Vec<(&'static str, Value)>, usize)> {
+    let document = prop_oneof![3 => gateway(), 2 => listener_set(), 6 => route(), 5 => backend(), 4 => other()];
+    let documents = vec(document, 1..32).prop_map(|documents| {
+        let mut seen = BTreeSet::new();
+        let is_new =
+            |document: &(&'static str, Value)| seen.insert(read(document.clone()).reference());
+        documents.into_iter().filter(is_new).collect::<Vec<_>>()
+    });
+    documents.prop_flat_map(|documents| {
+        let number = 0..documents.len();
+        (Just(documents), number)
+    })
+}
+
+/// What is known of an object that can't be used: everything, its kind and name, or its kind only.
+fn refused((kind, value): &(&'static str, Value), known: usize) -> Refused {
+    let key = read((kind, value.clone())).metadata().key();
+    Refused {
+        kind: (*kind).into(),
+        namespace: (known > 0 || key.namespace.is_empty()).then_some(key.namespace),
+        name: (known > 0).then_some(key.name),
+        place: None,
+        content: if known > 1 { Content::Fields(value.clone()) } else { Content::Unknown },
+    }
+}
+
+/// Where sessions go: from which listener by which route to which backend, and whether by TLS.
+fn opened(config: &Config) -> BTreeSet<(String, String, String)> {
+    let of = |id: &ListenerId, route: &Route| {
+        let targets = route.targets.iter().filter(|target| target.weight > 0);
+        let targets = targets.filter_map(|target| match &target.target {
+            Target::Backend(id) => Some(format!("{id} in plain text")),
+            Target::TlsBackend(id, tls) => Some(format!("{id} by {tls:?}")),
+            Target::Refused(_) => None,
+        });
+        let (listener, route) = (id.to_string(), route.id.to_string());
+        targets.map(|target| (listener.clone(), route.clone(), target)).collect::<Vec<_>>()
+    };
+    let mut opened = BTreeSet::new();
+    for listener in config.listeners() {
+        opened.extend(listener.route.iter().flat_map(|route| of(&listener.id, route)));
+    }
+    for listener in config.tls_ports().iter().flat_map(|port| &port.listeners) {
+        opened.extend(listener.mode.routes().iter().flat_map(|tls| of(&listener.id, &tls.route)));
+        if let TlsMode::Https { rules, .. } = &listener.mode {
+            opened.extend(rules.iter().flat_map(|rule| of(&listener.id, &rule.route)));
+        }
+    }
+    for listener in config.http_ports().iter().flat_map(|port| &port.listeners) {
+        opened.extend(listener.rules.iter().flat_map(|rule| of(&listener.id, &rule.route)));
+    }
+    opened
+}
+
+/// Which routes and ListenerSets are let in, and by whom.
+fn let_in(status: &[StatusUpdate]) -> BTreeSet<String> {
+    let holds = |conditions: &[Condition]| {
+        let mut accepted = conditions.iter().filter(|condition| condition.kind == "Accepted");
+        accepted.all(|condition| condition.status == ConditionStatus::True)
+    };
+    let mut all = BTreeSet::new();
+    for update in status {
+        match &update.status {
+            Status::Route(route) => all.extend(
+                route
+                    .parents
+                    .iter()
+                    .filter(|parent| holds(&parent.conditions))
+                    .map(|parent| format!("{} {:?}", update.object, parent.parent_ref)),
+            ),
+            Status::ListenerSet(set) if holds(&set.conditions) => {
+                all.insert(update.object.to_string());
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Objects in some order. Where two are the same one, only the first counts, as when reading files.
@@ -323,6 +420,48 @@ proptest! {
         let all_bound = status(&graph, &report, &Observed::default());
         prop_assert_eq!(programmed_listeners(&all_bound), ids.len());
         prop_assert_eq!(programmed_listeners(&status(&graph, &ApplyReport::default(), &Observed::default())), 0);
+    }
+
+    /// An object that can't be used opens nothing that it would have closed, and gives nobody what it would
+    /// have had.
+    #[test]
+    fn a_broken_object_opens_nothing((documents, number) in documents(), known in 0..3_usize, settings in settings()) {
+        let valid: Snapshot = documents.iter().cloned().map(read).collect();
+        let mut broken = valid.clone();
+        let document = &documents[number];
+        broken.remove(&read(document.clone()).reference());
+        broken.refused.push(Arc::new(refused(document, known)));
+        let (valid, broken) = (graph(&valid, &settings), graph(&broken, &settings));
+        let (before, after) = (opened(&compile(&valid).config), opened(&compile(&broken).config));
+        let (report, seen) = (ApplyReport::default(), Observed::default());
+        match document.0 {
+            // Whom it would let in isn't known, and what those had may be others'.
+            "Namespace" => {
+                let before = let_in(&status(&valid, &report, &seen));
+                let after = let_in(&status(&broken, &report, &seen));
+                prop_assert!(after.is_subset(&before), "{after:#?} not in {before:#?}");
+            }
+            // Gateways keep their ports that may be of an invalid class, so that some other may be free.
+            "GatewayClass" => {
+                let statuses = status(&valid, &report, &seen);
+                let ours: BTreeSet<_> = statuses.iter().map(|update| update.object.to_string()).collect();
+                for id in compile(&broken).config.listener_ids() {
+                    prop_assert!(ours.contains(&format!("Gateway {}", id.gateway)), "{id} is taken up");
+                }
+            }
+            // A listener without a certificate leaves its port to another Gateway, as one without any.
+            "Secret" => {
+                let same = |(listener, ..): &&(String, String, String)| {
+                    before.iter().any(|(other, ..)| other == listener)
+                };
+                let after: BTreeSet<_> = after.iter().filter(same).cloned().collect();
+                prop_assert!(after.is_subset(&before), "{after:#?} not in {before:#?}");
+            }
+            // What has a place can only keep it if that can be read.
+            "Gateway" | "ListenerSet" | "TCPRoute" | "UDPRoute" | "TLSRoute" | "HTTPRoute"
+                if known < 2 => {}
+            _ => prop_assert!(after.is_subset(&before), "{after:#?} not in {before:#?}"),
+        }
     }
 
     /// Whatever becomes of a policy, nothing is sent in plain text to what it names, and the rest is.

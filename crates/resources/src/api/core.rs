@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{LabelSelector, Object, ObjectMeta};
 
@@ -210,7 +211,8 @@ impl SliceEndpoint {
     }
 }
 
-/// Data that nobody else should see. `Debug` shows its keys only.
+/// Data that nobody else should see: wiped from memory when it isn't needed any more, and `Debug` shows its
+/// keys only.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Secret {
     /// The Secret's name.
@@ -220,10 +222,10 @@ pub struct Secret {
     pub kind: Option<Arc<str>>,
     /// The values, in base64.
     #[serde(default)]
-    pub data: BTreeMap<String, String>,
+    pub data: BTreeMap<String, Zeroizing<String>>,
     /// Values as they are; they win over `data`.
     #[serde(rename = "stringData", default)]
-    pub string_data: BTreeMap<String, String>,
+    pub string_data: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl std::fmt::Debug for Secret {

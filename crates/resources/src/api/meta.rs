@@ -144,6 +144,14 @@ impl LabelSelector {
             && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 
+    /// Whether an object is selected for certain of which these labels are known, and nothing of
+    /// others: what isn't known fits no requirement, not even that a label be missing.
+    pub fn surely_matches(&self, known: &BTreeMap<String, String>) -> bool {
+        let is_known =
+            |requirement: &LabelSelectorRequirement| known.contains_key(&requirement.key);
+        self.matches(known) && self.match_expressions.iter().all(is_known)
+    }
+
     /// The first operator that the API doesn't know, if there is one.
     pub fn unknown_operator(&self) -> Option<&str> {
         self.match_expressions.iter().find_map(|requirement| match &requirement.operator {

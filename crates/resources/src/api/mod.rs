@@ -37,7 +37,8 @@ pub use meta::{
     SelectorOperator,
 };
 pub use parameters::{
-    ExternalBackend, GatewayParameters, GatewayParametersSpec, LogParameters, ServiceParameters,
+    ExternalBackend, GatewayParameters, GatewayParametersSpec, HttpParameters, LogParameters,
+    ServiceParameters,
 };
 pub use policy::{
     BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, PolicyTargetRef, SubjectAltName,

@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +31,8 @@ pub struct GatewayParametersSpec {
     pub host_network: Option<bool>,
     /// The Service in front of the proxies.
     pub service: Option<ServiceParameters>,
+    /// The ServiceAccount of the proxies.
+    pub service_account: Option<ServiceAccountParameters>,
     /// The proxies' own log.
     pub log: Option<LogParameters>,
     /// `Disabled` or `Stdout`.
@@ -46,6 +49,16 @@ pub struct GatewayParametersSpec {
     pub udp_session_timeout_seconds: Option<u32>,
     /// `Wait` or `Evict`.
     pub at_limit: Option<Arc<str>>,
+    /// How HTTP requests are forwarded.
+    pub http: Option<HttpParameters>,
+}
+
+/// How HTTP requests are forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpParameters {
+    /// The networks of the proxies in front of the Gateway that are believed for whom they forward.
+    pub trusted_proxies: Option<Vec<IpNet>>,
 }
 
 /// What a Gateway's Service is like.
@@ -61,6 +74,14 @@ pub struct ServiceParameters {
     pub external_traffic_policy: Option<Arc<str>>,
     /// Annotations of the Service.
     pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// What the ServiceAccount of the proxies is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceAccountParameters {
+    /// `Omit` or `Copy`: whether it has the annotations of the Gateway's `spec.infrastructure`.
+    pub infrastructure_annotations: Option<Arc<str>>,
 }
 
 /// What a proxy's log is like.
@@ -99,6 +120,11 @@ impl GatewayParametersSpec {
                 .or(other.topology_spread_constraints),
             host_network: self.host_network.or(other.host_network),
             service: merge(self.service, other.service, ServiceParameters::or),
+            service_account: merge(
+                self.service_account,
+                other.service_account,
+                ServiceAccountParameters::or,
+            ),
             log: merge(self.log, other.log, LogParameters::or),
             access_log: self.access_log.or(other.access_log),
             data_path: self.data_path.or(other.data_path),
@@ -109,6 +135,7 @@ impl GatewayParametersSpec {
                 .udp_session_timeout_seconds
                 .or(other.udp_session_timeout_seconds),
             at_limit: self.at_limit.or(other.at_limit),
+            http: merge(self.http, other.http, HttpParameters::or),
         }
     }
 
@@ -126,6 +153,22 @@ impl ServiceParameters {
             external_traffic_policy: self.external_traffic_policy.or(other.external_traffic_policy),
             annotations: self.annotations.or(other.annotations),
         }
+    }
+}
+
+impl ServiceAccountParameters {
+    fn or(self, other: Self) -> Self {
+        Self {
+            infrastructure_annotations: self
+                .infrastructure_annotations
+                .or(other.infrastructure_annotations),
+        }
+    }
+}
+
+impl HttpParameters {
+    fn or(self, other: Self) -> Self {
+        Self { trusted_proxies: self.trusted_proxies.or(other.trusted_proxies) }
     }
 }
 
@@ -154,11 +197,12 @@ mod tests {
         }));
         let class = parameters(serde_json::json!({
             "replicas": 2, "drainSeconds": 5, "service": {"type": "NodePort"},
-            "externalBackends": ["Backend"],
+            "externalBackends": ["Backend"], "http": {"trustedProxies": ["192.0.2.0/24"]},
         }));
         let merged = gateway.or(&class);
         let expected = parameters(serde_json::json!({
             "replicas": 3, "drainSeconds": 5, "externalBackends": ["Backend"],
+            "http": {"trustedProxies": ["192.0.2.0/24"]},
             "service": {"type": "NodePort", "externalTrafficPolicy": "Cluster"},
         }));
         assert_eq!(merged, expected);

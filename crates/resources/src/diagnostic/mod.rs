@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::ObjectRef,
     source::{Position, SourceText},
+    yaml::{KeyOnLine, Node},
 };
 
 pub use render::Renderer;
@@ -154,10 +155,11 @@ impl Place {
     }
 
     /// A position in a text, with its line.
-    pub(crate) fn in_text(source: &SourceText, position: Position, mask: Mask) -> Self {
-        let snippet = source.line(position.line).map(|line| match mask {
-            Mask::Nothing => line.to_owned(),
-            Mask::Value => masked(line),
+    pub(crate) fn in_text(source: &SourceText, position: Position, shown: Shown<'_>) -> Self {
+        let snippet = source.line(position.line).map(|line| match shown {
+            Shown::Line => line.to_owned(),
+            Shown::Keys(root) => masked(line, position.line, root),
+            Shown::Nothing => MASK.to_owned(),
         });
         Self { file: source.name.clone(), position: Some(position), snippet }
     }
@@ -173,36 +175,80 @@ impl fmt::Display for Place {
     }
 }
 
-/// What of a line must not be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mask {
+/// What of a line may be shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shown<'a> {
+    Line,
+    /// The key that begins it, as this document has it, which may be a Secret.
+    Keys(&'a Node),
     Nothing,
-    /// What comes after its first key.
-    Value,
 }
 
-/// A line of a Secret without what might be secret: only a key that starts it is left.
-fn masked(line: &str) -> String {
-    let indent = line.len() - line.trim_start().len();
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_/\"'".contains(c);
-    let key = line[indent..].find(':').map(|colon| &line[..indent + colon]);
-    match key.filter(|key| key[indent..].chars().all(plain)) {
-        Some(key) => format!("{key}: ***"),
-        None => format!("{}***", &line[..indent]),
-    }
+/// What stands for what isn't shown.
+const MASK: &str = "***";
+
+/// The values that every object has, and that tell nothing but which one it is.
+const PUBLIC: [&[&str]; 5] =
+    [&["apiVersion"], &["kind"], &["type"], &["metadata", "name"], &["metadata", "namespace"]];
+
+/// A line without what might be secret. Made of what the document says, and not of the line's look: a
+/// line of a private key may look like a key with its value.
+fn masked(line: &str, number: usize, root: &Node) -> String {
+    let first = root.keys_on(number).into_iter().min_by_key(|key| key.position.column);
+    let indent = |columns: usize| line.chars().take(columns).collect::<String>();
+    let first = first.filter(|key| {
+        indent(key.position.column - 1).chars().all(|c| c.is_whitespace() || c == '-')
+    });
+    let Some(KeyOnLine { path, position, value }) = first else {
+        let blanks = line.chars().take_while(|c| c.is_whitespace()).count();
+        return indent(blanks) + MASK;
+    };
+    let is_public = PUBLIC.contains(&&*path) && value.position().line == number;
+    let value = value.as_str().filter(|_| is_public).unwrap_or(MASK);
+    let key = path.last().copied().unwrap_or_default();
+    format!("{}{key}: {value}", indent(position.column - 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yaml::documents;
 
     #[test]
-    fn masking_leaves_only_a_key() {
-        assert_eq!(masked("  tls.key: c2VjcmV0"), "  tls.key: ***");
-        assert_eq!(masked("  c2VjcmV0"), "  ***");
-        assert_eq!(masked("data: {tls.key: c2VjcmV0}"), "data: ***");
-        assert_eq!(masked("{\"a\": \"c2VjcmV0\"}"), "***");
-        assert_eq!(masked(""), "***");
+    fn masking_leaves_only_keys_and_names() {
+        let text = "apiVersion: v1
+kind: Secret
+metadata:
+  name: tls
+stringData:
+  tls.key: |
+    kind: secret
+    bTls: c2VjcmV0
+  'quoted': c2VjcmV0
+  list:
+  - name: c2VjcmV0
+--- {kind: Secret, data: {a: c2VjcmV0}}
+";
+        let source = SourceText::new("a.yaml", text);
+        let roots: Vec<_> = documents(&source).into_iter().filter_map(|it| it.root.ok()).collect();
+        let expected = [
+            "apiVersion: v1",
+            "kind: Secret",
+            "metadata: ***",
+            "  name: tls",
+            "stringData: ***",
+            "  tls.key: ***",
+            "    ***",
+            "    ***",
+            "  quoted: ***",
+            "  list: ***",
+            "  - name: ***",
+            "***",
+        ];
+        for (number, expected) in (1..).zip(expected) {
+            let root = if number < 12 { &roots[0] } else { &roots[1] };
+            assert_eq!(masked(source.line(number).unwrap(), number, root), expected);
+        }
     }
 
     #[test]
@@ -210,7 +256,7 @@ mod tests {
         let source = SourceText::new("a.yaml", "kind: A\n");
         let position = Position { line: 1, column: 7, width: 1 };
         let diagnostic = Diagnostic::new(Severity::Error, "no such kind")
-            .at(Place::in_text(&source, position, Mask::Nothing))
+            .at(Place::in_text(&source, position, Shown::Line))
             .with_help("it is B");
         assert_eq!(diagnostic.to_string(), "a.yaml:1:7: no such kind (it is B)");
     }

@@ -43,6 +43,18 @@ pub(super) fn resolve(api_version: &str, kind: &str, channel: Option<Channel>) -
     Resolved::Known { kind: known, schemas }
 }
 
+/// The kind that these are of, in whatever version.
+pub(super) fn known(api_version: &str, kind: &str) -> Option<&'static Kind> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    Kind::all().iter().find(|known| known.name == kind && known.group == group)
+}
+
+/// The kind that is meant by a name that may be misspelt, or be in the wrong group.
+pub(super) fn meant(name: &str) -> Option<&'static Kind> {
+    let meant = nearest(name, Kind::all().iter().map(|kind| kind.name))?;
+    Kind::all().iter().find(|kind| kind.name == meant)
+}
+
 fn unknown_version(kind: &Kind, api_version: &str, channel: Option<Channel>) -> Problem {
     let known: Vec<_> = kind
         .served_names(channel.unwrap_or(Channel::Experimental))
@@ -73,8 +85,9 @@ fn misspelt(api_version: &str, group: &str, kind: &str) -> Option<Problem> {
         return Some(no_matches(kind, api_version, "kind"));
     }
     let known = kinds().find(|known| known.name == kind)?;
-    let near =
-        nearest(group, [known.group]).is_some() || group.is_empty() || known.group.is_empty();
+    // Other groups may have kinds of the same name: Knative has Services.
+    let is_builtin = group == "core" || kinds().any(|known| known.group == group);
+    let near = is_builtin || nearest(group, [known.group]).is_some();
     near.then(|| {
         let version = known.served_names(Channel::Standard).next().unwrap_or("v1");
         no_matches(kind, api_version, "apiVersion")

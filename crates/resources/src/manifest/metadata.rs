@@ -71,12 +71,11 @@ fn namespace(kind: &Kind, metadata: &mut Map<String, Value>, path: &Path) -> Opt
         Some(_) => return None,
     };
     match (kind.scope, given) {
-        (Scope::Cluster, "") => None,
-        (Scope::Cluster, _) => Some(
-            Problem::new(path, format!("a {} is in no namespace", kind.name))
-                .at_key()
-                .with_help("remove it"),
-        ),
+        // As an API server does (`EnsureObjectNamespaceMatchesRequestNamespace`).
+        (Scope::Cluster, _) => {
+            metadata.remove("namespace");
+            None
+        }
         (Scope::Namespaced, "") => {
             metadata.insert("namespace".to_owned(), Value::from("default"));
             None

@@ -1,21 +1,24 @@
 //! Manifests: documents that are Kubernetes objects, read and checked.
 
+mod foreign;
 mod kind;
 mod metadata;
 mod passed_over;
 mod read;
+mod unusable;
 
 use std::sync::Arc;
 
 use crate::{
     AnyObject,
     api::ObjectRef,
-    diagnostic::{Diagnostic, Mask, Place, Severity},
+    diagnostic::{Diagnostic, Place, Severity, Shown},
     path::Path,
     source::{Position, SourceText},
     yaml::Node,
 };
 
+pub use foreign::ForeignPolicy;
 pub use passed_over::PassedOver;
 pub use read::{Channel, ReadOptions, ReadResult, read};
 
@@ -32,8 +35,30 @@ pub struct Manifest {
 struct Document {
     source: SourceText,
     root: Arc<Node>,
-    /// How its lines may be shown.
+    /// What of its lines may be shown.
     mask: Mask,
+}
+
+/// What must not be shown of a document's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Mask {
+    Nothing,
+    /// Its values.
+    Values,
+    /// Anything: other documents are on them.
+    All,
+}
+
+impl Mask {
+    /// A place of a document in its text, with what of its line may be shown.
+    fn place(self, source: &SourceText, root: &Node, position: Position) -> Place {
+        let shown = match self {
+            Self::Nothing => Shown::Line,
+            Self::Values => Shown::Keys(root),
+            Self::All => Shown::Nothing,
+        };
+        Place::in_text(source, position, shown)
+    }
 }
 
 impl Manifest {
@@ -69,6 +94,6 @@ impl Document {
     }
 
     fn place_of(&self, position: Position) -> Place {
-        Place::in_text(&self.source, position, self.mask)
+        self.mask.place(&self.source, &self.root, position)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     check::{Problem, check},
-    mapped,
+    explain::explain,
     value::Schema,
 };
 use crate::{GATEWAY_GROUP, L4WAY_GROUP, path::Path};
@@ -189,15 +189,17 @@ fn rules(rules: &CompiledSchema, object: &Value) -> Vec<Problem> {
     static VALIDATOR: LazyLock<Mutex<Validator>> = LazyLock::new(Mutex::default);
     let validator = VALIDATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let broken = validator.validate_compiled(rules, object, None).err();
-    let problem = |error: &kube_cel::ValidationError| {
-        let problem = Problem::new(Path::parse(&error.field_path), error.message.clone());
-        let concerns_address = problem.message.contains("address");
-        match concerns_address.then(|| mapped::help(object, &problem.path)).flatten() {
-            Some(help) => problem.with_help(help),
-            None => problem,
-        }
+    let explained = |error: &kube_cel::ValidationError| {
+        explain(object, &Path::parse(&error.field_path), &error.message)
     };
-    broken.iter().flat_map(|errors| errors.iter()).map(problem).collect()
+    let mut problems: Vec<Problem> = Vec::new();
+    for problem in broken.iter().flat_map(|errors| errors.iter()).flat_map(explained) {
+        // Two rules may say the same of one entry.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 /// The versions that a CustomResourceDefinition has.

@@ -4,6 +4,7 @@ use std::{
 };
 
 use chrono::DateTime;
+use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::{
@@ -132,6 +133,7 @@ impl Check {
             Format::Int64 => !value.is_u64() || value.is_i64(),
             Format::Ipv4 => text.is_none_or(|text| text.parse::<Ipv4Addr>().is_ok()),
             Format::Ipv6 => text.is_none_or(|text| text.parse::<Ipv6Addr>().is_ok()),
+            Format::Cidr => text.is_none_or(|text| text.parse::<IpNet>().is_ok()),
             Format::DateTime => text.is_none_or(|text| DateTime::parse_from_rfc3339(text).is_ok()),
             Format::Byte => text.is_none_or(is_base64),
         };

@@ -4,14 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::Value;
 
-use crate::path::{Path, Step};
+use crate::path::Path;
 
 /// What would be right, if a value that an address is in has one that is IPv4's and written as IPv6's.
 pub(super) fn help(object: &Value, path: &Path) -> Option<String> {
-    let value = path.steps().iter().try_fold(object, |value, step| match step {
-        Step::Field(name) => value.get(name),
-        Step::Index(index) => value.get(index),
-    })?;
+    let value = path.value_in(object)?;
     let (text, address) = find(value)?;
     Some(format!("`{text}` is the IPv4 address {address}, mapped into IPv6: write `{address}`"))
 }

@@ -3,6 +3,7 @@
 
 mod catalog;
 mod check;
+mod explain;
 mod mapped;
 mod message;
 mod value;

@@ -76,6 +76,8 @@ pub(super) enum Format {
     Int64,
     Ipv4,
     Ipv6,
+    /// A network, as Go's `net.ParseCIDR` reads it.
+    Cidr,
     DateTime,
     /// Base64 (RFC 4648, 4).
     Byte,
@@ -89,6 +91,7 @@ impl Format {
             Self::Int64 => "an integer of 64 bits",
             Self::Ipv4 => "an IPv4 address",
             Self::Ipv6 => "an IPv6 address",
+            Self::Cidr => "a network such as 192.0.2.0/24 or 2001:db8::/32",
             Self::DateTime => "a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z",
             Self::Byte => "base64",
         }

@@ -1,24 +1,45 @@
 use std::thread;
 
+use serde::de::IgnoredAny;
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter, options::AliasLimits};
 
-use super::{Node, node::position};
-use crate::source::{Position, SourceText};
+use super::{
+    Node, Words,
+    node::{self, position},
+};
+use crate::{
+    source::{Position, SourceText},
+    template,
+};
 
-/// Why a document can't be parsed, and where.
+/// A document that can't be parsed.
 pub(crate) struct SyntaxError {
     pub(crate) message: String,
     pub(crate) help: Option<&'static str>,
     pub(crate) position: Position,
-    /// The document's text, of which a snippet must not show the values if it is a Secret.
-    pub(crate) secret: bool,
+    /// What can be told of the document without its structure.
+    pub(crate) words: Words,
+}
+
+/// A document of a text.
+pub(crate) struct Parsed {
+    pub(crate) root: Result<Node, SyntaxError>,
+    /// Whether others may be on its lines.
+    pub(crate) shares_lines: bool,
 }
 
 /// Reads each document of a text on its own, so that one that can't be parsed leaves the others
 /// alone. Documents that are empty or hold only comments aren't returned.
-pub(crate) fn documents(source: &SourceText) -> Vec<Result<Node, SyntaxError>> {
+pub(crate) fn documents(source: &SourceText) -> Vec<Parsed> {
     let parsed = || -> Vec<_> {
-        split(&source.text).iter().filter_map(|chunk| parse(chunk).transpose()).collect()
+        let chunks = split(&source.text).into_iter().flat_map(Chunk::values);
+        node::with_budget(&source.text, || {
+            let parsed = chunks.filter_map(|chunk| {
+                let shares_lines = chunk.shares_lines;
+                parse(&chunk).transpose().map(|root| Parsed { root, shares_lines })
+            });
+            parsed.collect()
+        })
     };
     thread::scope(|scope| {
         let parser = thread::Builder::new().name("yaml".to_owned()).stack_size(PARSER_STACK);
@@ -33,10 +54,56 @@ pub(crate) fn documents(source: &SourceText) -> Vec<Result<Node, SyntaxError>> {
 /// unoptimised build, which is all that a thread usually has.
 const PARSER_STACK: usize = 16 << 20;
 
-/// One document's text, and how many lines of its file come before it.
+/// One document's text, and where it begins in its file.
 struct Chunk<'a> {
     text: &'a str,
     lines_before: usize,
+    /// How many characters come before it on its first line.
+    columns_before: usize,
+    /// Whether other values of a stream may be on its lines.
+    shares_lines: bool,
+}
+
+impl<'a> Chunk<'a> {
+    /// The JSON values of a stream of them, which kubectl takes for documents of their own. Anything
+    /// else is one document, and so is what comes behind the last value that can be parsed.
+    fn values(self) -> Vec<Self> {
+        if !self.text.trim_start().starts_with('{') {
+            return vec![self];
+        }
+        let mut values = Vec::new();
+        let mut start = 0;
+        let mut stream = serde_json::Deserializer::from_str(self.text).into_iter::<IgnoredAny>();
+        while let Some(Ok(_)) = stream.next() {
+            let end = stream.byte_offset();
+            values.push(self.part(start, end));
+            start = end;
+        }
+        if values.is_empty() {
+            return vec![self];
+        }
+        if !self.text[start..].trim().is_empty() {
+            values.push(self.part(start, self.text.len()));
+        }
+        values
+    }
+
+    fn part(&self, start: usize, end: usize) -> Self {
+        let before = &self.text[..start];
+        let lines = before.matches('\n').count();
+        let last_line = before.rsplit('\n').next().unwrap_or_default();
+        let first_columns = if lines == 0 { self.columns_before } else { 0 };
+        let text = &self.text[start..end];
+        let begins_a_line = start == 0 || text.trim_start_matches(' ').starts_with(['\r', '\n']);
+        let behind = self.text[end..].trim_start_matches(' ');
+        let ends_a_line = behind.is_empty() || behind.starts_with(['\r', '\n']);
+        Self {
+            text,
+            lines_before: self.lines_before + lines,
+            columns_before: first_columns + last_line.chars().count(),
+            shares_lines: !(begins_a_line && ends_a_line),
+        }
+    }
 }
 
 /// Splits a text at its document markers, `---` and `...` at the start of a line, which YAML
@@ -44,25 +111,29 @@ struct Chunk<'a> {
 fn split(text: &str) -> Vec<Chunk<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut chunks = Vec::new();
-    let (mut start, mut offset, mut lines_before) = (0, 0, 0);
+    let mut chunk = Chunk { text, lines_before: 0, columns_before: 0, shares_lines: false };
+    let (mut start, mut offset) = (0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
         if let Some(rest) = after_marker(line) {
-            chunks.push(Chunk { text: &text[start..offset], lines_before });
+            chunks.push(Chunk { text: &text[start..offset], ..chunk });
+            let is_empty = rest.trim_start().is_empty() || rest.trim_start().starts_with('#');
             // What follows `---` on its line belongs to the document.
-            start = offset + line.len() - rest.len();
-            lines_before = number;
-            if rest.trim_start().is_empty() || rest.trim_start().starts_with('#') {
-                start = offset + line.len();
-                lines_before += 1;
-            }
+            let marker = if is_empty { line.len() } else { line.len() - rest.len() };
+            start = offset + marker;
+            chunk = match is_empty {
+                true => Chunk { lines_before: number + 1, columns_before: 0, ..chunk },
+                false => Chunk { lines_before: number, columns_before: marker, ..chunk },
+            };
         }
         offset += line.len();
     }
-    chunks.push(Chunk { text: &text[start..], lines_before });
+    chunks.push(Chunk { text: &text[start..], ..chunk });
     chunks
 }
 
 fn after_marker(line: &str) -> Option<&str> {
+    // Files that were put together each bring their byte order mark (YAML 1.2.2, 9.1.1).
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
     let rest = line.strip_prefix("---").or_else(|| line.strip_prefix("..."))?;
     rest.is_empty()
         .then_some(rest)
@@ -77,7 +148,7 @@ fn parse(chunk: &Chunk<'_>) -> Result<Option<Node>, SyntaxError> {
     }
     let mut root: Node = serde_saphyr::from_str_with_options(chunk.text, options())
         .map_err(|error| syntax_error(&error, chunk))?;
-    root.shift(chunk.lines_before);
+    root.shift(chunk.lines_before, chunk.columns_before);
     Ok(Some(root))
 }
 
@@ -96,25 +167,27 @@ fn syntax_error(error: &Error, chunk: &Chunk<'_>) -> SyntaxError {
     let error = error.without_snippet();
     let mut position = error.location().map_or(Position { line: 1, column: 1, width: 0 }, position);
     let line = chunk.text.lines().nth(position.line - 1).unwrap_or_default();
+    let words = Words::of(chunk.text);
+    let formatted = UserMessageFormatter.format_message(error);
     let message = match error {
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key `{key}` is there twice")
         }
-        error => {
-            format!("this is not valid YAML: {}", UserMessageFormatter.format_message(error))
+        // What the parser says may quote the document.
+        _ if words.may_be_secret() && words.are_in(&formatted) => {
+            "this is not valid YAML".to_owned()
         }
+        _ => format!("this is not valid YAML: {formatted}"),
     };
     let help = help(error, &message, line);
-    position.line += chunk.lines_before;
-    let secret = chunk.text.lines().any(|line| {
-        line.trim_start().trim_start_matches(['"', '\'']).starts_with("kind")
-            && line.contains("Secret")
-    });
-    SyntaxError { message, help, position, secret }
+    position.shift(chunk.lines_before, chunk.columns_before);
+    SyntaxError { message, help, position, words }
 }
 
 fn help(error: &Error, message: &str, line: &str) -> Option<&'static str> {
-    if matches!(error, Error::DuplicateMappingKey { .. }) {
+    if let Some(cure) = template::cure(line) {
+        Some(cure)
+    } else if matches!(error, Error::DuplicateMappingKey { .. }) {
         Some("remove one of them; a new item of a list starts with `- `")
     } else if message.contains("tab") && line.trim_start_matches(' ').starts_with('\t') {
         Some("indent with spaces: YAML doesn't allow tabs there")
@@ -137,18 +210,22 @@ mod tests {
         let source = SourceText::new("test.yaml", text);
         documents(&source)
             .into_iter()
-            .map(|document| document.ok().map(|root| root.to_value()))
+            .map(|document| document.root.ok().map(|root| root.to_value()))
             .collect()
+    }
+
+    fn roots(source: &SourceText) -> Vec<Node> {
+        documents(source).into_iter().filter_map(|document| document.root.ok()).collect()
     }
 
     #[test]
     fn a_document_that_cannot_be_parsed_leaves_the_others_alone() {
         let source = SourceText::new("test.yaml", "a: 1\n---\nb: [\n---\nc:\n  d: 2\n");
         let documents = documents(&source);
-        assert!(documents[0].is_ok());
-        let broken = documents[1].as_ref().err().map(|error| error.position.line);
+        assert!(documents[0].root.is_ok());
+        let broken = documents[1].root.as_ref().err().map(|error| error.position.line);
         assert!(broken.is_some_and(|line| line >= 3));
-        let position = documents[2].as_ref().ok().map(|root| root.locate(&Path::parse("c.d")));
+        let position = documents[2].root.as_ref().ok().map(|root| root.locate(&Path::parse("c.d")));
         assert_eq!(position, Some(Position { line: 6, column: 6, width: 1 }));
     }
 
@@ -162,13 +239,56 @@ mod tests {
         );
         let block = values("a: |\n  ---\n  text\nb: ---x\n");
         assert_eq!(block, [Some(json!({"a": "---\ntext\n", "b": "---x"}))]);
+        assert_eq!(values("a: 1\n\u{feff}---\n\u{feff}b: 2\n").iter().flatten().count(), 2);
         assert!(values("").is_empty() && values("---\n---\n# c\n").is_empty());
+    }
+
+    #[test]
+    fn values_of_json_may_follow_each_other() {
+        let source = SourceText::new("a.json", "{\"a\": 1}\n{\"b\": {\"c\": 2}} {\"d\": 3}\n");
+        let roots = roots(&source);
+        assert_eq!(roots.len(), 3);
+        let at = |root: &Node, path: &str| {
+            let position = root.locate(&Path::parse(path));
+            (position.line, position.column)
+        };
+        assert_eq!(at(&roots[1], "b.c"), (2, 13));
+        assert_eq!(at(&roots[2], "d"), (2, 23));
+        // What comes behind the last whole one is a document that can't be parsed.
+        let broken = documents(&SourceText::new("a.json", "{\"a\": 1}\n{\"b\": }}\n"));
+        assert!(broken[0].root.is_ok());
+        assert_eq!(broken[1].root.as_ref().err().map(|error| error.position.line), Some(2));
+        assert_eq!(values("{a: 1, b: [2]}"), [Some(json!({"a": 1, "b": [2]}))]);
+        assert_eq!(values("{\"a\": 1}\n# c\n---\nb: 2\n").len(), 2);
+    }
+
+    #[test]
+    fn what_follows_a_marker_on_its_line_is_where_it_is() {
+        let source = SourceText::new("a.yaml", "--- {a: 1}\n--- {b: 22}\n");
+        let roots = roots(&source);
+        let at = roots[1].locate(&Path::parse("b"));
+        assert_eq!(at, Position { line: 2, column: 9, width: 2 });
+    }
+
+    #[test]
+    fn a_files_aliases_have_one_budget() {
+        let text = "x".repeat(100_000);
+        let document = |aliases: usize| {
+            let aliases = "*a, ".repeat(aliases);
+            format!("text: &a {text}\nlist: [{aliases}]\n---\n")
+        };
+        assert_eq!(values(&document(20)).iter().flatten().count(), 1);
+        let many = values(&document(20).repeat(100));
+        assert_eq!(many.len(), 100);
+        let taken = many.iter().flatten().count();
+        assert!((1..100).contains(&taken), "{taken} of 100");
+        assert_eq!(values(&document(90_000)), [None]);
     }
 
     #[test]
     fn values_are_what_kubectl_takes_them_for() {
         let text = "[yes, off, 010, 1_000, 1e3, ~, '9000', 2026-01-01, 0x10, null]";
-        let expected = json!([true, false, 8, 1000, 1000.0, null, "9000", "2026-01-01", 16, null]);
+        let expected = json!([true, false, 8, 1000, 1000, null, "9000", "2026-01-01", 16, null]);
         assert_eq!(values(text), [Some(expected)]);
         let merged = values("base: &base {a: 1, b: 2}\nmore: {<<: *base, b: 3}\n");
         assert_eq!(merged, [Some(json!({"base": {"a": 1, "b": 2}, "more": {"a": 1, "b": 3}}))]);
@@ -195,7 +315,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_located_where_it_should_be() {
         let source = SourceText::new("test.yaml", "spec:\n  listeners:\n  - name: a\n  nothing:\n");
-        let root = documents(&source).into_iter().next().and_then(Result::ok).expect("it is valid");
+        let root = roots(&source).remove(0);
         let line_and_column = |path: &str| {
             let position = root.locate(&Path::parse(path));
             (position.line, position.column)

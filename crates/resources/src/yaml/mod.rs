@@ -2,6 +2,8 @@
 
 mod document;
 mod node;
+mod words;
 
-pub(crate) use document::{SyntaxError, documents};
-pub(crate) use node::Node;
+pub(crate) use document::{Parsed, SyntaxError, documents};
+pub(crate) use node::{KeyOnLine, Node};
+pub(crate) use words::Words;

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -74,6 +74,13 @@ impl Node {
         matches!(self.data, Data::Mapping(_))
     }
 
+    pub(crate) fn items(&self) -> Option<&[Node]> {
+        match &self.data {
+            Data::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
     pub(crate) fn into_items(self) -> Option<Vec<Node>> {
         match self.data {
             Data::List(items) => Some(items),
@@ -142,18 +149,71 @@ impl Node {
         }
     }
 
-    /// Moves every position down, for a document that isn't its file's first.
-    pub(crate) fn shift(&mut self, lines: usize) {
-        self.position.line += lines;
-        match &mut self.data {
+    /// Puts an entry in front, if there is none of this key, as one that is written where another
+    /// is. Nothing but mappings has entries.
+    pub(crate) fn put_missing(&mut self, key: &str, value: &str, position: Position) {
+        let is_missing = self.entry(key).is_none();
+        if let Data::Mapping(entries) = &mut self.data
+            && is_missing
+        {
+            let value = Self { position, data: Data::Scalar(value.into()) };
+            entries.insert(0, Entry { key: key.to_owned(), key_position: position, value });
+        }
+    }
+
+    /// The keys that begin on a line, each with its position, the keys that it is under, and its
+    /// value.
+    pub(crate) fn keys_on(&self, line: usize) -> Vec<KeyOnLine<'_>> {
+        let mut found = Vec::new();
+        self.add_keys_on(line, &mut Vec::new(), &mut found);
+        found
+    }
+
+    fn add_keys_on<'a>(
+        &'a self,
+        line: usize,
+        path: &mut Vec<&'a str>,
+        found: &mut Vec<KeyOnLine<'a>>,
+    ) {
+        match &self.data {
             Data::Scalar(_) => {}
-            Data::List(items) => items.iter_mut().for_each(|item| item.shift(lines)),
-            Data::Mapping(entries) => entries.iter_mut().for_each(|entry| {
-                entry.key_position.line += lines;
-                entry.value.shift(lines);
+            Data::List(items) => items.iter().for_each(|item| {
+                path.push("");
+                item.add_keys_on(line, path, found);
+                path.pop();
+            }),
+            Data::Mapping(entries) => entries.iter().for_each(|entry| {
+                path.push(&entry.key);
+                if entry.key_position.line == line {
+                    let (position, value) = (entry.key_position, &entry.value);
+                    found.push(KeyOnLine { path: path.clone(), position, value });
+                }
+                entry.value.add_keys_on(line, path, found);
+                path.pop();
             }),
         }
     }
+
+    /// Moves every position, for a document that isn't its file's first.
+    pub(crate) fn shift(&mut self, lines: usize, columns: usize) {
+        self.position.shift(lines, columns);
+        match &mut self.data {
+            Data::Scalar(_) => {}
+            Data::List(items) => items.iter_mut().for_each(|item| item.shift(lines, columns)),
+            Data::Mapping(entries) => entries.iter_mut().for_each(|entry| {
+                entry.key_position.shift(lines, columns);
+                entry.value.shift(lines, columns);
+            }),
+        }
+    }
+}
+
+/// A key that begins on a line.
+pub(crate) struct KeyOnLine<'a> {
+    /// The keys that it is under, and itself; an item of a list has an empty one.
+    pub(crate) path: Vec<&'a str>,
+    pub(crate) position: Position,
+    pub(crate) value: &'a Node,
 }
 
 /// The position of a location as the parser reports it.
@@ -183,6 +243,45 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
+/// Integers below this are exact as a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// What a value costs beside its text: about what it takes in memory.
+const VALUE: usize = 64;
+
+/// What the aliases of a file may come to, in bytes.
+const ALIASES: usize = 8 << 20;
+
+thread_local! {
+    /// What the values that are parsed on this thread may still come to, in bytes.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Parses with the budget of a whole file: what it says without aliases fits, for a text is no longer
+/// than it is written and a value begins behind one of these marks, and what its aliases may add.
+pub(super) fn with_budget<T>(file: &str, parse: impl FnOnce() -> T) -> T {
+    let marks = file.bytes().filter(|byte| b",:-?[{\n".contains(byte)).count();
+    let values = 2 * VALUE * (marks + 1);
+    LEFT.set(2 * file.len() + values + ALIASES);
+    let parsed = parse();
+    LEFT.set(usize::MAX);
+    parsed
+}
+
+fn spend<E: de::Error>(bytes: usize) -> Result<(), E> {
+    let left = LEFT.get().checked_sub(bytes);
+    let left = left.ok_or_else(|| {
+        E::custom("the aliases (`*name`) of this file come to too much; write less of them")
+    })?;
+    LEFT.set(left);
+    Ok(())
+}
+
+fn scalar<E: de::Error>(value: Value) -> Result<Data, E> {
+    spend(VALUE)?;
+    Ok(Data::Scalar(value))
+}
+
 struct DataVisitor;
 
 impl<'de> Visitor<'de> for DataVisitor {
@@ -193,7 +292,7 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::Null))
+        scalar(Value::Null)
     }
 
     fn visit_none<E: de::Error>(self) -> Result<Data, E> {
@@ -205,32 +304,40 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::Bool(value)))
+        scalar(Value::Bool(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::from(value)))
+        scalar(Value::from(value))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::from(value)))
+        scalar(Value::from(value))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Data, E> {
+        // As kubectl hands on what Helm prints: `1e+06` and `80.0` are integers in JSON.
+        if value.fract() == 0.0 && value.abs() < EXACT {
+            #[expect(clippy::cast_possible_truncation, reason = "it is an integer that fits")]
+            return scalar(Value::from(value as i64));
+        }
         let number = Number::from_f64(value)
             .ok_or_else(|| E::custom("an infinite number, or none at all, can't be a value"))?;
-        Ok(Data::Scalar(Value::Number(number)))
+        scalar(Value::Number(number))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::from(value)))
+        spend(value.len())?;
+        scalar(Value::from(value))
     }
 
     fn visit_string<E: de::Error>(self, value: String) -> Result<Data, E> {
-        Ok(Data::Scalar(Value::String(value)))
+        spend(value.len())?;
+        scalar(Value::String(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Data, A::Error> {
+        spend(VALUE)?;
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
@@ -239,8 +346,10 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<Data, A::Error> {
+        spend(VALUE)?;
         let mut entries = Vec::new();
         while let Some((key, value)) = mapping.next_entry::<Spanned<String>, Node>()? {
+            spend(key.value.len())?;
             let key_position = position(key.referenced);
             entries.push(Entry { key: key.value, key_position, value });
         }

@@ -155,7 +155,7 @@ pub(crate) fn refuse_held(
     listener_sets: &mut BTreeMap<ObjectKey, ListenerSetNode>,
 ) {
     let mut holders = Holders::default();
-    for gateway in gateways.iter_mut().filter(|gateway| gateway.may_run()) {
+    for gateway in gateways.iter_mut().filter(|gateway| gateway.may_run() || gateway.keeps_ports) {
         let GatewayNode { addresses, listeners, listener_sets: sets, .. } = &mut **gateway;
         for listener in listeners.iter_mut() {
             claim(listener, addresses, &mut holders);
@@ -170,7 +170,7 @@ pub(crate) fn refuse_held(
 }
 
 fn claim(listener: &mut ListenerNode, addresses: &[IpAddr], holders: &mut Holders) {
-    let Some(transport) = listener.runs_on() else { return };
+    let Some(transport) = listener.holds() else { return };
     let port = listener.port;
     let taken = addresses.iter().find_map(|address| {
         let (held, holder) = holders.in_the_way(transport, port, *address)?;

@@ -14,7 +14,7 @@ use super::{
     CrossReference, Grants, Policies,
     endpoint::{self, Slices},
     policy::OfBackend,
-    transport_name,
+    refused, transport_name,
 };
 use crate::{
     Settings,
@@ -77,6 +77,18 @@ impl<'a> Backends<'a> {
         self.nodes.get(id)?.external
     }
 
+    /// Whether what a backendRef of a route in `namespace` refers to is there and can't be used, which
+    /// has been told.
+    pub(crate) fn is_refused(&self, namespace: &Arc<str>, reference: &BackendRef) -> bool {
+        let namespace = reference.namespace.as_ref().unwrap_or(namespace);
+        let key = ObjectKey { namespace: namespace.clone(), name: reference.name.clone() };
+        let is_there = match &*reference.kind {
+            "Service" => self.snapshot.services.contains_key(&key),
+            _ => self.snapshot.backends.contains_key(&key),
+        };
+        !is_there && self.snapshot.refused(&reference.kind, &key).is_some()
+    }
+
     /// What a backendRef of a route in `namespace` refers to.
     ///
     /// # Errors
@@ -91,8 +103,10 @@ impl<'a> Backends<'a> {
         if target != ("", "Service") && target != (L4WAY_GROUP, "Backend") {
             return Err(conditions::invalid_kind(format!(
                 "{} of group {:?} can't be a backend; use a Service, or a Backend of group \
-                 {L4WAY_GROUP}",
-                reference.kind, reference.group
+                 {L4WAY_GROUP}{}",
+                reference.kind,
+                reference.group,
+                suggest::of_group(&reference.group)
             )));
         }
         let key = ObjectKey {
@@ -130,7 +144,7 @@ impl<'a> Backends<'a> {
         key: &ObjectKey,
         port: Option<u16>,
     ) -> Result<BackendId, Outcome> {
-        let service = find("Service", &self.snapshot.services, key)?;
+        let service = find(self.snapshot, "Service", &self.snapshot.services, key)?;
         let number = port.ok_or_else(|| {
             conditions::unsupported_value(format!(
                 "the reference to Service {key} needs a port; it has {}",
@@ -216,7 +230,7 @@ impl<'a> Backends<'a> {
     }
 
     fn backend(&mut self, transport: Transport, key: &ObjectKey) -> Result<BackendId, Outcome> {
-        let backend = find("Backend", &self.snapshot.backends, key)?;
+        let backend = find(self.snapshot, "Backend", &self.snapshot.backends, key)?;
         let is_unix = |endpoint: &BackendEndpoint| matches!(endpoint, BackendEndpoint::Unix(_));
         if transport == Transport::Udp && backend.spec.endpoints.iter().any(is_unix) {
             return Err(conditions::unsupported_protocol(format!(
@@ -268,9 +282,16 @@ fn is_external(service: &Service) -> bool {
 /// A Service that is another name for a host.
 fn external_node(service: &Service, port: u16) -> BackendNode {
     let hostname = service.spec.external_name.clone().filter(|hostname| !hostname.is_empty());
-    let warning = hostname
-        .is_none()
-        .then(|| format!("ExternalName Service {} has no externalName", service.metadata.key()));
+    let key = service.metadata.key();
+    let warning = match &hostname {
+        None => Some(format!("ExternalName Service {key} has no externalName")),
+        // Kubernetes takes it for a name that looks like one (`ServiceSpec.externalName`).
+        Some(address) if address.trim_end_matches('.').parse::<IpAddr>().is_ok() => Some(format!(
+            "the externalName of Service {key} is the address {address}, and DNS has no such name: \
+             sessions to it are refused; use a Service with an EndpointSlice, or a Backend with ip"
+        )),
+        Some(_) => None,
+    };
     let endpoints = hostname.map(|hostname| EndpointSource::Dns { hostname, port });
     BackendNode {
         source: BackendSource::Known(endpoints.into_iter().collect()),
@@ -307,16 +328,20 @@ fn no_pod(service: &Service) -> String {
 }
 
 /// The object of this name. If there is none, those beside it may have the name that was meant.
-fn find<'s, T>(kind: &str, store: &'s Store<T>, key: &ObjectKey) -> Result<&'s Arc<T>, Outcome> {
+fn find<'s, T>(
+    snapshot: &Snapshot,
+    kind: &str,
+    store: &'s Store<T>,
+    key: &ObjectKey,
+) -> Result<&'s Arc<T>, Outcome> {
     store.get(key).ok_or_else(|| {
         let beside = store
             .range(ObjectKey::new(key.namespace.clone(), "")..)
             .take_while(|(other, _)| other.namespace == key.namespace)
             .map(|(other, _)| &*other.name);
-        conditions::backend_not_found(format!(
-            "{kind} {key} doesn't exist{}",
-            suggest::did_you_mean(&key.name, beside)
-        ))
+        let why =
+            refused::why_missing(snapshot, kind, key, || suggest::did_you_mean(&key.name, beside));
+        conditions::backend_not_found(format!("{kind} {key} {why}"))
     })
 }
 

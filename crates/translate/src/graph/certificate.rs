@@ -1,19 +1,24 @@
 //! References to certificates and keys: of listeners, of a Gateway towards backends, and of the
 //! authorities that certificates are checked against.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
 use l4way_model::KeyPair;
 use l4way_resources::{
     GATEWAY_GROUP, Snapshot,
-    api::{LocalObjectRef, ObjectKey, Secret, SecretRef},
+    api::{ConfigMap, LocalObjectRef, ObjectKey, ObjectRef, Secret, SecretRef},
 };
 use l4way_tls::{ENDS_SOON, inspect_authorities, inspect_key_pair};
 use zeroize::Zeroizing;
 
-use super::{CrossReference, Grants};
+use super::{CrossReference, Grants, refused};
+use crate::suggest;
 
 /// The type of Secrets that hold a certificate and its key.
 const TLS_SECRET: &str = "kubernetes.io/tls";
@@ -27,6 +32,8 @@ pub(crate) enum Defect {
     Kind(String),
     /// The object isn't there or isn't what it should be.
     Invalid(String),
+    /// The object is there and can't be used, which has been told.
+    Refused(String),
 }
 
 /// The object that refers.
@@ -100,13 +107,20 @@ pub(crate) struct Certificates<'a> {
     pub(crate) now: Option<i64>,
     /// The Secrets that have been looked into: many listeners may have the same.
     read: RefCell<HashMap<ObjectKey, Result<Certificate, String>>>,
+    /// The objects that were looked for, by references that are permitted.
+    sought: RefCell<BTreeSet<ObjectRef>>,
 }
 
 impl<'a> Certificates<'a> {
     /// Looks among the objects of `snapshot`. The time is that of the settings.
     pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, now: i64) -> Self {
         let now = Some(now).filter(|now| *now != 0);
-        Self { snapshot, grants, now, read: RefCell::default() }
+        Self { snapshot, grants, now, read: RefCell::default(), sought: RefCell::default() }
+    }
+
+    /// The Secrets and ConfigMaps that were looked for, whether or not they are there.
+    pub(crate) fn sought(&self) -> BTreeSet<ObjectRef> {
+        self.sought.borrow().clone()
     }
 
     /// The certificate and key that the reference leads to.
@@ -117,18 +131,19 @@ impl<'a> Certificates<'a> {
     ) -> Result<Certificate, Defect> {
         if (&*reference.group, &*reference.kind) != ("", "Secret") {
             return Err(Defect::Kind(format!(
-                "{} of group {:?} can't hold a certificate; refer to a Secret of type {TLS_SECRET}",
-                reference.kind, reference.group
+                "{} of group {:?} can't hold a certificate; refer to a Secret of type {TLS_SECRET}{}",
+                reference.kind,
+                reference.group,
+                suggest::of_group(&reference.group)
             )));
         }
         let namespace = reference.namespace.as_deref().unwrap_or(referrer.namespace);
         self.permit(referrer, "Secret", namespace, &reference.name)?;
         let key = ObjectKey::new(namespace, &*reference.name);
+        self.check_refused("Secret", &key, self.snapshot.secrets.contains_key(&key))?;
         let mut read = self.read.borrow_mut();
-        let certificate = read.entry(key.clone()).or_insert_with(|| {
-            let secret = self.snapshot.secrets.get(&key).ok_or("doesn't exist")?;
-            read_key_pair(&key, secret)
-        });
+        let certificate =
+            read.entry(key.clone()).or_insert_with(|| read_key_pair(&key, self.secret(&key)?));
         certificate.clone().map_err(|why| Defect::Invalid(format!("Secret {key} {why}")))
     }
 
@@ -161,26 +176,57 @@ impl<'a> Certificates<'a> {
             (group, kind) => {
                 return Err(Defect::Kind(format!(
                     "{kind} of group {group:?} can't hold certificates of authorities; refer to a \
-                     ConfigMap or Secret with the key ca.crt"
+                     ConfigMap or Secret with the key ca.crt{}",
+                    suggest::of_group(group)
                 )));
             }
         };
         let namespace = reference.namespace.as_deref().unwrap_or(referrer.namespace);
         self.permit(referrer, kind, namespace, &reference.name)?;
         let key = ObjectKey::new(namespace, &*reference.name);
+        let is_there = match kind {
+            "Secret" => self.snapshot.secrets.contains_key(&key),
+            _ => self.snapshot.config_maps.contains_key(&key),
+        };
+        self.check_refused(kind, &key, is_there)?;
         let pem = if kind == "Secret" {
-            let secret = self.snapshot.secrets.get(&key).ok_or_else(|| "doesn't exist".to_owned());
-            secret.and_then(|secret| text(secret, "ca.crt"))
+            let pem = self.secret(&key).and_then(|secret| text(secret, "ca.crt"));
+            pem.map(|pem| pem.to_string())
         } else {
-            let config_map = self.snapshot.config_maps.get(&key).ok_or("doesn't exist");
-            let pem =
-                config_map.and_then(|map| map.data.get("ca.crt").ok_or("lacks the key ca.crt"));
-            pem.cloned().map_err(str::to_owned)
+            let pem = self.config_map(&key).map(|map| map.data.get("ca.crt"));
+            pem.and_then(|pem| pem.cloned().ok_or_else(|| "lacks the key ca.crt".to_owned()))
         };
         pem.and_then(|pem| inspect_authorities(&pem).map(|()| pem))
             .map_err(|why| Defect::Invalid(format!("{kind} {key} {why}")))
     }
 
+    fn check_refused(&self, kind: &str, key: &ObjectKey, is_there: bool) -> Result<(), Defect> {
+        match self.snapshot.refused(kind, key).filter(|_| !is_there) {
+            Some(refused) => {
+                Err(Defect::Refused(format!("{kind} {key} {}", refused::invalid(refused))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn secret(&self, key: &ObjectKey) -> Result<&'a Secret, String> {
+        let secret = self.snapshot.secrets.get(key);
+        secret.map(|secret| &**secret).ok_or_else(|| self.why_missing("Secret", key))
+    }
+
+    fn config_map(&self, key: &ObjectKey) -> Result<&'a ConfigMap, String> {
+        let map = self.snapshot.config_maps.get(key);
+        map.map(|map| &**map).ok_or_else(|| self.why_missing("ConfigMap", key))
+    }
+
+    fn why_missing(&self, kind: &str, key: &ObjectKey) -> String {
+        match self.snapshot.unread.get(&ObjectRef::new(kind, key.clone())) {
+            Some(why) => format!("can't be read: {why}"),
+            None => "doesn't exist".to_owned(),
+        }
+    }
+
+    /// Checks that the reference is permitted, and notes that its object is looked for.
     fn permit(
         &self,
         referrer: Referrer<'_>,
@@ -195,7 +241,10 @@ impl<'a> Certificates<'a> {
             to_namespace,
             to_name,
         };
-        self.grants.check(reference).map_err(Defect::NotPermitted)
+        self.grants.check(reference).map_err(Defect::NotPermitted)?;
+        let object = ObjectRef::new(to_kind, ObjectKey::new(to_namespace, to_name));
+        self.sought.borrow_mut().insert(object);
+        Ok(())
     }
 }
 
@@ -206,8 +255,8 @@ fn read_key_pair(key: &ObjectKey, secret: &Secret) -> Result<Certificate, String
     }
     let pair = KeyPair {
         name: key.to_string().into(),
-        certificate_chain: text(secret, "tls.crt")?.into(),
-        private_key: Zeroizing::new(text(secret, "tls.key")?),
+        certificate_chain: text(secret, "tls.crt")?.as_str().into(),
+        private_key: text(secret, "tls.key")?,
     };
     let details = inspect_key_pair(&pair)?;
     Ok(Certificate { pair: Arc::new(pair), details: Arc::new(details) })
@@ -215,19 +264,21 @@ fn read_key_pair(key: &ObjectKey, secret: &Secret) -> Result<Certificate, String
 
 /// The decoded value of one of a Secret's keys. It is to be PEM, which is ASCII; what else may stand
 /// around it means nothing.
-fn text(secret: &Secret, key: &str) -> Result<String, String> {
+fn text(secret: &Secret, key: &str) -> Result<Zeroizing<String>, String> {
     if let Some(text) = secret.string_data.get(key) {
         return Ok(text.clone());
     }
-    let encoded = secret.data.get(key).ok_or_else(|| format!("lacks the key {key}"))?;
-    // As in YAML block scalars, which the API server accepts.
-    let encoded: Zeroizing<String> = encoded.split_ascii_whitespace().collect::<String>().into();
+    let value = secret.data.get(key).ok_or_else(|| format!("lacks the key {key}"))?;
+    // As in YAML block scalars, which the API server accepts. A string that grows leaves copies behind.
+    let mut encoded = Zeroizing::new(String::with_capacity(value.len()));
+    encoded.extend(value.split_ascii_whitespace());
     let decoded = BASE64_STANDARD
         .decode(&*encoded)
         .map_err(|error| format!("has bad base64 in {key}: {error}"))?;
     // What isn't UTF-8 is copied, and the original wiped.
-    String::from_utf8(decoded).or_else(|error| {
+    let decoded = String::from_utf8(decoded).unwrap_or_else(|error| {
         let bytes = Zeroizing::new(error.into_bytes());
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    })
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    Ok(decoded.into())
 }

@@ -9,7 +9,9 @@ use l4way_resources::{
 use super::{
     Certificate, Certificates, ClassNode, ListenerNode, Protocol, Referrer,
     certificate::{Defect, Validity},
-    namespace, parameters, tls,
+    class, namespace,
+    parameters::{self, NotFound},
+    refused, tls,
 };
 use crate::{
     Settings,
@@ -35,6 +37,10 @@ pub(crate) struct GatewayNode {
     pub(crate) listener_sets: Vec<ObjectKey>,
     /// What it shows to backends.
     pub(crate) client_certificate: ClientCertificate,
+    /// It is invalid, and takes nothing up.
+    pub(crate) is_refused: bool,
+    /// It doesn't run because it or its class is invalid. Its ports are nobody else's.
+    pub(crate) keeps_ports: bool,
     pub(crate) findings: Findings,
 }
 
@@ -65,16 +71,32 @@ impl GatewayNode {
             listeners: Vec::new(),
             listener_sets: Vec::new(),
             client_certificate: ClientCertificate::None,
+            is_refused: false,
+            keeps_ports: false,
             findings: Findings::default(),
         };
         node.check_class(class);
-        node.read_parameters(certificates.snapshot);
+        node.read_parameters(certificates.snapshot, settings);
         node.check_default_scope();
         node.check_allowed_listeners();
         node.check_client_certificate(certificates);
         node.read_listeners(certificates);
         node.check_frontend(certificates);
         node
+    }
+
+    /// The same Gateway as one that is invalid, of which only the listeners and addresses could be read.
+    fn refused(self) -> Self {
+        Self { is_refused: true, ..self.kept("The Gateway is invalid.".to_owned()) }
+    }
+
+    /// The same Gateway as one that doesn't run for this reason, which has been told.
+    fn kept(mut self, why: String) -> Self {
+        self.keeps_ports = true;
+        let outcomes = conditions::gateway::invalid(why);
+        outcomes.into_iter().for_each(|outcome| self.findings.told(outcome));
+        self.listeners.iter_mut().for_each(|listener| listener.is_refused = true);
+        self
     }
 
     /// The name by which the proxy knows it.
@@ -105,28 +127,40 @@ impl GatewayNode {
     }
 
     fn check_class(&mut self, class: Option<&ClassNode>) {
-        if class.is_some_and(|class| class.findings.outcome(ACCEPTED).is_some()) {
-            let message = format!(
-                "GatewayClass {} is not accepted; see its status",
-                self.object.spec.gateway_class_name
-            );
-            let outcomes = conditions::gateway::class_not_accepted(message);
-            self.findings.error("/spec/gatewayClassName", outcomes);
-        }
+        let name = &self.object.spec.gateway_class_name;
+        let message = match class {
+            Some(class) if class.findings.outcome(ACCEPTED).is_some() => {
+                format!("GatewayClass {name} is not accepted; see its status")
+            }
+            None if self.in_cluster => {
+                format!("GatewayClass {name} doesn't exist any more; what runs stays as it is")
+            }
+            _ => return,
+        };
+        let outcomes = conditions::gateway::class_not_accepted(message);
+        self.findings.error("/spec/gatewayClassName", outcomes);
     }
 
-    fn read_parameters(&mut self, snapshot: &Snapshot) {
+    fn read_parameters(&mut self, snapshot: &Snapshot, settings: &Settings) {
         let infrastructure = self.object.spec.infrastructure.as_ref();
         let Some(reference) = infrastructure.and_then(|infra| infra.parameters_ref.as_ref()) else {
             return;
         };
+        let pointer = "/spec/infrastructure/parametersRef";
         // The reference is local, whatever else it says.
         let namespace = Some(&*self.object.metadata.namespace);
-        match parameters::find(snapshot, reference, namespace) {
+        match parameters::find(snapshot, settings, reference, namespace) {
             Ok(found) => self.parameters = found.spec.clone().or(&self.parameters),
-            Err(message) => {
+            Err(NotFound::Foreign(message)) if !self.in_cluster => {
+                self.findings.note(Severity::Warning, pointer, parameters::passed_over(&message));
+            }
+            Err(NotFound::Refused(message)) => {
                 let outcomes = conditions::gateway::invalid_parameters(message);
-                self.findings.error("/spec/infrastructure/parametersRef", outcomes);
+                outcomes.into_iter().for_each(|outcome| self.findings.told(outcome));
+            }
+            Err(NotFound::Foreign(message) | NotFound::Missing(message)) => {
+                let outcomes = conditions::gateway::invalid_parameters(message);
+                self.findings.error(pointer, outcomes);
             }
         }
     }
@@ -177,6 +211,10 @@ impl GatewayNode {
             Err(Defect::NotPermitted(message)) => conditions::ref_not_permitted(message),
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
                 conditions::gateway::invalid_client_certificate_ref(message)
+            }
+            Err(Defect::Refused(message)) => {
+                self.findings.told(conditions::gateway::invalid_client_certificate_ref(message));
+                return;
             }
         };
         self.findings.error(pointer, [outcome]);
@@ -257,12 +295,32 @@ pub(crate) fn build(
     classes: &BTreeMap<Arc<str>, ClassNode>,
     certificates: &Certificates<'_>,
 ) -> BTreeMap<ObjectKey, GatewayNode> {
-    // Without a cluster there may be no other controller either.
-    let classless = snapshot.gateway_classes.is_empty() && !settings.in_cluster;
+    let classless = class::are_missing(snapshot, settings);
     let ours = snapshot.gateways.iter().filter_map(|(key, gateway)| {
-        let class = classes.get(&gateway.spec.gateway_class_name);
-        (classless || class.is_some())
-            .then(|| (key.clone(), GatewayNode::new(gateway, settings, class, certificates)))
+        let name = &gateway.spec.gateway_class_name;
+        let class = classes.get(name);
+        let new = || GatewayNode::new(gateway, settings, class, certificates);
+        let is_left = || {
+            settings.provided.contains(key)
+                && !snapshot.gateway_classes.contains_key(&ObjectKey::new("", name.clone()))
+        };
+        let node = match class::refused(snapshot, settings, name) {
+            _ if classless || class.is_some() => new(),
+            Some(why) => new().kept(why),
+            None if is_left() => new(),
+            None => return None,
+        };
+        Some((key.clone(), node))
     });
-    ours.collect()
+    let refused = refused::gateways(snapshot).into_iter().filter_map(|gateway| {
+        let name = &gateway.spec.gateway_class_name;
+        let class = classes.get(name);
+        // Where its class can't be read, it may be one of ours.
+        (classless || class.is_some() || name.is_empty() && !classes.is_empty()).then(|| {
+            let node = GatewayNode::new(&gateway, settings, class, certificates);
+            (gateway.metadata.key(), node.refused())
+        })
+    });
+    let refused: Vec<_> = refused.collect();
+    ours.chain(refused).collect()
 }

@@ -2,8 +2,11 @@ use std::collections::HashMap;
 
 use l4way_resources::{
     Store,
-    api::{ReferenceGrant, ReferenceGrantTo},
+    api::{ObjectKey, ReferenceGrant, ReferenceGrantTo},
 };
+
+use super::namespace::unwatched;
+use crate::Settings;
 
 /// A reference from an object in one namespace to an object in another.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +24,13 @@ pub(crate) struct CrossReference<'a> {
 type Granted<'a> = HashMap<(&'a str, (&'a str, &'a str), &'a str), Vec<&'a ReferenceGrantTo>>;
 
 /// What the ReferenceGrants permit.
-pub(crate) struct Grants<'a>(Granted<'a>);
+pub(crate) struct Grants<'a> {
+    granted: Granted<'a>,
+    settings: &'a Settings,
+}
 
 impl<'a> Grants<'a> {
-    pub(crate) fn new(grants: &'a Store<ReferenceGrant>) -> Self {
+    pub(crate) fn new(grants: &'a Store<ReferenceGrant>, settings: &'a Settings) -> Self {
         let mut granted = Granted::new();
         for grant in grants.values() {
             for from in &grant.spec.from {
@@ -35,7 +41,7 @@ impl<'a> Grants<'a> {
                     .extend(&grant.spec.to);
             }
         }
-        Self(granted)
+        Self { granted, settings }
     }
 
     /// Whether the reference is within one namespace or there is a grant for it.
@@ -44,11 +50,14 @@ impl<'a> Grants<'a> {
     /// What is missing, and what to do.
     pub(crate) fn check(&self, reference: CrossReference<'_>) -> Result<(), String> {
         let CrossReference { from, from_namespace, to, to_namespace, to_name } = reference;
-        let granted = self.0.get(&(to_namespace, from, from_namespace));
+        let granted = self.granted.get(&(to_namespace, from, from_namespace));
         if from_namespace == to_namespace
             || granted.is_some_and(|granted| granted.iter().any(|to| covers(to, reference)))
         {
             return Ok(());
+        }
+        if !self.settings.is_watched(to_namespace) {
+            return Err(unwatched(to.1, &ObjectKey::new(to_namespace, to_name)));
         }
         Err(format!(
             "no ReferenceGrant permits the reference to {} {to_namespace}/{to_name}; create a \

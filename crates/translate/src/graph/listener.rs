@@ -30,6 +30,8 @@ pub(crate) struct ListenerNode {
     pub(crate) namespaces: RouteNamespaces,
     /// The namespace of the object that it is in.
     pub(crate) home: Arc<str>,
+    /// The object that it is in is invalid: it takes nothing, and what it has is nobody else's.
+    pub(crate) is_refused: bool,
     pub(crate) findings: Findings,
     /// The routes that are attached, the one with precedence first.
     pub(crate) routes: Vec<RouteKey>,
@@ -52,6 +54,7 @@ impl ListenerNode {
             kinds: Vec::new(),
             namespaces: listener.allowed_routes.namespaces.clone(),
             home,
+            is_refused: false,
             findings: Findings::default(),
             routes: Vec::new(),
             shares: BTreeMap::new(),
@@ -85,12 +88,19 @@ impl ListenerNode {
 
     /// Whether nothing keeps it out of a data plane that carries its protocol.
     pub(crate) fn is_valid(&self) -> bool {
-        self.findings.outcome(PROGRAMMED).is_none()
+        self.findings.outcome(PROGRAMMED).is_none() && !self.is_refused
     }
 
     /// What it is carried on, if it is valid.
     pub(crate) fn runs_on(&self) -> Option<Transport> {
-        self.protocol.map(Protocol::transport).filter(|_| self.is_valid())
+        self.holds().filter(|_| self.is_valid())
+    }
+
+    /// The transport whose port it has, if it is valid, or would be were its object.
+    pub(crate) fn holds(&self) -> Option<Transport> {
+        self.protocol
+            .map(Protocol::transport)
+            .filter(|_| self.findings.outcome(PROGRAMMED).is_none())
     }
 
     /// Whether others leave no room for it.

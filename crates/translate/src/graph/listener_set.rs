@@ -6,7 +6,7 @@ use l4way_resources::{
     api::{FromNamespaces, ListenerSet, ListenerSetParentRef, ObjectKey},
 };
 
-use super::{Certificates, GatewayNode, ListenerNode, Namespaces, Referrer, gateway, tls};
+use super::{Certificates, GatewayNode, ListenerNode, Namespaces, Referrer, gateway, refused, tls};
 use crate::{
     conditions::{self, ACCEPTED},
     finding::Findings,
@@ -19,6 +19,8 @@ pub(crate) struct ListenerSetNode {
     /// The parent.
     pub(crate) gateway: ObjectKey,
     pub(crate) listeners: Vec<ListenerNode>,
+    /// It is invalid, and its listeners take nothing; what they have is nobody else's.
+    pub(crate) is_refused: bool,
     pub(crate) findings: Findings,
 }
 
@@ -47,8 +49,15 @@ impl ListenerSetNode {
             object: set.clone(),
             listeners: listeners.collect(),
             gateway,
+            is_refused: false,
             findings: Findings::default(),
         }
+    }
+
+    /// The same ListenerSet as one that is invalid, of which only the listeners could be read.
+    fn refuse(&mut self) {
+        self.is_refused = true;
+        self.listeners.iter_mut().for_each(|listener| listener.is_refused = true);
     }
 
     fn check_allowed(&mut self, parent: &GatewayNode, namespaces: &Namespaces<'_>) {
@@ -64,9 +73,10 @@ impl ListenerSetNode {
         if namespaces.chosen(&choice, FromNamespaces::None, home, namespace) {
             return;
         }
+        let unknown = namespaces.labels_unknown(namespace);
         let message = format!(
             "Gateway {} does not allow ListenerSets from namespace {namespace}; its \
-             spec.allowedListeners.namespaces would have to choose it",
+             spec.allowedListeners.namespaces would have to choose it{unknown}",
             self.gateway
         );
         self.findings.error("/spec/parentRef", conditions::listener_set::not_allowed(message));
@@ -89,12 +99,16 @@ pub(crate) fn build(
     namespaces: &Namespaces<'_>,
     certificates: &Certificates<'_>,
 ) -> BTreeMap<ObjectKey, ListenerSetNode> {
-    let mut oldest_first: Vec<_> = snapshot.listener_sets.values().collect();
+    let refused = refused::listener_sets(snapshot);
+    let mut oldest_first: Vec<_> = snapshot.listener_sets.values().chain(&refused).collect();
     oldest_first.sort_by(|a, b| a.metadata.age_order().cmp(&b.metadata.age_order()));
     let mut sets = BTreeMap::new();
     for set in oldest_first {
         let Some(parent) = parent_key(set).and_then(|key| gateways.get_mut(&key)) else { continue };
         let mut node = ListenerSetNode::new(set, parent, certificates);
+        if !snapshot.listener_sets.contains_key(&set.metadata.key()) {
+            node.refuse();
+        }
         node.check_allowed(parent, namespaces);
         if node.is_allowed() {
             parent.listener_sets.push(set.metadata.key());

@@ -27,16 +27,24 @@ mod parent;
 mod policy;
 mod precedence;
 mod protocol;
+mod refused;
 mod reserved;
 mod route;
 mod stray;
 mod tls;
 mod tls_options;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use l4way_model::{BackendId, BackendSource, GatewayId, SessionTerms};
-use l4way_resources::{Snapshot, api::ObjectKey};
+use l4way_model::{BackendId, BackendSource, GatewayId, HttpTerms, SessionTerms};
+use l4way_resources::{
+    Snapshot,
+    api::{ObjectKey, ObjectRef},
+};
 
 use crate::{Addresses, Settings};
 
@@ -67,6 +75,8 @@ pub struct Graph {
     pub(crate) classless: bool,
     /// What holds for all sessions, where no GatewayParameters say otherwise.
     pub(crate) terms: SessionTerms,
+    /// What holds for all HTTP requests, where no GatewayParameters say otherwise.
+    pub(crate) http_terms: HttpTerms,
     /// In seconds of Unix time, if it is known.
     now: Option<i64>,
     pub(crate) classes: BTreeMap<Arc<str>, ClassNode>,
@@ -76,12 +86,18 @@ pub struct Graph {
     pub(crate) backends: BTreeMap<BackendId, BackendNode>,
     pub(crate) policies: BTreeMap<ObjectKey, PolicyNode>,
     pub(crate) strays: Vec<Stray>,
+    contents: BTreeSet<ObjectRef>,
 }
 
 impl Graph {
     /// Whether there is no GatewayClass at all, so that every Gateway is ours.
     pub fn claims_every_gateway(&self) -> bool {
         self.classless
+    }
+
+    /// How many routes get no traffic, because each listener that they are attached to has another one.
+    pub fn superseded_routes(&self) -> usize {
+        self.routes.values().filter(|route| route.superseded && !route.is_refused).count()
     }
 
     /// The address that each of our Gateways has, for [`Addresses::Pool`] to keep.
@@ -98,6 +114,13 @@ impl Graph {
     /// [former]: Settings::former
     pub fn source(&self, backend: &BackendId) -> Option<&BackendSource> {
         self.backends.get(backend).map(|node| &node.source)
+    }
+
+    /// The Secrets and ConfigMaps of whose contents the graph is made, or would be if they were there:
+    /// those that our Gateways, their ListenerSets, and BackendTLSPolicies refer to, and may. No other
+    /// contents are needed.
+    pub fn contents(&self) -> &BTreeSet<ObjectRef> {
+        &self.contents
     }
 
     /// When something will be else about a certificate though no object changes, in seconds of Unix
@@ -145,8 +168,8 @@ impl Graph {
 
 /// Relates the objects of a snapshot to each other.
 pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
-    let namespaces = Namespaces::new(&snapshot.namespaces);
-    let grants = Grants::new(&snapshot.reference_grants);
+    let namespaces = Namespaces::new(snapshot, settings);
+    let grants = Grants::new(&snapshot.reference_grants, settings);
     let certificates = Certificates::new(snapshot, &grants, settings.now);
 
     let classes = class::build(snapshot, settings);
@@ -160,11 +183,16 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     }
     settle_listeners(&mut gateways, &mut listener_sets, &settings.addresses);
 
-    let policies = Policies::new(snapshot, &certificates);
+    let refused_policies = refused::policies(snapshot);
+    let policies = Policies::new(snapshot, &refused_policies, &certificates);
     let mut backends = Backends::new(snapshot, &grants, &policies, settings);
     let mut routes = BTreeMap::new();
     for ((kind, key), route) in &snapshot.routes {
         routes.insert((*kind, key.clone()), RouteNode::new(*kind, route, &mut backends));
+    }
+    for (kind, route, http_rules) in refused::routes(snapshot) {
+        let key = (kind, route.metadata.key());
+        routes.insert(key, RouteNode::refused(kind, route, http_rules));
     }
     settings.former.iter().for_each(|backend| backends.look_up(backend));
     let parents = parent::Parents {
@@ -180,13 +208,15 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
     let backends = backends.into_nodes();
     let policies = policies.relate(&mut routes, &gateways, &listener_sets);
 
-    let strays = stray::find(snapshot, &classes, &gateways, &listener_sets, &policies);
+    let strays =
+        stray::find(snapshot, settings, &classes, &gateways, &listener_sets, &policies, &routes);
     let mut graph = Graph {
         controller_name: settings.controller_name.clone(),
         in_cluster: settings.in_cluster,
         terms: settings.terms,
+        http_terms: settings.http_terms.clone(),
         now: certificates.now,
-        classless: snapshot.gateway_classes.is_empty() && !settings.in_cluster,
+        classless: class::are_missing(snapshot, settings),
         classes,
         gateways,
         listener_sets,
@@ -194,6 +224,7 @@ pub fn graph(snapshot: &Snapshot, settings: &Settings) -> Graph {
         backends,
         policies,
         strays,
+        contents: certificates.sought(),
     };
     graph.refuse_loops(snapshot, settings);
     graph

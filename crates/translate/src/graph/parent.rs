@@ -73,12 +73,15 @@ impl Parents<'_> {
     /// `None` if the parent isn't one of ours.
     fn parent(&self, route: &RouteNode, index: usize, reference: &ParentRef) -> Option<ParentNode> {
         let parent = named(reference, &route.object.metadata.namespace)?;
-        let (listeners, not_allowed) = match &parent {
-            Parent::Gateway(key) => (&self.gateways.get(key)?.listeners, None),
+        let (listeners, not_allowed, is_refused) = match &parent {
+            Parent::Gateway(key) => {
+                let gateway = self.gateways.get(key)?;
+                (&gateway.listeners, None, gateway.is_refused)
+            }
             Parent::ListenerSet(key) => {
                 let set = self.listener_sets.get(key)?;
                 let not_allowed = (!set.is_allowed()).then_some(&set.gateway);
-                (&set.listeners, not_allowed)
+                (&set.listeners, not_allowed, set.is_refused)
             }
         };
         let mut node = ParentNode {
@@ -105,6 +108,11 @@ impl Parents<'_> {
         self.check_external(route, &mut node);
         match attached {
             Ok(listeners) => node.listeners = listeners,
+            // What is wrong with the parent has been told, and may be the reason.
+            Err(_) if is_refused => {
+                let message = format!("{} {} is invalid", reference.kind, reference.name);
+                node.findings.told(conditions::no_matching_parent(message));
+            }
             Err((field, outcome)) => {
                 let pointer = pointer(index, field);
                 node.findings.error(pointer, [outcome]);
@@ -189,10 +197,11 @@ impl Parents<'_> {
     fn why_not_allowed(&self, route: &RouteNode, listeners: &[&ListenerNode]) -> String {
         let of_kind = listeners.iter().any(|listener| listener.kinds.contains(&route.kind));
         if of_kind {
+            let namespace = &route.object.metadata.namespace;
             return format!(
-                "no listener allows routes from namespace {}; its \
-                 allowedRoutes.namespaces would have to choose it",
-                route.object.metadata.namespace
+                "no listener allows routes from namespace {namespace}; its \
+                 allowedRoutes.namespaces would have to choose it{}",
+                self.namespaces.labels_unknown(namespace)
             );
         }
         let kinds = listeners.iter().map(|listener| {

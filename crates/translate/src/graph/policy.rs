@@ -20,6 +20,7 @@ use super::{
     certificate::Defect,
     gateway::ClientCertificate,
     parent::{Parent, ParentNode},
+    refused,
 };
 use crate::{
     conditions::{ACCEPTED, policy as outcomes},
@@ -35,6 +36,8 @@ pub(crate) struct PolicyNode {
     pub(crate) tls: Option<Arc<BackendTls>>,
     /// The Gateways that send, or would send, something to its backends.
     pub(crate) gateways: BTreeSet<ObjectKey>,
+    /// It is invalid: nothing is sent to its backends.
+    pub(crate) is_refused: bool,
     pub(crate) findings: Findings,
 }
 
@@ -71,14 +74,20 @@ pub(crate) struct OfBackend {
 }
 
 impl<'a> Policies<'a> {
-    /// Reads the policies of a snapshot.
-    pub(crate) fn new(snapshot: &'a Snapshot, certificates: &Certificates<'_>) -> Self {
+    /// Reads the policies of a snapshot, and those of it that can't be used.
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        refused: &'a [Arc<BackendTlsPolicy>],
+        certificates: &Certificates<'_>,
+    ) -> Self {
         let mut policies =
             Self { nodes: BTreeMap::new(), in_force: HashMap::new(), naming: HashMap::new() };
-        let mut oldest_first: Vec<_> = snapshot.backend_tls_policies.values().collect();
-        oldest_first.sort_by(|a, b| a.metadata.age_order().cmp(&b.metadata.age_order()));
-        for policy in oldest_first {
-            policies.add(policy, snapshot, certificates);
+        let valid = snapshot.backend_tls_policies.values().map(|policy| (policy, false));
+        let refused = refused.iter().map(|policy| (policy, true));
+        let mut oldest_first: Vec<_> = valid.chain(refused).collect();
+        oldest_first.sort_by(|(a, _), (b, _)| a.metadata.age_order().cmp(&b.metadata.age_order()));
+        for (policy, is_refused) in oldest_first {
+            policies.add(policy, is_refused, snapshot, certificates);
         }
         policies
     }
@@ -86,6 +95,7 @@ impl<'a> Policies<'a> {
     fn add(
         &mut self,
         policy: &'a Arc<BackendTlsPolicy>,
+        is_refused: bool,
         snapshot: &Snapshot,
         certificates: &Certificates<'_>,
     ) {
@@ -96,8 +106,10 @@ impl<'a> Policies<'a> {
             let Some(kind) = kind(reference) else {
                 let message = format!(
                     "{} of group {:?} can't be a backend of l4way's; use a Service, or a Backend of \
-                     group {L4WAY_GROUP}",
-                    reference.kind, reference.group
+                     group {L4WAY_GROUP}{}",
+                    reference.kind,
+                    reference.group,
+                    suggest::of_group(&reference.group)
                 );
                 findings.error(pointer, [outcomes::target_not_found(message)]);
                 continue;
@@ -105,7 +117,12 @@ impl<'a> Policies<'a> {
             let object = ObjectKey::new(key.namespace.clone(), reference.name.clone());
             let section = reference.section_name.as_deref();
             if let Err(message) = find(snapshot, kind, &object, section) {
-                findings.error(pointer.clone(), [outcomes::target_not_found(message)]);
+                let outcome = outcomes::target_not_found(message);
+                if snapshot.refused(kind, &object).is_some() {
+                    findings.told(outcome);
+                } else {
+                    findings.error(pointer.clone(), [outcome]);
+                }
             }
             let named = self.naming.entry((kind, object.clone())).or_default();
             named.push((key.clone(), section));
@@ -121,9 +138,9 @@ impl<'a> Policies<'a> {
                 }
             }
         }
-        let tls = read(policy, certificates, &mut findings);
-        let object = policy.clone();
-        let node = PolicyNode { object, tls, gateways: BTreeSet::new(), findings };
+        let tls = if is_refused { None } else { read(policy, certificates, &mut findings) };
+        let (object, gateways) = (policy.clone(), BTreeSet::new());
+        let node = PolicyNode { object, tls, gateways, is_refused, findings };
         self.nodes.insert(key, node);
     }
 
@@ -185,6 +202,9 @@ fn refusals(
     gateways: &BTreeMap<ObjectKey, GatewayNode>,
 ) -> Vec<String> {
     let key = policy.object.metadata.key();
+    if policy.is_refused {
+        return vec![format!("BackendTLSPolicy {key} is invalid")];
+    }
     if policy.tls.is_none() {
         return vec![format!("BackendTLSPolicy {key} can't be honoured; see its status")];
     }
@@ -247,7 +267,8 @@ fn find(
     let missing = |names: &mut dyn Iterator<Item = &ObjectKey>| {
         let beside = names.filter(|other| other.namespace == key.namespace);
         let hint = suggest::did_you_mean(&key.name, beside.map(|other| &*other.name));
-        format!("{kind} {key} doesn't exist{hint}")
+        let why = refused::why_missing(snapshot, kind, key, || hint);
+        format!("{kind} {key} {why}")
     };
     let names: Vec<_> = if kind == "Service" {
         let service = snapshot.services.get(key);
@@ -370,6 +391,10 @@ fn authorities(
             Defect::Kind(message) => outcomes::invalid_kind(message),
             Defect::NotPermitted(message) | Defect::Invalid(message) => {
                 outcomes::invalid_ca_certificate_ref(message)
+            }
+            Defect::Refused(message) => {
+                findings.told(outcomes::invalid_ca_certificate_ref(message));
+                continue;
             }
         };
         let pointer = format!("/spec/validation/caCertificateRefs/{index}");

@@ -83,6 +83,7 @@ pub(crate) fn settle(
     let superseded = find_superseded(routes, &mut listeners);
     for Superseded { route, parent, entirely, message } in superseded {
         let Some(route) = routes.get_mut(&route) else { continue };
+        route.superseded |= entirely;
         let parent = &mut route.parents[parent];
         let outcome = conditions::route::superseded(message);
         let severity = if entirely { Severity::Error } else { Severity::Warning };
@@ -161,6 +162,12 @@ fn describe(
         Share::Name(None) | Share::Rest => String::new(),
     };
     let (id, kind, key) = (&listener.id, winner.kind, won.key());
+    if winner.is_refused {
+        return format!(
+            "{what}listener {id} is kept for {kind} {key}, which is invalid and {why}: sessions are \
+             refused until it is corrected or removed"
+        );
+    }
     format!("{what}listener {id} carries {kind} {key} instead, which {why}")
 }
 

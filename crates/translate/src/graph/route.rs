@@ -34,6 +34,10 @@ pub(crate) struct RouteNode {
     pub(crate) parents: Vec<ParentNode>,
     /// What an HTTPRoute wants that isn't implemented.
     unsupported: Vec<String>,
+    /// Whether each listener that it is attached to has another route instead.
+    pub(crate) superseded: bool,
+    /// It is invalid: what would be its sessions are nobody's.
+    pub(crate) is_refused: bool,
     pub(crate) findings: Findings,
 }
 
@@ -61,11 +65,39 @@ impl RouteNode {
             http_rules: Vec::new(),
             parents: Vec::new(),
             unsupported: Vec::new(),
+            superseded: false,
+            is_refused: false,
             findings: Findings::default(),
         };
         node.read_rules(backends);
         node.check_default_gateways();
         node
+    }
+
+    /// A route that is invalid, whose sessions are refused, without its parents.
+    pub(crate) fn refused(
+        kind: RouteKind,
+        object: Arc<Route>,
+        http_rules: Vec<HttpRuleNode>,
+    ) -> Self {
+        let nowhere = TargetNode {
+            pointer: "/spec/rules".to_owned(),
+            weight: 1,
+            backend: None,
+            external: None,
+            policies: OfBackend::default(),
+        };
+        Self {
+            kind,
+            object,
+            targets: vec![nowhere],
+            http_rules,
+            parents: Vec::new(),
+            unsupported: Vec::new(),
+            superseded: false,
+            is_refused: true,
+            findings: Findings::default(),
+        }
     }
 
     /// The name by which the graph knows it.
@@ -89,8 +121,12 @@ impl RouteNode {
             for (index, reference) in rule.backend_refs.iter().enumerate() {
                 let pointer = format!("/spec/rules/{rule_index}/backendRefs/{index}");
                 let resolved = backends.resolve(self.kind, namespace, reference);
-                if let Err(outcome) = &resolved {
-                    self.findings.error(&*pointer, [outcome.clone()]);
+                match &resolved {
+                    Ok(_) => {}
+                    Err(outcome) if backends.is_refused(namespace, reference) => {
+                        self.findings.told(outcome.clone());
+                    }
+                    Err(outcome) => self.findings.error(&*pointer, [outcome.clone()]),
                 }
                 if &*reference.kind == "Backend" && reference.port.is_some() {
                     let message = "A Backend's endpoints have their own ports; remove this one.";

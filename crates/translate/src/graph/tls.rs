@@ -90,6 +90,10 @@ pub(crate) fn check_certificates(
             Err(Defect::Kind(message) | Defect::Invalid(message)) => {
                 conditions::listener::invalid_certificate_ref(message)
             }
+            Err(Defect::Refused(message)) => {
+                node.findings.told(conditions::listener::invalid_certificate_ref(message));
+                continue;
+            }
         };
         node.findings.error(pointer, [outcome]);
     }
@@ -127,6 +131,10 @@ pub(crate) fn check_validation(
             Defect::NotPermitted(message) => conditions::ref_not_permitted(message),
             Defect::Kind(message) => conditions::listener::invalid_ca_certificate_kind(message),
             Defect::Invalid(message) => conditions::listener::invalid_ca_certificate_ref(message),
+            Defect::Refused(message) => {
+                node.findings.told(conditions::listener::invalid_ca_certificate_ref(message));
+                continue;
+            }
         };
         node.findings.error(pointer(&format!("caCertificateRefs/{index}")), [outcome]);
     }

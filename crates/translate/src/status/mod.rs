@@ -83,19 +83,23 @@ const SUPPORTED_FEATURES: [&str; 11] = [
 pub fn status(graph: &Graph, report: &ApplyReport, observed: &Observed) -> Vec<StatusUpdate> {
     let seen = Seen { graph, report, observed };
     let classes = graph.classes.values().map(|class| class_status(graph, class));
-    let gateways = graph.gateways.values().map(|gateway| {
+    let gateways = graph.gateways.values().filter(|gateway| !gateway.is_refused);
+    let gateways = gateways.map(|gateway| {
         let status = Status::Gateway(gateway::status(seen, gateway));
         update("Gateway", &gateway.object.metadata, status)
     });
-    let listener_sets = graph.listener_sets.values().filter_map(|set| {
+    let listener_sets = graph.listener_sets.values().filter(|set| !set.is_refused);
+    let listener_sets = listener_sets.filter_map(|set| {
         let status = Status::ListenerSet(listener_set::status(seen, set)?);
         Some(update("ListenerSet", &set.object.metadata, status))
     });
-    let routes = graph.routes.values().filter(|route| !route.parents.is_empty()).map(|route| {
+    let routes = graph.routes.values().filter(|route| !route.is_refused);
+    let routes = routes.filter(|route| !route.parents.is_empty()).map(|route| {
         let status = Status::Route(route::status(graph, route, report));
         update(route.kind.as_str(), &route.object.metadata, status)
     });
-    let policies = graph.policies.values().filter(|policy| !policy.gateways.is_empty());
+    let policies = graph.policies.values().filter(|policy| !policy.is_refused);
+    let policies = policies.filter(|policy| !policy.gateways.is_empty());
     let policies = policies.map(|policy| {
         let status = Status::BackendTlsPolicy(policy::status(graph, policy));
         update("BackendTLSPolicy", &policy.object.metadata, status)

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use l4way_model::{
     AlternativeName, AtLimit, Authorities, BackendSource, BackendTls, Config, Hostname, HttpPort,
-    HttpRule, Listener, PathMatch, Route, ServerTls, SessionTerms, Target, TlsListener, TlsMode,
-    TlsOptions, TlsPort, TlsRoute,
+    HttpRule, HttpTerms, Listener, PathMatch, Route, ServerTls, SessionTerms, Target, TlsListener,
+    TlsMode, TlsOptions, TlsPort, TlsRoute,
 };
 use l4way_resources::{
     AnyObject, Snapshot,
@@ -36,6 +36,7 @@ fn write_all(
     section(out, "config", configs().any(is_filled))?;
     for config in configs() {
         write_terms(out, config.terms())?;
+        write_http_terms(out, config.http_terms())?;
         config.listeners().try_for_each(|listener| write_listener(out, listener))?;
         for port in config.tls_ports() {
             let mut listeners = port.listeners.iter();
@@ -88,6 +89,15 @@ fn write_terms(out: &mut String, terms: SessionTerms) -> std::fmt::Result {
         AtLimit::Wait => writeln!(out),
         AtLimit::Evict => writeln!(out, ", at limit {at_limit:?}"),
     }
+}
+
+fn write_http_terms(out: &mut String, terms: &HttpTerms) -> std::fmt::Result {
+    let HttpTerms { trusted_proxies } = terms;
+    let networks: Vec<_> = trusted_proxies.networks().iter().map(ToString::to_string).collect();
+    if networks.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "    trusted proxies: {}", networks.join(", "))
 }
 
 fn write_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {

@@ -11,8 +11,8 @@ use l4way_resources::{
     status::StatusAddress,
 };
 use l4way_translate::{
-    Addresses, Compiled, GatewayObserved, Observed, Proxies, Settings, compile, graph, problems,
-    provisions, status,
+    Addresses, Compiled, GatewayObserved, Observed, Provision, Proxies, Settings, compile, graph,
+    problems, provisions, status,
 };
 use serde::Deserialize;
 
@@ -59,6 +59,8 @@ struct ScenarioSettings {
     /// The objects are read as they are, with their status: such as have one that matters, or such as the API
     /// server would reject, but older versions of it let through.
     unvalidated: bool,
+    /// Some objects are invalid, and refused.
+    some_invalid: bool,
 }
 
 /// What a scenario sees of a Gateway in a cluster.
@@ -92,6 +94,8 @@ pub(crate) struct Scenario {
     settings: ScenarioSettings,
     /// The objects, in the order of the file.
     pub(crate) objects: Vec<AnyObject>,
+    /// What is beside the valid objects.
+    others: Snapshot,
 }
 
 impl Scenario {
@@ -118,21 +122,28 @@ impl Scenario {
                 document.settings
             })
             .unwrap_or_default();
-        let objects = if settings.unvalidated {
-            objects.iter().filter_map(|document| unvalidated(document)).collect()
+        let (objects, others) = if settings.unvalidated {
+            let objects = objects.iter().filter_map(|document| unvalidated(document));
+            (objects.collect(), Snapshot::default())
         } else {
-            validated(&objects.join("---\n"))?
+            validated(&objects.join("---\n"), settings.some_invalid)?
         };
-        Ok(Self { settings, objects })
+        Ok(Self { settings, objects, others })
     }
 
     /// What comes of these objects under the scenario's settings, as text.
     pub(crate) fn run(&self, objects: impl IntoIterator<Item = AnyObject>) -> String {
-        let snapshot: Snapshot = objects.into_iter().collect();
+        let mut snapshot = self.others.clone();
+        objects.into_iter().for_each(|object| snapshot.insert(object));
         let graph = graph(&snapshot, &self.translate_settings());
         // In a cluster each Gateway has a host to itself.
         let compiled = if self.settings.in_cluster {
-            provisions(&graph).into_iter().map(|provision| provision.compiled).collect()
+            // Of one that isn't accepted the controller looks at what is there.
+            let carried = |provision: Provision| match provision.may_run {
+                true => provision.compiled,
+                false => Compiled::default(),
+            };
+            provisions(&graph).into_iter().map(carried).collect()
         } else {
             vec![compile(&graph)]
         };
@@ -245,14 +256,19 @@ fn with_certificates(input: &str) -> String {
 }
 
 /// The objects, as `l4way` reads them from files.
-fn validated(text: &str) -> Result<Vec<AnyObject>, String> {
+fn validated(text: &str, some_invalid: bool) -> Result<(Vec<AnyObject>, Snapshot), String> {
     let source = SourceText::new("scenario", text);
     let result = read(&source, ReadOptions::default());
     let renderer = Renderer::plain();
     let errors = result.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
     let errors: String = errors.map(|error| renderer.render(error)).collect();
-    if errors.is_empty() {
-        Ok(result.manifests.into_iter().map(|manifest| manifest.object).collect())
+    if errors.is_empty() != some_invalid {
+        let others = Snapshot {
+            refused: result.refused,
+            foreign_policies: result.foreign_policies,
+            ..Snapshot::default()
+        };
+        Ok((result.manifests.into_iter().map(|manifest| manifest.object).collect(), others))
     } else {
         Err(format!("the input is not valid:\n{errors}"))
     }
@@ -261,5 +277,5 @@ fn validated(text: &str) -> Result<Vec<AnyObject>, String> {
 fn unvalidated(document: &str) -> Option<AnyObject> {
     let value: serde_json::Value = serde_saphyr::from_str(document).expect("the input is YAML");
     let kind = value.get("kind")?.as_str()?.to_owned();
-    Some(AnyObject::from_value(&kind, value)?.expect("the input has its kind's shape"))
+    Some(AnyObject::from_value(&kind, &value)?.expect("the input has its kind's shape"))
 }
