@@ -21,6 +21,7 @@ command_of() {
         --service-account-issuer=https://kubernetes.default.svc
         --service-account-key-file="$pki/sa.pub" --service-account-signing-key-file="$pki/sa.key"
         --authorization-mode=Node,RBAC --service-cluster-ip-range="$service_range"
+        --audit-policy-file="$here/manifests/audit-policy.yaml" --audit-log-path="$audit_log"
     ) ;;
     kube-controller-manager) command=(
         "$bin/kube-controller-manager" --kubeconfig="$state/controller-manager.kubeconfig"
@@ -43,6 +44,9 @@ command_of() {
         --proxy-mode=nftables --cluster-cidr="$pod_range" --conntrack-max-per-core=0
         --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249
     ) ;;
+    network-policies) command=(
+        "$bin/network-policies" --kubeconfig="$KUBECONFIG" --node=node --healthz="$policies_health"
+    ) ;;
     *) die "no component $1: ${components[*]}" ;;
     esac
 }
@@ -57,6 +61,7 @@ is_ready() {
     containerd) ctr --address "$containerd_socket" version ;;
     kubelet) kubectl wait node/node --for=condition=Ready --timeout=1s ;;
     kube-proxy) curl --fail --silent http://127.0.0.1:10256/healthz ;;
+    network-policies) curl --fail --silent "http://$policies_health" ;;
     esac
 }
 

@@ -8,6 +8,7 @@ cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/l4way}/cluster
 bin=$cache/bin
 images=$cache/images
 logs=$cache/logs/$name
+audit_log=$logs/audit.log              # of the API server: what l4way's controllers ask, see manifests/audit-policy.yaml
 state=/var/lib/$name-cluster           # short: paths of unix sockets have to fit in 108 bytes
 pki=$state/pki
 export KUBECONFIG=$state/kubeconfig
@@ -21,6 +22,7 @@ api=https://$node_ip:6443
 etcd_url=http://127.0.0.1:2379
 containerd_socket=$state/containerd.sock
 registry=127.0.0.1:5000
+policies_health=127.0.0.1:9080
 
 metallb_version=v0.16.1                # as in tools/go.mod
 # In the order of starting.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const CALM: Duration = Duration::from_secs(10);
 
 /// Delays that double up to a limit, with jitter: a server that comes back isn't met by all at once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
     limit: Duration,
@@ -47,10 +47,14 @@ impl Backoff {
     }
 }
 
-/// Between three and four quarters of a delay. The keys of a `RandomState` are random.
+/// Between three and four quarters of a delay.
 fn jitter(delay: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) % 256;
-    delay * 3 / 4 + delay / 4 * u32::try_from(random).unwrap_or(0) / 256
+    delay * 3 / 4 + delay / 4 * random() / 256
+}
+
+/// A number below 256. The keys of a `RandomState` are random.
+pub(crate) fn random() -> u32 {
+    u32::try_from(RandomState::new().hash_one(()) % 256).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, KubeconfigError},
 };
 
+use crate::{fence::Fence, gatekeeper::Gatekeeper};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -74,14 +76,45 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// A client for the cluster that `KUBECONFIG` or `~/.kube/config` names, or that this Pod runs in;
-/// with a context, for that of the kubeconfig. It connects when it is used: [`server_version`]
-/// tells whether somebody answers.
+/// The ways to one API server. They have one budget: while the server is in need (429, 503 with
+/// Retry-After, 5xx for a while), requests wait until it is well, but for those about Leases.
+#[derive(Clone)]
+pub struct Clients {
+    /// For everything but this process' own Lease. What changes something fails while another leads
+    /// ([`Leader`](crate::Leader)). An answer that isn't a list or a watch comes within 10 s, not counting
+    /// the time for which the request waits, or not at all.
+    pub ordinary: Client,
+    /// For the Lease by which this process leads, or says that it lives.
+    pub lease: Client,
+    pub(crate) fence: Fence,
+}
+
+impl Clients {
+    /// To the API server of this configuration.
+    ///
+    /// # Errors
+    /// If it can't be used, such as for what its certificates are.
+    pub fn new(mut config: Config) -> kube::Result<Self> {
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Who asks tries again by itself, and the gatekeeper repeats what the server wants repeated.
+        config.default_retry = false;
+        let namespace = config.default_namespace.clone();
+        let sender = Client::try_from(config)?;
+        let fence = Fence::default();
+        let [ordinary, lease] =
+            Gatekeeper::ways(sender, fence.clone()).map(|way| Client::new(way, namespace.clone()));
+        Ok(Self { ordinary, lease, fence })
+    }
+}
+
+/// Clients for the cluster that `KUBECONFIG` or `~/.kube/config` names, or that this Pod runs in; with a
+/// context, for that of the kubeconfig. They connect when they are used: [`server_version`] tells whether
+/// somebody answers.
 ///
 /// # Errors
 /// If there is no usable configuration.
-pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
-    let mut config = match context {
+pub async fn connect(context: Option<&str>) -> Result<Clients, ConnectError> {
+    let config = match context {
         None => Config::infer().await.map_err(|error| ConnectError::NoConfig(Box::new(error)))?,
         Some(context) => {
             let options =
@@ -91,10 +124,7 @@ pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
                 .map_err(|error| ConnectError::Context(context.to_owned(), Box::new(error)))?
         }
     };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // Whoever asks tries again by itself, sooner than the client would.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    Clients::new(config).map_err(|error| ConnectError::Client(Box::new(error)))
 }
 
 /// The version of the API server, such as `v1.35.4`.

@@ -4,31 +4,31 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
 use futures::{StreamExt, future::join_all};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::GetParams,
-    core::{ApiResource, DynamicObject, PartialObjectMeta, Request},
+    core::{ApiResource, Request},
     runtime::watcher::{self, Event, watcher},
 };
 use serde::Deserialize;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    follow::{CLUSTER_ROLE_HINT, Followed, Trouble, WATCH_SECONDS, follow},
+    follow::{Followed, ROLE_HINT, Trouble, WATCH_SECONDS, follow},
+    following::PAGE,
     kinds::{Kind, choose, resource},
+    object::Outline,
+    place::Place,
     source::Shared,
 };
-
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A CustomResourceDefinition, as far as it is read. Its schemas are large and are passed over.
 #[derive(Deserialize)]
@@ -82,10 +82,10 @@ impl Crd {
 /// Metadata alone is watched; a CRD of interest is read when it changed.
 pub(crate) async fn watch(client: Client, shared: Arc<Shared>) {
     let crds = crds();
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &crds);
-    let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
+    let api: Api<Outline> = Api::all_with(client.clone(), &crds);
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     let mut events = pin!(watcher(api, config));
-    let mut trouble = Trouble::new(crds.plural.clone(), CLUSTER_ROLE_HINT);
+    let mut trouble = Trouble::new(crds.plural.clone(), ROLE_HINT);
     let mut served = Served::new(client, shared.clone());
     loop {
         tokio::select! {
@@ -109,11 +109,14 @@ fn crds() -> ApiResource {
     resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
 }
 
-/// The kinds that are served, each with the task that follows it.
+/// The version that a kind is followed in, and the tasks that do so.
+type Followers = (&'static str, Vec<AbortOnDrop>);
+
+/// The kinds that are served, each with the tasks that follow it.
 struct Served {
     client: Client,
     shared: Arc<Shared>,
-    tasks: BTreeMap<&'static str, (&'static str, AbortOnDrop)>,
+    tasks: BTreeMap<&'static str, Followers>,
     /// Whether a list of CRDs is coming in.
     listing: bool,
     /// Kinds whose CRD the list had.
@@ -152,9 +155,9 @@ impl Served {
         }
     }
 
-    fn see(&mut self, event: Event<PartialObjectMeta<DynamicObject>>) {
-        let defined = |crd: &PartialObjectMeta<DynamicObject>| {
-            let name = crd.metadata.name.as_deref();
+    fn see(&mut self, event: Event<Outline>) {
+        let defined = |crd: &Outline| {
+            let name = crd.meta().name.as_deref();
             name.and_then(Kind::defined_by).map(|kind| kind.name)
         };
         match event {
@@ -219,10 +222,12 @@ impl Served {
         if self.tasks.get(kind.name).map(|(version, _)| *version) == version {
             return;
         }
-        if let Some((_, mut task)) = self.tasks.remove(kind.name) {
-            task.0.abort();
-            // Its last update must not come after what follows.
-            let _ended = (&mut task.0).await;
+        if let Some((_, tasks)) = self.tasks.remove(kind.name) {
+            tasks.iter().for_each(|task| task.0.abort());
+            // Their last updates must not come after what follows.
+            for mut task in tasks {
+                let _ended = (&mut task.0).await;
+            }
         }
         let Some(version) = version else {
             self.shared.update(|state| state.withdraw(kind.name));
@@ -231,27 +236,29 @@ impl Served {
         if self.said_missing.remove(kind.name) {
             info!(kind = kind.name, version, "its CRD is installed now");
         }
+        let places = Place::of(kind.scope, self.shared.namespaces());
         self.shared.update(|state| {
-            state.serve(kind.name, version);
+            state.serve(kind.name, version, &places);
             true
         });
-        let followed = Followed::kind(kind, version);
-        let task = tokio::spawn(follow(self.client.clone(), self.shared.clone(), followed));
-        self.tasks.insert(kind.name, (version, AbortOnDrop(task)));
+        let tasks = places.into_iter().map(|place| {
+            let followed = Followed::kind(kind, version, place);
+            AbortOnDrop(tokio::spawn(follow(self.client.clone(), self.shared.clone(), followed)))
+        });
+        self.tasks.insert(kind.name, (version, tasks.collect()));
     }
 }
 
 /// The version of a kind to follow; none if its CRD is missing.
 async fn read(client: &Client, kind: &Kind) -> Result<Option<&'static str>, String> {
-    let path = <DynamicObject as kube::Resource>::url_path(&crds(), None);
+    let path = Outline::url_path(&crds(), None);
     let request = Request::new(path)
         .get(&kind.crd(), &GetParams::default())
         .map_err(|error| error.to_string())?;
-    match timeout(READ_TIMEOUT, client.request::<Crd>(request)).await {
-        Ok(Ok(crd)) => Ok(crd.version()),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(None),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer".to_owned()),
+    match client.request::<Crd>(request).await {
+        Ok(crd) => Ok(crd.version()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -11,14 +11,10 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams, core::Status};
 use l4way_resources::api::ObjectRef;
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tracing::{debug, warn};
 
-use crate::{backoff::Backoff, connect::Chain, source::Source};
+use crate::{backoff::Backoff, connect::Chain, gatekeeper::is_fenced, source::Source};
 
 /// The same isn't said again within this time.
 const QUIET: Duration = Duration::from_secs(600);
@@ -26,7 +22,6 @@ const QUIET: Duration = Duration::from_secs(600);
 const WAITING: usize = 256;
 const REMEMBERED: usize = 4096;
 const ATTEMPTS: u32 = 4;
-const POST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limits of the API.
 const MAX_NOTE: usize = 1024;
 const MAX_NAME: usize = 200;
@@ -169,14 +164,15 @@ async fn post(client: &Client, event: &Event) -> Result<(), String> {
     let mut backoff = Backoff::following();
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
-        match timeout(POST_TIMEOUT, api.create(&PostParams::default(), event)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => return Ok(()),
+        match api.create(&PostParams::default(), event).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
+            // It is for whoever leads now to tell.
+            Err(error) if is_fenced(&error) => return Ok(()),
             // Nobody will look there any more.
-            Ok(Err(kube::Error::Api(status))) if is_namespace_ending(&status) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.code < 429 => return Err(status.message),
-            Ok(Err(error)) => last = Chain(&error).to_string(),
-            Err(_) => last = "no answer".to_owned(),
+            Err(kube::Error::Api(status)) if is_namespace_ending(&status) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code < 429 => return Err(status.message),
+            Err(error) => last = Chain(&error).to_string(),
         }
         tokio::time::sleep(backoff.delay(Instant::now())).await;
     }

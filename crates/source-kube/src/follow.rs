@@ -1,12 +1,13 @@
 //! Follows the objects of one kind.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use kube::{
-    Api, Client,
-    core::{ApiResource, DynamicObject},
+    Client, Resource,
+    core::{ApiResource, DynamicResourceScope, PartialObjectMeta},
     runtime::watcher::{self, Event},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -15,66 +16,119 @@ use crate::{
     connect::Chain,
     connection::Connection,
     following::Following,
+    gatekeeper::is_fenced,
     kinds::Kind,
+    object::{Object, Outline},
+    place::Place,
     source::Shared,
-    state::{Slot, key, read},
+    state::{Read, Slot, key, read, read_outline},
 };
 
 /// Seconds after which the server ends a watch, to be resumed. A connection that has died in silence
 /// is noticed soon after.
 pub(crate) const WATCH_SECONDS: u32 = 60;
 
+/// What of objects the API server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Whole,
+    /// Their metadata.
+    Metadata,
+    /// Their metadata, of which only the identity is kept: what they hold is read as it is wanted.
+    Outline,
+}
+
 /// What one watch follows.
 pub(crate) struct Followed {
     pub(crate) slot: Slot,
+    pub(crate) place: Place,
     pub(crate) resource: ApiResource,
     /// Only objects with these labels.
     pub(crate) labels: Option<String>,
     /// Only objects with these fields.
     pub(crate) fields: Option<String>,
+    pub(crate) content: Asked,
 }
 
 impl Followed {
-    /// A kind of the snapshot in this version.
-    pub(crate) fn kind(kind: &'static Kind, version: &str) -> Self {
+    /// A kind of the snapshot in this version, at this place.
+    pub(crate) fn kind(kind: &'static Kind, version: &str, place: Place) -> Self {
         Self {
             slot: Slot::Kind(kind.name),
+            place,
             resource: kind.resource(version),
             labels: None,
             fields: kind.fields.map(str::to_owned),
+            content: if kind.outlines { Asked::Outline } else { Asked::Whole },
         }
     }
 }
 
 /// What to do where the controller may not read a kind.
-pub(crate) const CLUSTER_ROLE_HINT: &str = "let the ClusterRole of l4way's service account `get`, \
-     `list` and `watch` them; nothing new is applied until then";
+pub(crate) const ROLE_HINT: &str = "let the ClusterRole or Role of l4way's service account `get`, `list` \
+     and `watch` them; nothing new is applied until then";
 
 /// Follows until it is aborted.
 pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Followed) {
-    let Followed { slot, resource, labels, fields } = followed;
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let (slot, resource) = (followed.slot, followed.resource.clone());
+    match followed.content {
+        Asked::Outline => {
+            fill::<Outline>(client, shared, followed, |outline| read_outline(&outline)).await;
+        }
+        Asked::Metadata => {
+            let read = |object: PartialObjectMeta| read(slot, &resource, object.into());
+            fill(client, shared, followed, read).await;
+        }
+        Asked::Whole => {
+            fill::<Object>(client, shared, followed, |object| read(slot, &resource, object)).await;
+        }
+    }
+}
+
+/// Fills a slot with what is made of objects in the form of `K`, which the API server is asked for.
+async fn fill<K>(client: Client, shared: Arc<Shared>, followed: Followed, read: impl Fn(K) -> Read)
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let Followed { slot, place, resource, labels, fields, .. } = followed;
+    let fields: Vec<_> = place.field_selector().into_iter().chain(fields).collect();
     let config = watcher::Config {
         label_selector: labels,
-        field_selector: fields,
+        field_selector: (!fields.is_empty()).then(|| fields.join(",")),
         ..watcher::Config::default()
     };
-    let mut events = Following::new(api, config, resource.plural.clone(), CLUSTER_ROLE_HINT);
+    let api = place.api::<K>(client, &resource);
+    let mut events = Following::new(api, config, place.name(&resource.plural), ROLE_HINT);
     let mut list = Vec::new();
     loop {
         match events.next(&shared.connection).await {
             Event::Init => list.clear(),
-            Event::InitApply(object) => list.push(read(slot, &resource, object)),
+            Event::InitApply(object) => list.push(read(object)),
             Event::InitDone => {
                 let list = std::mem::take(&mut list);
-                shared.update(|state| state.replace(slot, list));
+                shared.update(|state| {
+                    state.listed(slot, &place);
+                    state.replace(slot, &place, list)
+                });
             }
             Event::Apply(object) => {
-                let read = read(slot, &resource, object);
-                shared.update(|state| state.apply(slot, read));
+                let metadata = object.meta().clone();
+                let read = read(object);
+                shared.update(|state| {
+                    state.told(slot, &metadata);
+                    state.apply(slot, read)
+                });
             }
             Event::Delete(object) => {
-                shared.update(|state| state.delete(slot, &key(&object)));
+                shared.update(|state| {
+                    state.told(slot, object.meta());
+                    state.delete(slot, &key(object.meta()))
+                });
             }
         }
     }
@@ -91,7 +145,7 @@ pub(crate) struct Trouble {
 
 /// A server that starts may refuse anything for a moment: only the failures from this one on are
 /// believed.
-const BELIEVED: u32 = 5;
+pub(crate) const BELIEVED: u32 = 5;
 
 impl Trouble {
     /// `hint` says what to do if they may not be read.
@@ -152,6 +206,8 @@ impl Cause {
     pub(crate) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::Status(status.code, status.message.clone()),
+            // The server wasn't even asked.
+            error if is_fenced(error) => Self::Other(error.to_string()),
             kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
                 Self::Connection(Chain(error).to_string())
             }

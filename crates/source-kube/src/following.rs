@@ -12,6 +12,9 @@ use crate::{
     follow::{Trouble, WATCH_SECONDS},
 };
 
+/// How many objects of a list are read at a time: each may have more than 1 MiB.
+pub(crate) const PAGE: u32 = 50;
+
 /// Objects of one kind that are followed, whatever happens to the API server meanwhile.
 pub struct Following<K> {
     events: BoxStream<'static, watcher::Result<Event<K>>>,
@@ -25,7 +28,7 @@ impl<K> Following<K> {
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let config = config.timeout(WATCH_SECONDS);
+        let config = config.timeout(WATCH_SECONDS).page_size(PAGE);
         Self { events: watcher(api, config).boxed(), trouble: Trouble::new(plural, hint) }
     }
 

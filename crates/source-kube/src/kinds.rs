@@ -3,16 +3,22 @@
 use kube::core::ApiResource;
 use l4way_resources::{GATEWAY_GROUP, L4WAY_GROUP};
 
+use crate::place::Scope;
+
 /// A kind that is read into a [`Snapshot`](l4way_resources::Snapshot).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) group: &'static str,
     pub(crate) plural: &'static str,
+    pub(crate) scope: Scope,
     /// Whether l4way writes a status of it.
     pub(crate) has_status: bool,
     /// Which objects are of no use, as a field selector.
     pub(crate) fields: Option<&'static str>,
+    /// Whether only metadata is followed, and what objects hold is read where it is wanted: others make
+    /// many of them, large ones, and few are of use.
+    pub(crate) outlines: bool,
 }
 
 /// The Secrets that hold no certificate: l4way's own, Helm's, and the API server's.
@@ -23,7 +29,13 @@ const SECRETS: &str =
 pub(crate) const POLICY: &str = "BackendTLSPolicy";
 
 const fn kind(name: &'static str, group: &'static str, plural: &'static str) -> Kind {
-    Kind { name, group, plural, has_status: false, fields: None }
+    let scope = Scope::Namespaced;
+    Kind { name, group, plural, scope, has_status: false, fields: None, outlines: false }
+}
+
+const fn outlines(mut kind: Kind) -> Kind {
+    kind.outlines = true;
+    kind
 }
 
 const fn with_status(mut kind: Kind) -> Kind {
@@ -33,7 +45,10 @@ const fn with_status(mut kind: Kind) -> Kind {
 
 /// The kinds that CRDs define. A cluster may lack them, and serve them in one version or another.
 static DEFINED: [Kind; 11] = [
-    with_status(kind("GatewayClass", GATEWAY_GROUP, "gatewayclasses")),
+    with_status(Kind {
+        scope: Scope::Cluster,
+        ..kind("GatewayClass", GATEWAY_GROUP, "gatewayclasses")
+    }),
     with_status(kind("Gateway", GATEWAY_GROUP, "gateways")),
     with_status(kind("ListenerSet", GATEWAY_GROUP, "listenersets")),
     with_status(kind("TCPRoute", GATEWAY_GROUP, "tcproutes")),
@@ -48,10 +63,10 @@ static DEFINED: [Kind; 11] = [
 
 /// The kinds that every cluster has, as `v1`.
 static BUILT_IN: [Kind; 5] = [
-    kind("Namespace", "", "namespaces"),
+    Kind { scope: Scope::Namespaces, ..kind("Namespace", "", "namespaces") },
     kind("Service", "", "services"),
-    Kind { fields: Some(SECRETS), ..kind("Secret", "", "secrets") },
-    kind("ConfigMap", "", "configmaps"),
+    Kind { fields: Some(SECRETS), ..outlines(kind("Secret", "", "secrets")) },
+    outlines(kind("ConfigMap", "", "configmaps")),
     kind("EndpointSlice", "discovery.k8s.io", "endpointslices"),
 ];
 

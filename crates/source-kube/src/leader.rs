@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -13,7 +13,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::connect::Chain;
+use crate::{
+    connect::{Chain, Clients},
+    fence::{Fence, boot_time},
+};
 
 /// How long others wait for a sign of life before they take over.
 const LEASE_DURATION: Duration = Duration::from_secs(12);
@@ -27,7 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Takes part in the election of one leader, by a Lease.
 ///
 /// Nobody's clock is trusted: what counts is how long a record hasn't changed while this process
-/// looked at it.
+/// looked at it. Without the Lease, the ordinary client changes nothing: a process that was stopped, or a
+/// machine that slept, may go on when another has led for long.
 #[derive(Debug)]
 pub struct Leader {
     leading: watch::Receiver<bool>,
@@ -38,15 +42,17 @@ pub struct Leader {
 impl Leader {
     /// Stands for election, in a task on the current tokio runtime. The identity has to be this
     /// process' own, such as its Pod's name and UID.
-    pub fn start(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    pub fn start(clients: &Clients, namespace: &str, name: &str, identity: &str) -> Self {
+        clients.fence.close();
         let (tell, leading) = watch::channel(false);
         let (stop, stopped) = oneshot::channel();
         let candidate = Candidate {
-            leases: Api::namespaced(client, namespace),
+            leases: Api::namespaced(clients.lease.clone(), namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             election: Election { identity: identity.to_owned(), observed: None },
             tell,
+            fence: clients.fence.clone(),
             renewed: None,
         };
         let task = tokio::spawn(candidate.run(stopped));
@@ -84,8 +90,9 @@ struct Candidate {
     name: String,
     election: Election,
     tell: watch::Sender<bool>,
-    /// When the last renewal that succeeded was begun, while this process leads.
-    renewed: Option<Instant>,
+    fence: Fence,
+    /// When the last renewal that succeeded was begun, while this process leads, as [`boot_time`] counts.
+    renewed: Option<Duration>,
 }
 
 /// What is known of the election.
@@ -168,12 +175,13 @@ impl Candidate {
 
     /// One look at the Lease; how long to wait before the next.
     async fn round(&mut self) -> Duration {
-        let begun = Instant::now();
-        let left = self.renewed.map(|renewed| (renewed + GIVE_UP_AFTER).duration_since(begun));
+        let begun = boot_time();
+        let left = self.renewed.map(|renewed| (renewed + GIVE_UP_AFTER).saturating_sub(begun));
         let limit = left.map_or(REQUEST_TIMEOUT, |left| left.min(REQUEST_TIMEOUT));
-        match within(limit, self.look(begun)).await {
+        match within(limit, self.look(Instant::now())).await {
             Ok(true) => {
                 self.renewed = Some(begun);
+                self.fence.open_until(begun + GIVE_UP_AFTER);
                 self.set(true);
                 return RENEW_EVERY;
             }
@@ -185,7 +193,7 @@ impl Candidate {
             Err(error) => debug!(error, lease = self.name, "no look at the leader's Lease"),
         }
         let Some(renewed) = self.renewed else { return AFTER_FAILURE };
-        let left = (renewed + GIVE_UP_AFTER).duration_since(Instant::now());
+        let left = (renewed + GIVE_UP_AFTER).saturating_sub(boot_time());
         if left.is_zero() {
             warn!(lease = self.name, "couldn't renew the leader's Lease in time");
             self.renewed = None;
@@ -231,6 +239,9 @@ impl Candidate {
     }
 
     fn set(&self, leading: bool) {
+        if !leading {
+            self.fence.close();
+        }
         let changed = self.tell.send_if_modified(|now| std::mem::replace(now, leading) != leading);
         if changed && leading {
             info!(lease = self.name, identity = self.election.identity, "leads");

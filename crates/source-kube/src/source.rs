@@ -17,8 +17,11 @@ use tokio::{
 use crate::{
     connection::Connection,
     crds,
-    follow::{Followed, follow},
+    fetch::read_wanted,
+    follow::{Asked, Followed, follow},
     kinds::{self, Kind},
+    place::{Place, Scope},
+    progress::Seen,
     state::{Slot, State},
 };
 
@@ -29,6 +32,9 @@ pub struct Wants {
     pub endpoint_slices: bool,
     /// Kinds whose objects are kept as they are.
     pub raw: Vec<RawKind>,
+    /// The namespaces in which objects are followed; all if there are none. Of kinds without namespaces all
+    /// objects are followed, of namespaces these.
+    pub namespaces: BTreeSet<String>,
 }
 
 /// A kind whose objects are kept as they are, and which every cluster has.
@@ -44,6 +50,10 @@ pub struct RawKind {
     pub plural: String,
     /// Only objects with these labels.
     pub label_selector: Option<String>,
+    /// Whether only the objects' metadata is asked for and kept.
+    pub metadata_only: bool,
+    /// Whether its objects are in no namespace.
+    pub cluster_scoped: bool,
 }
 
 /// The objects of a cluster, kept up to date for as long as a clone of this lives.
@@ -61,6 +71,9 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     touched: Notify,
+    wanted: Notify,
+    /// Empty for all.
+    namespaces: Vec<Arc<str>>,
     pub(crate) connection: Connection,
 }
 
@@ -74,19 +87,24 @@ impl Source {
             state: Mutex::new(State::new(raw_names)),
             changes,
             touched: Notify::new(),
+            wanted: Notify::new(),
+            namespaces: wants.namespaces.iter().map(|name| name.as_str().into()).collect(),
             connection: Connection::default(),
         });
         let mut tasks = JoinSet::new();
         let watching_over = shared.clone();
         let probing = client.clone();
         tasks.spawn(async move { watching_over.connection.watch_over(probing).await });
-        for followed in built_in(wants.endpoint_slices).chain(raw(wants.raw)) {
+        let built_in = built_in(wants.endpoint_slices, &shared.namespaces);
+        for followed in built_in.chain(raw(wants.raw, &shared.namespaces)) {
+            let place = followed.place.clone();
             match followed.slot {
-                Slot::Kind(kind) => shared.lock().serve(kind, "v1"),
-                raw => shared.lock().expect(raw),
+                Slot::Kind(kind) => shared.lock().serve(kind, "v1", &[place]),
+                raw => shared.lock().expect(raw, place),
             }
             tasks.spawn(follow(client.clone(), shared.clone(), followed));
         }
+        tasks.spawn(read_wanted(client.clone(), shared.clone()));
         tasks.spawn(crds::watch(client, shared.clone()));
         Self { shared, seen, _tasks: Arc::new(tasks) }
     }
@@ -100,9 +118,24 @@ impl Source {
         }
     }
 
-    /// All objects, once the first list of each kind that there is is complete.
+    /// All objects, once the first list of each kind that there is is complete. It has Secrets and
+    /// ConfigMaps as far as they are [wanted](Self::want) and have been read.
     pub fn snapshot(&self) -> Option<Snapshot> {
         self.shared.lock().snapshot()
+    }
+
+    /// Has what these Secrets and ConfigMaps hold read, and kept up to date, from now on; what others hold
+    /// is dropped. Whether all of them have been read, as far as they are there and can be. Until it has,
+    /// the snapshot says nothing of them; [`changed`](Self::changed) tells when it has.
+    pub fn want(&self, contents: &BTreeSet<ObjectRef>) -> bool {
+        let complete = self.shared.lock().want(contents.clone());
+        self.shared.wanted.notify_one();
+        complete
+    }
+
+    /// Whether all that is wanted has been read, as far as it is there and can be.
+    pub fn has_wanted(&self) -> bool {
+        self.shared.lock().has_wanted()
     }
 
     /// The kinds whose CRDs aren't installed, once that is known.
@@ -118,6 +151,12 @@ impl Source {
     /// One object of a raw kind.
     pub fn raw_object(&self, kind: &str, key: &ObjectKey) -> Option<Arc<Value>> {
         self.shared.lock().raw_object(kind, key)
+    }
+
+    /// How far the watch of a raw kind has come in a namespace. What is asked for afterwards is at least
+    /// as late.
+    pub fn seen(&self, kind: &str, namespace: &str) -> Seen {
+        self.shared.lock().seen(kind, namespace)
     }
 
     /// An object of a kind with a status that l4way writes, as the API server has it: `apiVersion`,
@@ -164,16 +203,25 @@ impl Source {
     }
 }
 
-fn built_in(endpoint_slices: bool) -> impl Iterator<Item = Followed> {
-    Kind::built_in(endpoint_slices).map(|kind| Followed::kind(kind, "v1"))
+fn built_in(endpoint_slices: bool, namespaces: &[Arc<str>]) -> impl Iterator<Item = Followed> + '_ {
+    Kind::built_in(endpoint_slices).flat_map(|kind| {
+        let places = Place::of(kind.scope, namespaces).into_iter();
+        places.map(move |place| Followed::kind(kind, "v1", place))
+    })
 }
 
-fn raw(kinds: Vec<RawKind>) -> impl Iterator<Item = Followed> {
-    kinds.into_iter().enumerate().map(|(number, raw)| Followed {
-        slot: Slot::Raw(number),
-        resource: kinds::resource(&raw.group, &raw.version, &raw.kind, &raw.plural),
-        labels: raw.label_selector,
-        fields: None,
+fn raw(kinds: Vec<RawKind>, namespaces: &[Arc<str>]) -> impl Iterator<Item = Followed> + '_ {
+    kinds.into_iter().enumerate().flat_map(|(number, raw)| {
+        let scope = if raw.cluster_scoped { Scope::Cluster } else { Scope::Namespaced };
+        let places = Place::of(scope, namespaces).into_iter();
+        places.map(move |place| Followed {
+            slot: Slot::Raw(number),
+            place,
+            resource: kinds::resource(&raw.group, &raw.version, &raw.kind, &raw.plural),
+            labels: raw.label_selector.clone(),
+            fields: None,
+            content: if raw.metadata_only { Asked::Metadata } else { Asked::Whole },
+        })
     })
 }
 
@@ -182,13 +230,25 @@ impl Shared {
     pub(crate) fn update(&self, change: impl FnOnce(&mut State) -> bool) {
         let ready = {
             let mut state = self.lock();
-            let changed = change(&mut state);
+            let waited = !state.has_wanted();
+            let changed = change(&mut state) | (waited && state.has_wanted());
             changed && state.ready()
         };
         if ready {
             self.changes.send_modify(|number| *number = number.wrapping_add(1));
         }
         self.touched.notify_one();
+        self.wanted.notify_one();
+    }
+
+    /// The namespaces in which objects are followed; all if there are none.
+    pub(crate) fn namespaces(&self) -> &[Arc<str>] {
+        &self.namespaces
+    }
+
+    /// Waits until there may be something else to read.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    core::{ApiResource, DynamicObject},
+    core::ApiResource,
 };
 use l4way_resources::{
     api::ObjectRef,
@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
 
@@ -27,13 +27,13 @@ use crate::{
     follow::Cause,
     kinds::{Kind, POLICY},
     merge::{has_entries_of, merge, patch},
+    object::Object,
     source::Source,
     state::current_of,
 };
 
 /// Who the API server records as a field's owner.
 const FIELD_MANAGER: &str = "l4way";
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many objects are written at once.
 const CONCURRENT: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -336,28 +336,26 @@ impl Desk {
         let (api, name) = self.api(object, &resource);
         let patch = Patch::Merge(patch(&current, &status));
         let params = PatchParams::apply(FIELD_MANAGER);
-        match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &patch)).await {
-            Ok(Ok(answer)) => self.answer(object, &resource, answer, Some(wanted)),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Outcome::Done,
-            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => {
+        match api.patch_status(name, &params, &patch).await {
+            Ok(answer) => self.answer(object, &resource, answer, Some(wanted)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Outcome::Done,
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
                 self.read_again(object, &resource).await
             }
-            Ok(Err(error)) => Outcome::Failed(Cause::of(&error)),
-            Err(_) => no_answer(),
+            Err(error) => Outcome::Failed(Cause::of(&error)),
         }
     }
 
     async fn read_again(&self, object: &ObjectRef, resource: &ApiResource) -> Outcome {
         let (api, name) = self.api(object, resource);
-        match timeout(WRITE_TIMEOUT, api.get_opt(name)).await {
-            Ok(Ok(Some(answer))) => {
+        match api.get_opt(name).await {
+            Ok(Some(answer)) => {
                 debug!(%object, "changed before its status was written; merging again");
                 self.answer(object, resource, answer, None);
                 Outcome::Conflict
             }
-            Ok(Ok(None)) => Outcome::Done,
-            Ok(Err(error)) => Outcome::Failed(Cause::of(&error)),
-            Err(_) => no_answer(),
+            Ok(None) => Outcome::Done,
+            Err(error) => Outcome::Failed(Cause::of(&error)),
         }
     }
 
@@ -365,7 +363,7 @@ impl Desk {
         &self,
         object: &ObjectRef,
         resource: &ApiResource,
-        answer: DynamicObject,
+        answer: Object,
         wanted: Option<Arc<Status>>,
     ) -> Outcome {
         let answered = Answered { object: Arc::new(current_of(resource, answer)), wanted };
@@ -373,11 +371,7 @@ impl Desk {
         Outcome::Done
     }
 
-    fn api<'a>(
-        &self,
-        object: &'a ObjectRef,
-        resource: &ApiResource,
-    ) -> (Api<DynamicObject>, &'a str) {
+    fn api<'a>(&self, object: &'a ObjectRef, resource: &ApiResource) -> (Api<Object>, &'a str) {
         let key = &object.key;
         let client = self.client.clone();
         let api = if key.namespace.is_empty() {
@@ -387,11 +381,6 @@ impl Desk {
         };
         (api, &key.name)
     }
-}
-
-fn no_answer() -> Outcome {
-    let text = format!("no answer to a write within {} s", WRITE_TIMEOUT.as_secs());
-    Outcome::Failed(Cause::Connection(text))
 }
 
 /// The newer of what the source has and what the server has answered. None if the source has none:

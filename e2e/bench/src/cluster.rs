@@ -31,6 +31,7 @@ pub(crate) struct Kind {
 impl Kind {
     pub(crate) const NAMESPACE: Self = Self::new("", "v1", "Namespace");
     pub(crate) const CONFIG_MAP: Self = Self::new("", "v1", "ConfigMap");
+    pub(crate) const SECRET: Self = Self::new("", "v1", "Secret");
     pub(crate) const POD: Self = Self::new("", "v1", "Pod");
     pub(crate) const SERVICE: Self = Self::new("", "v1", "Service");
     pub(crate) const DEPLOYMENT: Self = Self::new("apps", "v1", "Deployment");
@@ -89,8 +90,13 @@ impl Cluster {
         let resource = kind.resource();
         match kind {
             Kind::NAMESPACE => Api::all_with(self.client.clone(), &resource),
-            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+            _ => self.api_in(kind, &self.namespace),
         }
+    }
+
+    /// Objects of a kind in some other namespace.
+    pub(crate) fn api_in(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 
     /// Waits for requests.

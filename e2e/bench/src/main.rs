@@ -3,7 +3,7 @@
 //!
 //! It runs inside the network namespace of the project's cluster (e2e/cluster), with l4way installed
 //! there: it reaches pods and Services by their addresses, and reads in `/proc` how much memory the
-//! proxies have. Everything it makes is in a namespace of its own, which it removes.
+//! proxies and controllers have. Everything it makes is in a namespace of its own, which it removes.
 
 mod baseline;
 mod changes;
@@ -16,6 +16,7 @@ mod probe;
 mod report;
 mod stage;
 mod stats;
+mod strangers;
 
 use std::{
     io::{self, Write},
@@ -45,6 +46,9 @@ struct Args {
     /// How many seconds they are used on after the last change.
     #[arg(long, default_value_t = 75)]
     hold_seconds: u64,
+    /// How many Secrets, and as many ConfigMaps, of 50 KiB are made to see what they cost the controller.
+    #[arg(long, default_value_t = 5000)]
+    strangers: usize,
     /// The GatewayClass of the Gateways.
     #[arg(long, default_value = "l4way")]
     class: String,
@@ -103,6 +107,8 @@ fn measure(args: &Args) -> Result<Report> {
     let hold = Duration::from_secs(args.hold_seconds);
     let lost = held::measure(&stage, args.sessions, hold)?;
     let resident = memory::resident(&stage)?;
+    say("Secrets and ConfigMaps of others");
+    let strangers = strangers::measure(&cluster, args.strangers)?;
     Ok(Report {
         load: (load_before, memory::load()),
         baseline,
@@ -114,5 +120,6 @@ fn measure(args: &Args) -> Result<Report> {
         hold,
         lost,
         resident,
+        strangers,
     })
 }

@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::{
     changes::{Changes, Listeners},
     held::Lost,
+    memory::Memory,
     stats::Stats,
+    strangers::Strangers,
 };
 
 /// All that was measured.
@@ -24,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) lost: Lost,
     /// Bytes of the largest proxy.
     pub(crate) resident: u64,
+    pub(crate) strangers: Strangers,
 }
 
 /// A line of the table.
@@ -72,6 +75,7 @@ impl Report {
         let mut rows = self.first_byte_rows();
         rows.extend(self.change_rows());
         rows.extend(self.session_rows());
+        rows.extend(self.stranger_rows());
         rows
     }
 
@@ -139,6 +143,21 @@ impl Report {
         ]
     }
 
+    fn stranger_rows(&self) -> Vec<Row> {
+        let Strangers { count, before, after, restarted, ready_within } = &self.strangers;
+        let row = |what: String, memory: &Memory| {
+            let (resident, peak) = (memory.resident as f64 / 1e6, memory.peak as f64 / 1e6);
+            Row::new(what, format!("{resident:.0}, {peak:.0} MB"))
+        };
+        let strangers = format!("{count} Secrets, {count} ConfigMaps");
+        vec![
+            row("memory of a controller, and its most".to_owned(), before),
+            row(format!("  after {strangers}"), after),
+            row("  restarted with them".to_owned(), restarted),
+            Row::new("  until it is ready", seconds(*ready_within)),
+        ]
+    }
+
     /// For a program, in milliseconds and bytes.
     pub(crate) fn json(&self) -> String {
         let figures = |stats: &Stats| {
@@ -164,9 +183,26 @@ impl Report {
             "lostUdpFlows": self.lost.udp,
             "failedConnections": self.route.failed + self.endpoint.failed,
             "residentBytes": self.resident,
+            "strangers": self.strangers_json(),
         });
         format!("{value:#}\n")
     }
+
+    fn strangers_json(&self) -> serde_json::Value {
+        let Strangers { count, before, after, restarted, ready_within } = &self.strangers;
+        json!({
+            "secrets": count,
+            "configMaps": count,
+            "controllerBefore": memory_json(before),
+            "controllerAfter": memory_json(after),
+            "controllerRestarted": memory_json(restarted),
+            "readyWithin": ready_within.as_secs_f64() * 1e3,
+        })
+    }
+}
+
+fn memory_json(memory: &Memory) -> serde_json::Value {
+    json!({ "residentBytes": memory.resident, "peakBytes": memory.peak })
 }
 
 fn seconds(duration: Duration) -> String {

@@ -3,6 +3,8 @@
 //!
 //! These tests take things away that others need, so they run alone: `e2e/kubernetes/run`.
 
+mod namespaces;
+
 use std::{
     net::SocketAddr,
     process::Command,
@@ -10,8 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use crate::{
-    resilience::{kill, leader},
+    audit::Audit,
+    resilience::{kill, leader, signal},
     support::{
         Ask, Gateway, Namespace, ask, ask_udp, gateway, get, kubectl, parameters, project, route,
         say, server, server_saying_who, wait_for,
@@ -133,6 +138,70 @@ fn the_leading_controller() {
     let outcome = traffic.stop();
     said("the leading controller", &outcome);
     outcome.assert_whole();
+    controllers_are_back();
+}
+
+/// No kubelet, so that nobody restarts what gives no sign of life. It comes back when the test ends.
+struct NoKubelet;
+
+impl NoKubelet {
+    fn begin() -> Self {
+        component("stop", "kubelet");
+        Self
+    }
+}
+
+impl Drop for NoKubelet {
+    fn drop(&mut self) {
+        component("start", "kubelet");
+    }
+}
+
+#[test]
+fn a_leader_that_was_stopped_begins_no_request_after_its_lease() {
+    let scene = Scene::set("stopped-controller");
+    let first = wait_for("a leader", || match leader() {
+        none if none.is_empty() => Err("none"),
+        first => Ok(first),
+    });
+    let kubelet = NoKubelet::begin();
+    // There is something to write at any time: when it stops, and when it goes on.
+    let change = |to: &str| {
+        scene.namespace.apply(&route("TCPRoute", "tcp", "gw", &[(to, 5000, 1)]));
+    };
+    let changes = ["next", "app"].into_iter().cycle();
+    changes.clone().take(4).for_each(change);
+    signal(&first, Signal::STOP);
+    let stopped = Instant::now();
+    for to in changes.clone() {
+        change(to);
+        if stopped.elapsed() > Duration::from_secs(30) {
+            break;
+        }
+    }
+    let second = wait_for("another leader", || match leader() {
+        other if other != first && !other.is_empty() => Ok(other),
+        same => Err(same),
+    });
+    let audit = Audit::from_now();
+    signal(&first, Signal::CONT);
+    let mut changes = changes;
+    wait_for("both to have been heard of", || {
+        changes.by_ref().take(2).for_each(change);
+        let looks =
+            audit.requests_of(&first).iter().filter(|request| request.is_of_lease()).count();
+        let written = audit.requests_of(&second).iter().filter(|request| request.changes()).count();
+        if looks > 2 && written > 10 { Ok(()) } else { Err(format!("{looks} and {written}")) }
+    });
+    let requests = audit.requests_of(&first);
+    let changed: Vec<_> =
+        requests.iter().filter(|request| request.changes() && !request.is_of_lease()).collect();
+    assert!(changed.is_empty(), "{first} was not the leader any more: {changed:#?}");
+    say(&format!(
+        "{} requests of the former leader, none of which changed anything",
+        requests.len()
+    ));
+    drop(kubelet);
     controllers_are_back();
 }
 

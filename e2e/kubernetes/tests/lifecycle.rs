@@ -97,15 +97,17 @@ fn labels_and_annotations_of_the_infrastructure_are_carried_over_and_replace_no_
     let asked = json!({"labels": {"tier": "edge"}, "annotations": {"note": "a"}});
     patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"infrastructure": asked}}));
     let (base, config) = (gw.base(), format!("{}-config", gw.base()));
-    for (kind, name) in [
-        ("deployment", &base),
-        ("service", &base),
-        ("serviceaccount", &base),
-        ("secret", &config),
-        ("pod", pod),
-    ] {
+    for (kind, name) in [("deployment", &base), ("service", &base), ("pod", pod)] {
         wait_for(format_args!("the label and the annotation on the {kind}"), || {
             has_infrastructure(&get(gw.namespace(), &[kind, name]))
+        });
+    }
+    // By annotations keys are spread over namespaces, and identities given.
+    for (kind, name) in [("serviceaccount", &base), ("role", &base), ("secret", &config)] {
+        wait_for(format_args!("the label alone on the {kind}"), || {
+            let metadata = get(gw.namespace(), &[kind, name])["metadata"].clone();
+            assert!(metadata["annotations"]["note"].is_null(), "{kind}: {metadata:#}");
+            if metadata["labels"]["tier"] == "edge" { Ok(()) } else { Err(metadata) }
         });
     }
     patch(&namespace, "gateway/gw", "merge", &json!({"spec": {"infrastructure": null}}));
@@ -288,35 +290,6 @@ fn parameters_take_effect_and_invalid_ones_leave_what_runs() {
     let ip = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().expect("its address");
     let answer = nc(&["-w", "1", ip, "9000"], "Hello TCP\n");
     assert_eq!(answer, "Hello from app!\n", "and go on");
-}
-
-#[test]
-fn somebody_elses_object_of_the_same_name_is_left_alone() {
-    let namespace = Namespace::new("foreign");
-    let foreign = "apiVersion: v1\nkind: Service\nmetadata: {name: gw-l4way}\nspec: {selector: {app: \
-                   mine}, ports: [{port: 80}]}\n";
-    namespace.apply(foreign);
-    let gw = Gateway::new(namespace.name(), "gw");
-    let before = gw.owned("service");
-    namespace.apply(&gateway("gw", &[("tcp", "TCP", 9000)], ""));
-    let told = |text: &str| {
-        let words = ["Service", "gw-l4way is somebody else's", "rename or delete it"];
-        words.iter().all(|word| text.contains(word))
-    };
-    wait_for("kubectl describe to tell of it", || {
-        let text = namespace.kubectl(&["describe", "gateway", "gw"]);
-        if told(&text) { Ok(()) } else { Err(text) }
-    });
-    wait_for("the Gateway's status to tell of it", || {
-        let status = gw.object()["status"].clone();
-        if told(&status.to_string()) { Ok(()) } else { Err(status) }
-    });
-    assert_eq!(gw.owned("service"), before);
-
-    namespace.kubectl(&["delete", "service", "gw-l4way"]);
-    gw.programmed();
-    namespace.kubectl(&["delete", "gateway", "gw"]);
-    gw.leaves_nothing();
 }
 
 #[test]

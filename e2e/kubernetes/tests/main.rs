@@ -6,9 +6,12 @@
 //! in `default`, as its text has it.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the cluster has")]
 
+mod audit;
 mod kills;
 mod lifecycle;
+mod options;
 mod overview;
+mod ownership;
 mod parameters;
 mod reach;
 mod resilience;

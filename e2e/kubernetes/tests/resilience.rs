@@ -20,11 +20,16 @@ pub(crate) fn leader() -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Kills what runs in a pod, which has no time to say good-bye: this cluster's pods are processes of
-/// this machine. It is known by the variable in which its pod's name is, l4way's or a backend's.
+/// Kills what runs in a pod, which has no time to say good-bye.
 pub(crate) fn kill(pod: &str) {
+    signal(pod, Signal::KILL);
+}
+
+/// Sends a signal to what runs in a pod: this cluster's pods are processes of this machine. It is known by
+/// the variable in which its pod's name is, l4way's or a backend's.
+pub(crate) fn signal(pod: &str, signal: Signal) {
     let variables = ["L4WAY_POD_NAME", "POD_NAME"].map(|name| format!("{name}={pod}"));
-    let mut killed = 0;
+    let mut found = 0;
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
@@ -35,11 +40,11 @@ pub(crate) fn kill(pod: &str) {
             .any(|each| variables.iter().any(|variable| each == variable.as_bytes()));
         if is_it && pid.unsigned_abs() != process::id() {
             let pid = Pid::from_raw(pid).expect("a process");
-            kill_process(pid, Signal::KILL).expect("root may");
-            killed += 1;
+            kill_process(pid, signal).expect("root may");
+            found += 1;
         }
     }
-    assert!(killed > 0, "no process of pod {pod}");
+    assert!(found > 0, "no process of pod {pod}");
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! The objects that were made for Gateways, and their pods, as the watches last had them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use l4way_resources::api::{Gateway, ObjectKey};
-use l4way_source_kube::{RawKind, Source, Wants};
+use l4way_resources::{
+    Store,
+    api::{Gateway, ObjectKey},
+};
+use l4way_source_kube::{RawKind, Seen, Source, Wants};
 use serde_json::Value;
 
-use super::objects::{CLASS_NAME, Common, GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, label};
+use super::{
+    objects::Kind,
+    ownership::{self, Owned, Owner, Sorted},
+};
 
-/// The kinds that are made for Gateways, and their pods.
-const KINDS: [Kind; 9] = [
+/// The kinds that are made for Gateways, and their pods and what these are made by.
+const KINDS: [Kind; 11] = [
     Kind::ServiceAccount,
     Kind::Role,
     Kind::RoleBinding,
@@ -20,18 +26,20 @@ const KINDS: [Kind; 9] = [
     Kind::Lease,
     Kind::Service,
     Kind::PodDisruptionBudget,
+    Kind::NetworkPolicy,
     Kind::Pod,
+    Kind::ReplicaSet,
     Kind::Deployment,
 ];
 
-/// The selector of the objects that were made for Gateways, and of their pods.
+/// The selector of what may have been made for Gateways, and of their pods. Others may have these labels, too.
 pub(crate) const OWNED: &str =
     "app.kubernetes.io/managed-by=l4way,gateway.networking.k8s.io/gateway-name";
 
 const NODE: &str = "Node";
 
-/// What a source has to follow for the controller.
-pub(crate) fn wants() -> Wants {
+/// What a source has to follow for the controller, in these namespaces; in all if there are none.
+pub(crate) fn wants(namespaces: BTreeSet<String>) -> Wants {
     let mut raw: Vec<_> = KINDS
         .iter()
         .map(|kind| {
@@ -42,6 +50,9 @@ pub(crate) fn wants() -> Wants {
                 kind: resource.kind,
                 plural: resource.plural,
                 label_selector: Some(OWNED.to_owned()),
+                // Only whose it is.
+                metadata_only: *kind == Kind::ReplicaSet,
+                cluster_scoped: false,
             }
         })
         .collect();
@@ -49,61 +60,18 @@ pub(crate) fn wants() -> Wants {
         version: "v1".to_owned(),
         kind: NODE.to_owned(),
         plural: "nodes".to_owned(),
+        cluster_scoped: true,
         ..RawKind::default()
     });
-    Wants { endpoint_slices: false, raw }
-}
-
-/// Whose an object is: the Gateway's namespace, and its name and class as labels have them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub(crate) namespace: String,
-    pub(crate) gateway: String,
-    pub(crate) class: String,
-}
-
-impl Owner {
-    /// The owner that the objects of this Gateway name.
-    pub(crate) fn of(common: &Common<'_>) -> Self {
-        let label = |key: &str| common.own_labels().get(key).cloned().unwrap_or_default();
-        Self {
-            namespace: common.provision.gateway.namespace.to_string(),
-            gateway: label(GATEWAY_NAME),
-            class: label(CLASS_NAME),
-        }
-    }
-
-    /// The owner that the objects of this Gateway name.
-    pub(crate) fn of_object(gateway: &Gateway) -> Self {
-        Self {
-            namespace: gateway.metadata.namespace.to_string(),
-            gateway: label(&gateway.metadata.name),
-            class: label(&gateway.spec.gateway_class_name),
-        }
-    }
-
-    /// Whose an object is, by its labels.
-    fn named_by(key: &ObjectKey, object: &Value) -> Option<Self> {
-        let labels = &object["metadata"]["labels"];
-        let label = |key: &str| labels[key].as_str();
-        Some(Self {
-            namespace: label(GATEWAY_NAMESPACE).unwrap_or(&key.namespace).to_owned(),
-            gateway: label(GATEWAY_NAME)?.to_owned(),
-            class: label(CLASS_NAME)?.to_owned(),
-        })
-    }
+    Wants { endpoint_slices: false, raw, namespaces }
 }
 
 /// What there is, at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
-    /// Each object by its kind and key, for each owner.
-    owned: BTreeMap<Owner, Owned>,
+    objects: Sorted,
     pub(crate) nodes: BTreeMap<ObjectKey, Arc<Value>>,
 }
-
-/// The objects of one Gateway.
-pub(crate) type Owned = BTreeMap<(Kind, ObjectKey), Arc<Value>>;
 
 /// What was written, until the watches have it.
 #[derive(Debug, Default)]
@@ -115,43 +83,52 @@ struct Change {
     before: Option<Arc<Value>>,
     /// What the API server answered; nothing if the object is to go.
     after: Option<Arc<Value>>,
+    /// How many lists the watch had completed then.
+    lists: u64,
+}
+
+impl Change {
+    /// Whether a watch that has come so far has told of it, and perhaps of what has happened since.
+    fn is_told(&self, seen: Seen) -> bool {
+        let answered = self.after.as_deref().and_then(version);
+        seen.lists > self.lists || answered.is_some_and(|answered| answered <= seen.version)
+    }
 }
 
 impl Cluster {
     /// What the source has, with what was written since.
-    pub(crate) fn new(source: &Source, written: &mut Written) -> Self {
-        let mut owned: BTreeMap<Owner, Owned> = BTreeMap::new();
+    pub(crate) fn new(source: &Source, gateways: &Store<Gateway>, written: &mut Written) -> Self {
         let mut watched = HashMap::new();
+        // Before the objects are taken, or they might be older than that.
+        written.forget_told(|kind, key| source.seen(kind.as_str(), &key.namespace));
         for kind in KINDS {
             let objects = source.raw(kind.as_str()).into_iter();
             watched.extend(objects.map(|(key, object)| ((kind, key), object)));
         }
         written.lay_over(&mut watched);
-        for ((kind, key), object) in watched {
-            if let Some(owner) = Owner::named_by(&key, &object) {
-                owned.entry(owner).or_default().insert((kind, key), object);
-            }
-        }
-        Self { owned, nodes: source.raw(NODE) }
+        let objects = ownership::sort(&watched, gateways);
+        Self { objects, nodes: source.raw(NODE) }
     }
 
     #[cfg(test)]
-    pub(crate) fn with(
-        owned: BTreeMap<Owner, Owned>,
-        nodes: BTreeMap<ObjectKey, Arc<Value>>,
-    ) -> Self {
-        Self { owned, nodes }
+    pub(crate) fn with(objects: Sorted, nodes: BTreeMap<ObjectKey, Arc<Value>>) -> Self {
+        Self { objects, nodes }
     }
 
     /// Everything that a Gateway has.
     pub(crate) fn of(&self, owner: &Owner) -> &Owned {
         static NOTHING: Owned = BTreeMap::new();
-        self.owned.get(owner).unwrap_or(&NOTHING)
+        self.objects.owned.get(owner).unwrap_or(&NOTHING)
     }
 
     /// Every Gateway that has something, whether or not there is such a Gateway.
     pub(crate) fn owners(&self) -> impl Iterator<Item = (&Owner, &Owned)> {
-        self.owned.iter()
+        self.objects.owned.iter()
+    }
+
+    /// What no Gateway needs any more and Kubernetes doesn't take away.
+    pub(crate) fn left(&self) -> &Owned {
+        &self.objects.left
     }
 }
 
@@ -164,19 +141,29 @@ impl Written {
         key: ObjectKey,
         answer: Arc<Value>,
     ) {
+        let seen = source.seen(kind.as_str(), &key.namespace);
         let before = source.raw_object(kind.as_str(), &key);
         // The watch may have been quicker, and know what has happened since.
-        if before.as_ref().is_none_or(|before| version(before) < version(&answer)) {
-            self.0.insert((kind, key), Change { before, after: Some(answer) });
+        let is_news = before.as_ref().is_none_or(|before| version(before) < version(&answer));
+        let change = Change { before, after: Some(answer), lists: seen.lists };
+        if is_news && !change.is_told(seen) {
+            self.0.insert((kind, key), change);
         }
     }
 
     /// The API server has answered: the object of this UID goes.
     pub(crate) fn deleted(&mut self, source: &Source, kind: Kind, key: ObjectKey, uid: &str) {
+        let Seen { lists, .. } = source.seen(kind.as_str(), &key.namespace);
         let before = source.raw_object(kind.as_str(), &key);
         if before.as_ref().is_some_and(|before| before["metadata"]["uid"] == uid) {
-            self.0.insert((kind, key), Change { before, after: None });
+            self.0.insert((kind, key), Change { before, after: None, lists });
         }
+    }
+
+    /// Forgets the answers that the watches have told of: an object that was made and deleted since isn't
+    /// there, though they have it no more than before.
+    fn forget_told(&mut self, seen: impl Fn(Kind, &ObjectKey) -> Seen) {
+        self.0.retain(|(kind, key), change| !change.is_told(seen(*kind, key)));
     }
 
     /// Puts the answers in the place of what the watches had before them, and forgets those that the
@@ -209,7 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::controller::objects::{MANAGED_BY, MANAGER};
+    use crate::controller::objects::{GATEWAY_NAME, MANAGED_BY, MANAGER};
 
     #[test]
     fn what_is_ours_is_selected_by_its_labels() {
@@ -221,7 +208,7 @@ mod tests {
         let object = (Kind::Role, ObjectKey::new("team", "gw"));
         let [old, new, newer] = [1, 2, 3].map(|n| Arc::new(json!({ "version": n })));
         let mut written = Written::default();
-        let change = Change { before: Some(old.clone()), after: Some(new.clone()) };
+        let change = Change { before: Some(old.clone()), after: Some(new.clone()), lists: 1 };
         written.0.insert(object.clone(), change);
 
         let seen = |written: &mut Written, has: &Arc<Value>| {
@@ -236,13 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_elsewhere_names_the_gateways_namespace() {
-        let mut object = json!({"metadata": {"labels": {
-            GATEWAY_NAME: "gw", CLASS_NAME: "l4way", GATEWAY_NAMESPACE: "team",
-        }}});
-        let key = ObjectKey::new("apps", "l4way-team-gw-l4way");
-        assert_eq!(Owner::named_by(&key, &object).unwrap().namespace, "team");
-        object["metadata"]["labels"][GATEWAY_NAMESPACE].take();
-        assert_eq!(Owner::named_by(&key, &object).unwrap().namespace, "apps");
+    fn what_was_made_and_deleted_at_once_is_not_there() {
+        let object = (Kind::Service, ObjectKey::new("team", "gw"));
+        let answer = Arc::new(json!({"metadata": {"resourceVersion": "7"}}));
+        let is_there = |seen: Seen| {
+            let mut written = Written::default();
+            let change = Change { before: None, after: Some(answer.clone()), lists: 1 };
+            written.0.insert(object.clone(), change);
+            written.forget_told(|_, _| seen);
+            let mut watched = HashMap::new();
+            written.lay_over(&mut watched);
+            watched.contains_key(&object)
+        };
+        assert!(is_there(Seen { lists: 1, version: 6 }), "the watch is on its way");
+        assert!(!is_there(Seen { lists: 1, version: 7 }), "it has told of it, and has it no more");
+        assert!(!is_there(Seen { lists: 1, version: 9 }));
+        assert!(!is_there(Seen { lists: 2, version: 0 }), "a new list hasn't got it");
     }
 }

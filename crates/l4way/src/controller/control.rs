@@ -11,7 +11,7 @@ use std::{
 use kube::Client;
 use l4way_resources::{
     Diagnostic, Snapshot,
-    api::{ObjectKey, ObjectRef},
+    api::{self, ObjectKey, ObjectRef},
     status::Status,
 };
 use l4way_source_kube::{EventRecorder, EventType, Source, StatusWriter};
@@ -22,14 +22,17 @@ use super::{
     apply::{self, Answer, Failure},
     cluster::{Cluster, Written},
     endpoint_events::EndpointEvents,
-    gateway::{Gateway, Work},
+    gateway::Gateway,
     metrics::Metrics,
-    objects::{Common, Kind, Settings},
+    objects::{self, CLASS_NAME, Kind, Leaving, Settings, label, network_policy},
     observe,
-    plan::{self, Settled, Steps},
+    ownership::{Owned, Owner},
+    plan::{self, Settled, Step},
+    reading::Reading,
     strays,
+    work::{Id, Work},
 };
-use crate::{clock, problems, report::StatusReport};
+use crate::{clock, delivery::DocumentKind, problems, report::StatusReport};
 
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);
@@ -53,6 +56,7 @@ pub(crate) struct Control {
     settings: Settings,
     translation: l4way_translate::Settings,
     leads: bool,
+    reading: Reading,
     read: Option<Read>,
     gateways: BTreeMap<ObjectKey, Gateway>,
     written: Written,
@@ -65,6 +69,8 @@ pub(crate) struct Control {
     told: BTreeMap<ObjectRef, Status>,
     endpoint_events: EndpointEvents,
     missing: Vec<String>,
+    /// When everything was looked at last.
+    looked_at: Instant,
 }
 
 /// What was made of the last objects.
@@ -76,18 +82,49 @@ struct Read {
     next_time: Option<i64>,
 }
 
-/// Requests that have ended.
-pub(crate) struct Done {
-    what: What,
-    answers: Vec<Answer>,
-    failure: Option<Failure>,
+/// A request that has ended.
+pub(crate) enum Done {
+    /// One that changes an object.
+    Step(Whose, Id, Result<Answer, Failure>),
+    /// One for what was said last about a Gateway's Service.
+    Warning(Whom, Option<String>),
 }
 
-enum What {
-    Delivery(ObjectKey),
-    Infrastructure(ObjectKey),
-    Warning(ObjectKey, Option<String>),
+/// What an object is made or taken away for.
+#[derive(Clone)]
+pub(crate) enum Whose {
+    /// What this Gateway's proxies are told.
+    Delivery(Whom),
+    /// The rest of what this Gateway has.
+    Infrastructure(Whom),
+    /// No Gateway.
     Strays,
+}
+
+/// The Gateway that requests were for. Another of the same name may have come in its place since.
+#[derive(Clone)]
+pub(crate) struct Whom {
+    key: ObjectKey,
+    owner: Owner,
+}
+
+impl Whose {
+    fn gateway(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::Delivery(whom) | Self::Infrastructure(whom) => Some(&whom.key),
+            Self::Strays => None,
+        }
+    }
+}
+
+impl Whom {
+    fn new(gateway: &Gateway) -> Self {
+        Self { key: gateway.provision.gateway.clone(), owner: gateway.owner.clone() }
+    }
+
+    fn find<'a>(&self, gateways: &'a mut BTreeMap<ObjectKey, Gateway>) -> Option<&'a mut Gateway> {
+        gateways.get_mut(&self.key).filter(|gateway| gateway.owner == self.owner)
+    }
 }
 
 impl Control {
@@ -101,6 +138,7 @@ impl Control {
             settings,
             translation,
             leads: false,
+            reading: Reading::default(),
             read: None,
             gateways: BTreeMap::new(),
             written: Written::default(),
@@ -111,6 +149,7 @@ impl Control {
             told: BTreeMap::new(),
             endpoint_events: EndpointEvents::default(),
             missing: Vec::new(),
+            looked_at: Instant::now(),
         }
     }
 
@@ -136,21 +175,22 @@ impl Control {
         }
     }
 
-    /// When to look again though nothing changes.
+    /// When to look again though nothing changes. What was due when everything was looked at was seen to then.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let now = Instant::now();
+        let last = self.looked_at;
         let alone = self.delivering_since.map(|since| since + DELIVERY_ALONE);
         let gateways = self.gateways.values().flat_map(|gateway| {
             let pending = gateway.pending_since.map(|since| since + TELL_PENDING_AFTER);
-            [gateway.deadline(now), pending.filter(|at| *at > now)]
+            [gateway.deadline(last), pending.filter(|at| *at > last)]
         });
         let certificates = self.read.as_ref().and_then(|read| read.next_time);
-        let certificates = certificates.map(|time| now + clock::until(time));
+        let certificates = certificates.map(|time| Instant::now() + clock::until(time));
         let others = [
-            self.strays.retry_at(),
-            alone.filter(|at| *at > now),
+            self.strays.retry_after(last),
+            alone.filter(|at| *at > last),
             certificates,
             self.endpoint_events.due(),
+            self.reading.is_behind().then(Instant::now),
         ];
         gateways.chain(others).flatten().min()
     }
@@ -158,11 +198,15 @@ impl Control {
     /// Looks at everything, and does what there is to do.
     pub(crate) fn pass(&mut self) {
         let now = Instant::now();
-        let Some(snapshot) = self.ports.source.snapshot() else { return };
+        let Some(newest) = self.ports.source.snapshot() else { return };
+        let snapshot = self.reading.next(newest);
+        self.looked_at = now;
         self.tell_missing();
-        let cluster = Cluster::new(&self.ports.source, &mut self.written);
+        let cluster = Cluster::new(&self.ports.source, &snapshot.gateways, &mut self.written);
         let proxies = observe::of_proxies(&snapshot.gateways, &cluster);
-        self.read(snapshot, proxies, now);
+        let provided = provided(&snapshot, &cluster);
+        self.read(snapshot, proxies, provided, now);
+        self.choose_names(&cluster);
         if self.leads {
             self.deliver(&cluster, now);
             if self.waits_for_delivery(now) {
@@ -187,20 +231,34 @@ impl Control {
 
     /// Relates the objects to each other, if any has changed, a proxy is elsewhere, or the time of a certificate
     /// has come.
-    fn read(&mut self, snapshot: Snapshot, proxies: ProxyAddresses, now: Instant) {
+    fn read(
+        &mut self,
+        snapshot: Snapshot,
+        proxies: ProxyAddresses,
+        provided: BTreeSet<ObjectKey>,
+        now: Instant,
+    ) {
         let is_as_read = |read: &Read| {
             read.snapshot.is_same(&snapshot)
                 && self.translation.proxies == proxies
+                && self.translation.provided == provided
                 && !clock::has_come(read.next_time)
         };
-        if self.read.as_ref().is_some_and(is_as_read) {
+        let waits = self.reading.holds() && !self.ports.source.has_wanted();
+        if waits || self.read.as_ref().is_some_and(is_as_read) {
             return;
         }
         self.translation.proxies = proxies;
+        self.translation.provided = provided;
         self.translation.now = clock::unix_time();
         let former = self.gateways.values().flat_map(|gateway| gateway.former.known());
         self.translation.former = former.cloned().collect();
         let graph = graph(&snapshot, &self.translation);
+        if !self.ports.source.want(graph.contents()) {
+            self.reading.hold(snapshot);
+            return;
+        }
+        self.reading.release();
         let problems = problems::of_graph(&graph);
         let mut before = std::mem::take(&mut self.gateways);
         for provision in provisions(&graph) {
@@ -220,6 +278,21 @@ impl Control {
         self.read = Some(Read { snapshot, graph, problems, next_time });
     }
 
+    /// Chooses the names of the Gateways' objects. Of Gateways that would have the same names the oldest goes first.
+    fn choose_names(&mut self, cluster: &Cluster) {
+        let Some(read) = &self.read else { return };
+        let gateways = &read.snapshot.gateways;
+        let running = self.gateways.iter().filter(|(_, gateway)| gateway.provision.may_run);
+        let running = running.map(|(key, gateway)| (key, &gateway.names));
+        let second = objects::second(running, |key| {
+            gateways.get(key).map(|gateway| gateway.metadata.age_order())
+        });
+        for (key, gateway) in &mut self.gateways {
+            let owned = cluster.of(&gateway.owner);
+            gateway.choose_names(owned, second.contains(key));
+        }
+    }
+
     /// Whether all else has to wait: what users wait for goes first, and has the API server to itself
     /// for a moment.
     fn waits_for_delivery(&mut self, now: Instant) -> bool {
@@ -233,126 +306,213 @@ impl Control {
     /// Writes the configurations that aren't in their Secrets.
     fn deliver(&mut self, cluster: &Cluster, now: Instant) {
         for (key, gateway) in &mut self.gateways {
+            let owned = cluster.of(&gateway.owner);
+            if let Err(error) = gateway.keep(owned, &self.settings.requires) {
+                tracing::error!(gateway = %key, "{error} It stays as it is.");
+            }
             let Ok(documents) = &gateway.documents else { continue };
-            if !gateway.provision.may_run || !gateway.delivery.may_start(now) {
+            if !gateway.may_deliver() {
                 continue;
             }
-            let owned = cluster.of(&gateway.owner);
             let secrets = plan::secrets(owned);
             if gateway.is_delivered_in(&secrets) {
                 continue;
             }
-            let common = Common::new(&gateway.provision);
-            let steps = plan::delivery(&common, documents, owned, &mut self.settled);
-            if steps.is_empty() {
+            let names = &gateway.names.documents;
+            let is_busy = |document: DocumentKind| {
+                let secrets: Vec<_> = names.secrets(document).collect();
+                gateway.delivery.is_any_running(|(_, key)| secrets.iter().any(|s| **s == *key.name))
+            };
+            let keys = names.secrets(DocumentKind::Keys).collect::<BTreeSet<_>>();
+            let have_keys_failed =
+                gateway.delivery.failed().any(|(_, key)| keys.contains(&*key.name));
+            let (common, settled) = (gateway.common(), &mut self.settled);
+            let steps =
+                plan::delivery(&common, documents, owned, settled, is_busy, have_keys_failed);
+            // Of what is busy not all is among the steps.
+            if !gateway.delivery.is_running() {
+                gateway.delivery.retain(|id| steps.iter().any(|step| step.id() == *id));
+            }
+            if steps.is_empty() && !gateway.delivery.is_running() {
                 if let Some(since) = gateway.delivered(secrets) {
                     self.ports.metrics.delivered(now - since);
                 }
                 continue;
             }
-            gateway.delivery.start();
-            request(&mut self.jobs, &self.ports.client, What::Delivery(key.clone()), steps);
+            let whose = Whose::Delivery(Whom::new(gateway));
+            request(&mut self.jobs, &self.ports.client, &whose, &mut gateway.delivery, steps, now);
         }
     }
 
     /// Makes and repairs the Gateways' objects.
     fn provide(&mut self, cluster: &Cluster, now: Instant) {
         for (key, gateway) in &mut self.gateways {
-            if !gateway.provision.may_run || !gateway.infrastructure.may_start(now) {
-                continue;
-            }
             let owned = cluster.of(&gateway.owner);
-            let names = Common::new(&gateway.provision).names;
-            let is_delivered = plan::is_delivered(&names, owned, &key.namespace);
-            let pods = observe::live_pods(owned);
-            let is_marked = |pod: &super::objects::PodId| {
-                let key = ObjectKey::new(key.namespace.clone(), &*pod.name);
-                owned.get(&(Kind::Pod, key)).is_some_and(|pod| plan::mark(pod).is_some())
+            let steps = if gateway.provision.may_run {
+                let names = &gateway.names.documents;
+                let is_delivered = plan::is_delivered(names, owned, &key.namespace);
+                let pods = observe::live_pods(owned);
+                let is_marked = |pod: &super::objects::PodId| {
+                    let key = ObjectKey::new(key.namespace.clone(), &*pod.name);
+                    owned.get(&(Kind::Pod, key)).is_some_and(|pod| plan::mark(pod).is_some())
+                };
+                let leaving = leaving(gateway, &self.settings, owned);
+                let (objects, overlays) = gateway.made(&self.settings, pods, leaving, is_marked);
+                plan::infrastructure(objects, overlays, owned, &mut self.settled, is_delivered)
+            } else if gateway.may_deliver() {
+                let bindings = gateway.endpoint_bindings(&self.settings);
+                plan::endpoint_bindings(&bindings, owned, &mut self.settled)
+            } else {
+                continue;
             };
-            let (objects, overlays) = gateway.made(&self.settings, pods, is_marked);
-            let steps =
-                plan::infrastructure(objects, overlays, owned, &mut self.settled, is_delivered);
-            if !steps.is_empty() {
-                gateway.infrastructure.start();
-                request(
-                    &mut self.jobs,
-                    &self.ports.client,
-                    What::Infrastructure(key.clone()),
-                    steps,
-                );
-            }
+            gateway.infrastructure.retain(|id| steps.iter().any(|step| step.id() == *id));
+            let whose = Whose::Infrastructure(Whom::new(gateway));
+            let work = &mut gateway.infrastructure;
+            request(&mut self.jobs, &self.ports.client, &whose, work, steps, now);
         }
     }
 
     /// Takes away what was made for Gateways that are no longer ours.
     fn remove_strays(&mut self, cluster: &Cluster, now: Instant) {
         let Some(read) = &self.read else { return };
-        if !self.strays.may_start(now) {
-            return;
-        }
         let ours: BTreeSet<_> = self.gateways.values().map(|gateway| &gateway.owner).collect();
-        let controller = &self.translation.controller_name;
-        let steps = strays::find(cluster, &ours, &read.snapshot, controller);
-        if !steps.is_empty() {
-            self.strays.start();
-            request(&mut self.jobs, &self.ports.client, What::Strays, vec![steps]);
+        let steps = strays::find(cluster, &ours, &read.snapshot, &self.translation);
+        self.strays.retain(|id| steps.iter().any(|step| step.id() == *id));
+        let work = &mut self.strays;
+        request(&mut self.jobs, &self.ports.client, &Whose::Strays, work, steps, now);
+    }
+
+    /// Takes up the answer to a request.
+    fn finish(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Warning(whom, text) => {
+                if let Some(gateway) = whom.find(&mut self.gateways) {
+                    gateway.warning.end(text, now);
+                }
+            }
+            Done::Step(whose, id, Ok(answer)) => {
+                self.take_up(answer);
+                if let Some(work) = self.work(&whose) {
+                    work.end(id, None, now);
+                }
+            }
+            Done::Step(whose, id, Err(failure)) => {
+                self.ports.metrics.failed(failure.reason);
+                let is_given_up =
+                    failure.reason == apply::FOREIGN && self.give_up_name(&whose, &id);
+                // Under another name it hasn't failed yet.
+                let failure = (!is_given_up).then_some(failure);
+                let Some(work) = self.work(&whose) else { return };
+                let is_news = work.end(id, failure.as_ref(), now);
+                if let Some(failure) = failure.filter(|_| is_news) {
+                    self.tell_failure(whose.gateway(), &failure);
+                }
+            }
         }
     }
 
-    /// Takes up the answers to requests.
-    fn finish(&mut self, done: Done) {
-        let now = Instant::now();
-        let Done { what, answers, failure } = done;
-        for answer in answers {
-            match answer {
-                Answer::Applied(object, answer) => {
-                    self.settled.answered(&object, &answer);
-                    self.ports.metrics.wrote(object.kind.as_str());
-                    self.written.applied(&self.ports.source, object.kind, object.key, answer);
-                }
-                Answer::Deleted(kind, key, uid) => {
-                    self.ports.metrics.wrote(kind.as_str());
-                    self.written.deleted(&self.ports.source, kind, key, &uid);
-                }
+    /// The requests of which this was one, unless its Gateway is gone.
+    fn work(&mut self, whose: &Whose) -> Option<&mut Work> {
+        match whose {
+            Whose::Delivery(whom) => {
+                whom.find(&mut self.gateways).map(|gateway| &mut gateway.delivery)
             }
+            Whose::Infrastructure(whom) => {
+                whom.find(&mut self.gateways).map(|gateway| &mut gateway.infrastructure)
+            }
+            Whose::Strays => Some(&mut self.strays),
         }
-        if let Some(failure) = &failure {
-            self.ports.metrics.failed(failure.reason);
+    }
+
+    /// Tells of a request that has failed, also in an Event of its Gateway if somebody has to see to it.
+    fn tell_failure(&self, gateway: Option<&ObjectKey>, failure: &Failure) {
+        let Failure { message, is_refusal, reason } = failure;
+        if apply::IS_NO_NEWS.contains(reason) {
+            return;
         }
-        let (key, work) = match &what {
-            What::Warning(key, text) => {
-                if let Some(gateway) = self.gateways.get_mut(key) {
-                    gateway.warning.end(text.clone(), now);
-                }
-                return;
+        tracing::warn!("{message}; it is tried again");
+        if let Some(key) = gateway.filter(|_| *is_refusal) {
+            let object = ObjectRef::new("Gateway", key.clone());
+            self.ports.events.event(&object, EventType::Warning, "NotProvided", message);
+        }
+    }
+
+    /// Gives up a name that is somebody else's, and tells which is in its place. Whether there is one.
+    fn give_up_name(&mut self, whose: &Whose, (kind, key): &Id) -> bool {
+        let (Whose::Delivery(whom) | Whose::Infrastructure(whom)) = whose else { return false };
+        let Some(gateway) = whom.find(&mut self.gateways) else { return false };
+        let Some(name) = gateway.names.give_up(*kind, &key.name) else { return false };
+        let kind = kind.as_str();
+        let message = format!("{kind} {key} is somebody else's, so the Gateway's is named {name}");
+        tracing::info!(gateway = %whom.key, "{message}");
+        let object = ObjectRef::new("Gateway", whom.key.clone());
+        self.ports.events.event(&object, EventType::Normal, "NameTaken", &message);
+        true
+    }
+
+    /// Takes up what the API server has made of an object.
+    fn take_up(&mut self, answer: Answer) {
+        match answer {
+            Answer::Applied(object, answer) => {
+                self.settled.answered(&object, &answer);
+                self.ports.metrics.wrote(object.kind.as_str());
+                self.written.applied(&self.ports.source, object.kind, object.key, answer);
             }
-            What::Strays => (None, Some(&mut self.strays)),
-            What::Delivery(key) => {
-                (Some(key), self.gateways.get_mut(key).map(|gateway| &mut gateway.delivery))
-            }
-            What::Infrastructure(key) => {
-                (Some(key), self.gateways.get_mut(key).map(|gateway| &mut gateway.infrastructure))
-            }
-        };
-        let Some(work) = work else { return };
-        if work.end(failure, now)
-            && let Some(Failure { message, is_refusal, reason }) = &work.failure
-            && *reason != apply::ENDING
-        {
-            tracing::warn!("{message}; it is tried again");
-            if let Some(key) = key.filter(|_| *is_refusal) {
-                let object = ObjectRef::new("Gateway", key.clone());
-                self.ports.events.event(&object, EventType::Warning, "NotProvided", message);
+            Answer::Deleted(kind, key, uid) => {
+                self.ports.metrics.wrote(kind.as_str());
+                self.written.deleted(&self.ports.source, kind, key, &uid);
             }
         }
     }
 }
 
-/// Makes requests, whose answers come back as the jobs' ends.
-fn request(jobs: &mut JoinSet<Done>, client: &Client, what: What, steps: Steps) {
-    let client = client.clone();
-    jobs.spawn(async move {
-        let (answers, failure) = apply::run(client, steps).await;
-        Done { what, answers, failure }
-    });
+/// The ports of former listeners that the Gateway's NetworkPolicy still admits, and until when: for as long as
+/// pods have to end, from when no ready one has the listeners any more.
+fn leaving(gateway: &Gateway, settings: &Settings, owned: &Owned) -> Leaving {
+    let common = gateway.common();
+    if !network_policy::is_wanted(&common, settings) {
+        return Leaving::new();
+    }
+    let Some(policy) = observe::network_policy(&common, owned) else { return Leaving::new() };
+    let now = clock::unix_time();
+    let mut leaving = network_policy::leaving(&common, policy, now);
+    if leaving.values().any(Option::is_none) && gateway.is_everywhere(owned) {
+        let until = now + observe::grace_seconds(owned);
+        leaving.values_mut().for_each(|known| _ = known.get_or_insert(until));
+        leaving.retain(|_, known| known.is_none_or(|until| until > now));
+    }
+    leaving
+}
+
+/// The Gateways whose class is gone, and that something was made for as one of that class.
+fn provided(snapshot: &Snapshot, cluster: &Cluster) -> BTreeSet<ObjectKey> {
+    let is_provided = |gateway: &api::Gateway| {
+        let class = &gateway.spec.gateway_class_name;
+        let made = cluster.of(&Owner::of(&gateway.metadata)).values();
+        !snapshot.gateway_classes.contains_key(&ObjectKey::new("", class.clone()))
+            && made.into_iter().any(|made| made["metadata"]["labels"][CLASS_NAME] == label(class))
+    };
+    let provided = snapshot.gateways.iter().filter(|(_, gateway)| is_provided(gateway));
+    provided.map(|(key, _)| key.clone()).collect()
+}
+
+/// Makes those requests that may be made now. Their answers come back as the jobs' ends.
+fn request(
+    jobs: &mut JoinSet<Done>,
+    client: &Client,
+    whose: &Whose,
+    work: &mut Work,
+    steps: Vec<Step>,
+    now: Instant,
+) {
+    for step in steps {
+        let id = step.id();
+        if !work.may_start(&id, now) {
+            continue;
+        }
+        work.start(id.clone());
+        let (client, whose) = (client.clone(), whose.clone());
+        jobs.spawn(async move { Done::Step(whose, id, apply::request(&client, step).await) });
+    }
 }

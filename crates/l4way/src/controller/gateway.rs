@@ -7,98 +7,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_model::BackendId;
+use l4way_model::{BackendId, BackendSource, SessionTerms};
 use l4way_resources::api::{GatewayParametersSpec, LogParameters};
 use l4way_translate::{Compiled, Provision};
 use serde_json::Value;
 
 use super::{
-    apply::Failure,
-    cluster::Owner,
     former::Former,
-    objects::{self, Common, Object, PodId, Settings},
+    kept::kept,
+    objects::{self, Common, Leaving, Object, ObjectNames, PodId, Settings},
+    observe::{self, Standing},
+    ownership::{Owned, Owner},
     plan::{self, Documents},
+    work::Work,
 };
-use crate::delivery::{Contents, Delivery, Logs, pack};
+use crate::{
+    clock,
+    delivery::{Contents, Delivery, KeyPairs, Logs, pack},
+};
 
 /// How long a configuration may go unconfirmed before that is told.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
-
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// The longest pause before what was refused is tried again, for somebody has to change something.
-const REFUSED_RETRY: Duration = Duration::from_secs(30);
-/// The longest pause before what may pass, such as an API server that is away, is tried again.
-const LAST_RETRY: Duration = Duration::from_secs(2);
-
-/// Requests of one kind for a Gateway: at most one series at a time, later and later after failures.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    running: bool,
-    failures: u32,
-    retry_at: Option<Instant>,
-    /// Why the last series failed.
-    pub(crate) failure: Option<Failure>,
-}
-
-impl Work {
-    /// Whether requests may be made now.
-    pub(crate) fn may_start(&self, now: Instant) -> bool {
-        !self.running && self.retry_at.is_none_or(|at| at <= now)
-    }
-
-    /// Whether requests are under way.
-    pub(crate) fn is_running(&self) -> bool {
-        self.running
-    }
-
-    /// Requests are being made.
-    pub(crate) fn start(&mut self) {
-        self.running = true;
-    }
-
-    /// The requests have ended. Whether the failure is news.
-    pub(crate) fn end(&mut self, failure: Option<Failure>, now: Instant) -> bool {
-        self.running = false;
-        let news = failure.is_some() && failure != self.failure;
-        if let Some(failure) = &failure {
-            let longest = if failure.is_refusal { REFUSED_RETRY } else { LAST_RETRY };
-            let delay = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(longest);
-            self.retry_at = Some(now + delay);
-            self.failures += 1;
-        } else {
-            self.retry_at = None;
-            self.failures = 0;
-        }
-        self.failure = failure;
-        news
-    }
-
-    /// What was asked for has changed: it may fare better.
-    fn forgive(&mut self) {
-        self.retry_at = None;
-        self.failures = 0;
-    }
-
-    /// When something is to be tried again.
-    pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at.filter(|_| !self.running)
-    }
-}
 
 /// One Gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) provision: Provision,
     pub(crate) owner: Owner,
+    /// What its objects are called.
+    pub(crate) names: ObjectNames,
     /// Backends that its proxies may have sessions with though no route names them.
     pub(crate) former: Former,
     /// What its proxies are told, or why there is nothing.
     pub(crate) documents: Result<Documents, String>,
+    /// While it isn't accepted: what its proxies go on carrying, once that is known.
+    kept: Option<Box<Provision>>,
     /// When a change was seen that has yet to be delivered.
     changed_at: Option<Instant>,
     /// The Secrets in which the configuration was found.
     secrets: Vec<Arc<Value>>,
-    /// Its objects and what is laid over its pods, sealed, for these pods.
+    /// Its objects and what is laid over its pods, sealed, for these pods and ports.
     made: Option<Made>,
     pub(crate) delivery: Work,
     pub(crate) infrastructure: Work,
@@ -112,6 +60,7 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 struct Made {
     pods: Vec<PodId>,
+    leaving: Leaving,
     objects: Vec<Object>,
     overlays: Vec<Object>,
 }
@@ -120,7 +69,8 @@ struct Made {
 #[derive(Debug, Default)]
 pub(crate) struct Warning {
     pub(crate) text: Option<Arc<str>>,
-    work: Work,
+    is_asking: bool,
+    ask_at: Option<Instant>,
     asked: u32,
 }
 
@@ -130,8 +80,10 @@ impl Gateway {
         let mut former = Former::default();
         former.follow(&provision.compiled.backends, |_| true, now);
         Self {
-            owner: Owner::of(&Common::new(&provision)),
+            owner: Owner::new(provision.gateway.namespace.clone(), provision.uid.clone()),
+            names: ObjectNames::new(&provision.gateway.name, &provision.class),
             documents: documents(&provision, &former, requires),
+            kept: None,
             former,
             provision,
             changed_at: Some(now),
@@ -158,17 +110,95 @@ impl Gateway {
             return;
         }
         let logs_differ = logs(&provision.parameters) != logs(&self.provision.parameters);
-        if provision.compiled != self.provision.compiled || logs_differ || is_one_gone {
+        let was_kept = self.kept.take().is_some();
+        let is_other = provision.compiled != self.provision.compiled
+            || provision.may_run != self.provision.may_run;
+        if is_other || logs_differ || is_one_gone || was_kept {
             self.documents = documents(&provision, &self.former, requires);
             self.changed_at.get_or_insert(now);
-            self.delivery.forgive();
+            self.delivery.forgive(now);
         }
         // Its labels are on the Secrets, too.
         self.secrets.clear();
-        self.owner = Owner::of(&Common::new(&provision));
+        if provision.class != self.provision.class {
+            self.names = ObjectNames::new(&provision.gateway.name, &provision.class);
+        }
         self.provision = provision;
         self.made = None;
-        self.infrastructure.forgive();
+        self.infrastructure.forgive(now);
+    }
+
+    /// Chooses the names of its objects by what it has. `comes_second` is whether another Gateway has the same plain
+    /// name and goes first.
+    pub(crate) fn choose_names(&mut self, owned: &Owned, comes_second: bool) {
+        if self.names.choose(owned, comes_second) {
+            self.secrets.clear();
+            self.made = None;
+        }
+    }
+
+    /// What all its objects have in common.
+    pub(crate) fn common(&self) -> Common<'_> {
+        Common::new(&self.provision, &self.names)
+    }
+
+    /// What its proxies carry: what is asked for or, while it isn't accepted, what is kept of what they
+    /// carried before.
+    pub(crate) fn carried(&self) -> &Provision {
+        self.kept.as_deref().unwrap_or(&self.provision)
+    }
+
+    /// Whether there is something to deliver.
+    pub(crate) fn may_deliver(&self) -> bool {
+        self.provision.may_run || self.kept.is_some()
+    }
+
+    /// Reads, if it isn't accepted, what was delivered to its proxies, and keeps of it what holds still.
+    ///
+    /// # Errors
+    /// If that can't be read, which is news.
+    pub(crate) fn keep(
+        &mut self,
+        owned: &Owned,
+        requires: &BTreeSet<String>,
+    ) -> Result<(), String> {
+        let names = &self.names.documents;
+        if self.provision.may_run || self.kept.is_some() || !plan::is_written(names, owned) {
+            return Ok(());
+        }
+        let read = plan::delivered::<Delivery>(names, owned).and_then(|delivery| {
+            let there = plan::delivered::<KeyPairs>(names, owned).unwrap_or_default();
+            let pairs = KeyPairs::of(&self.provision.compiled.config).or(&there);
+            let config = delivery.config(&pairs, SessionTerms::default());
+            config.map(|config| (delivery, config)).map_err(|error| format!("{error:?}"))
+        });
+        let (delivery, config) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let error = Err(format!("What its proxies carry can't be read: {error}."));
+                let is_news = self.documents != error;
+                self.documents = error.clone();
+                return if is_news { error.map(drop) } else { Ok(()) };
+            }
+        };
+        let compiled = kept(config, &self.provision.compiled);
+        let followed = compiled.backends.iter();
+        let followed = followed.filter(|(_, source)| matches!(source, BackendSource::Slices(_)));
+        let endpoint_namespaces = followed.map(|(id, _)| id.namespace.clone()).collect();
+        let logs = delivery.logs().cloned().unwrap_or_default();
+        self.documents = pack_all(&compiled, &self.former, &logs, requires);
+        self.kept =
+            Some(Box::new(Provision { compiled, endpoint_namespaces, ..self.provision.clone() }));
+        self.delivery.forgive(Instant::now());
+        Ok(())
+    }
+
+    /// What lets its proxies follow the endpoints of what they carry, sealed.
+    pub(crate) fn endpoint_bindings(&self, settings: &Settings) -> Vec<Object> {
+        let common = Common::new(self.carried(), &self.names);
+        let mut bindings: Vec<_> = objects::endpoint_bindings(&common, settings).collect();
+        bindings.iter_mut().for_each(plan::seal);
+        bindings
     }
 
     /// Whether its configuration was found in just these Secrets.
@@ -178,23 +208,32 @@ impl Gateway {
             && self.secrets.iter().zip(secrets).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
+    /// Whether every ready proxy runs what its proxies are told now.
+    pub(crate) fn is_everywhere(&self, owned: &Owned) -> bool {
+        let Ok(documents) = &self.documents else { return false };
+        let config = &self.carried().compiled.config;
+        let (standing, _) = observe::standing(&self.names, owned, config, documents.delivered());
+        matches!(standing, Standing::Confirmed | Standing::NoneReady(_))
+    }
+
     /// Its configuration is in these Secrets; since when it was not.
     pub(crate) fn delivered(&mut self, secrets: Vec<Arc<Value>>) -> Option<Instant> {
         self.secrets = secrets;
         self.changed_at.take()
     }
 
-    /// Its objects and what is laid over its pods, sealed. `is_marked` tells of pods over which
-    /// something was laid before.
+    /// Its objects and what is laid over its pods, sealed. `leaving` are ports that sessions of former
+    /// listeners may still use; `is_marked` tells of pods over which something was laid before.
     pub(crate) fn made(
         &mut self,
         settings: &Settings,
         pods: Vec<PodId>,
+        leaving: Leaving,
         is_marked: impl Fn(&PodId) -> bool,
     ) -> (&[Object], &[Object]) {
         let made = match self.made.take() {
-            Some(made) if made.pods == pods => made,
-            _ => make(&self.provision, settings, pods, is_marked),
+            Some(made) if made.pods == pods && made.leaving == leaving => made,
+            _ => make(&self.common(), settings, pods, leaving, is_marked),
         };
         let made = self.made.insert(made);
         (&made.objects, &made.overlays)
@@ -216,14 +255,17 @@ impl Gateway {
         self.unconfirmed = None;
     }
 
-    /// When to look at it again though nothing changes.
+    /// When to look at it again after this time though nothing changes.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let told = self.unconfirmed.as_ref().map(|(_, since)| *since + CONFIRM_WITHIN);
+        let leaving = self.made.iter().flat_map(|made| made.leaving.values().flatten());
+        let closes = leaving.copied().filter(|time| !clock::has_come(Some(*time))).min();
         [
             told.filter(|at| *at > now),
-            self.delivery.retry_at(),
-            self.infrastructure.retry_at(),
-            self.warning.work.retry_at(),
+            closes.map(|time| now + clock::until(time)),
+            self.delivery.retry_after(now),
+            self.infrastructure.retry_after(now),
+            self.warning.ask_at.filter(|at| *at > now && !self.warning.is_asking),
         ]
         .into_iter()
         .flatten()
@@ -234,19 +276,18 @@ impl Gateway {
 impl Warning {
     /// Whether to ask now for what is said about the Service.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.work.may_start(now)
+        !self.is_asking && self.ask_at.is_none_or(|at| at <= now)
     }
 
     pub(crate) fn start(&mut self) {
-        self.work.start();
+        self.is_asking = true;
     }
 
     /// This was said last. It is asked for again, later and later.
     pub(crate) fn end(&mut self, text: Option<String>, now: Instant) {
         self.text = text.map(Into::into);
-        self.work.end(None, now);
-        let delay = Duration::from_secs(1 << self.asked.min(6));
-        self.work.retry_at = Some(now + delay);
+        self.is_asking = false;
+        self.ask_at = Some(now + Duration::from_secs(1 << self.asked.min(6)));
         self.asked += 1;
     }
 }
@@ -256,17 +297,28 @@ fn documents(
     former: &Former,
     requires: &BTreeSet<String>,
 ) -> Result<Documents, String> {
-    let Compiled { config, backends } = &provision.compiled;
+    if !provision.may_run {
+        return Err("It isn't accepted, and nothing was delivered before.".to_owned());
+    }
+    pack_all(&provision.compiled, former, &logs(&provision.parameters), requires)
+}
+
+fn pack_all(
+    Compiled { config, backends }: &Compiled,
+    former: &Former,
+    logs: &Logs,
+    requires: &BTreeSet<String>,
+) -> Result<Documents, String> {
     let mut backends = Cow::Borrowed(backends);
     if former.gone().next().is_some() {
         backends.to_mut().extend(former.gone());
     }
-    let logs = logs(&provision.parameters);
-    let contents = Contents { config, backends: &backends, logs: &logs, requires };
+    let contents = Contents { config, backends: &backends, logs, requires };
     let (config, keys) = Delivery::new(contents);
     let config = pack(&config).map_err(|error| error.to_string())?;
+    let key_names = keys.names();
     let keys = (!keys.is_empty()).then(|| pack(&keys)).transpose();
-    Ok(Documents { config, keys: keys.map_err(|error| error.to_string())? })
+    Ok(Documents { config, keys: keys.map_err(|error| error.to_string())?, key_names })
 }
 
 fn logs(parameters: &GatewayParametersSpec) -> Logs {
@@ -281,47 +333,17 @@ fn logs(parameters: &GatewayParametersSpec) -> Logs {
 }
 
 fn make(
-    provision: &Provision,
+    common: &Common<'_>,
     settings: &Settings,
     pods: Vec<PodId>,
+    leaving: Leaving,
     is_marked: impl Fn(&PodId) -> bool,
 ) -> Made {
-    let mut objects = objects::desired(provision, settings, &pods);
+    let provision = common.provision;
+    let mut objects = objects::desired(common, settings, &pods, &leaving);
     let asks = !provision.labels.is_empty() || !provision.annotations.is_empty();
     let overlaid = pods.iter().filter(|pod| asks || is_marked(pod));
-    let mut overlays: Vec<_> = overlaid.map(|pod| objects::pod_metadata(provision, pod)).collect();
+    let mut overlays: Vec<_> = overlaid.map(|pod| objects::pod_metadata(common, pod)).collect();
     objects.iter_mut().chain(&mut overlays).for_each(plan::seal);
-    Made { pods, objects, overlays }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_fails_is_tried_again_later_and_later() {
-        let failed = |is_refusal| {
-            Some(Failure { message: "no".to_owned(), is_refusal, reason: "forbidden" })
-        };
-        let failure = || failed(true);
-        let mut work = Work::default();
-        let now = Instant::now();
-        assert!(work.may_start(now));
-        work.start();
-        assert!(!work.may_start(now));
-        assert!(work.end(failure(), now), "the first is news");
-        assert!(!work.may_start(now) && work.may_start(now + FIRST_RETRY));
-        assert!(!work.end(failure(), now), "the same again isn't");
-        assert_eq!(work.retry_at(), Some(now + 2 * FIRST_RETRY));
-        work.forgive();
-        assert!(work.may_start(now));
-        for _ in 0..40 {
-            work.end(failure(), now);
-        }
-        assert_eq!(work.retry_at(), Some(now + REFUSED_RETRY));
-        work.end(failed(false), now);
-        assert_eq!(work.retry_at(), Some(now + LAST_RETRY));
-        work.end(None, now);
-        assert_eq!(work.retry_at(), None);
-    }
+    Made { pods, leaving, objects, overlays }
 }

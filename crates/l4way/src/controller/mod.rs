@@ -14,13 +14,17 @@ mod endpoint_events;
 mod events;
 mod former;
 mod gateway;
+mod kept;
 mod metrics;
 mod objects;
 mod observe;
+mod ownership;
 mod plan;
 mod project;
+mod reading;
 mod service_events;
 mod strays;
+mod work;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -31,9 +35,10 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    cluster::{OWNED, Owned},
-    objects::{CLASS_NAME, GATEWAY_NAME, Kind, Settings as ObjectSettings},
+    cluster::OWNED,
+    objects::{Kind, MetricsFrom, Settings as ObjectSettings},
     observe::{is_ready, pods, proxy},
+    ownership::{Owned, Owner, sort},
     plan::HASH,
 };
 use self::{
@@ -61,14 +66,19 @@ pub(crate) fn run(args: ControllerArgs) -> Result<ExitCode, String> {
 
 async fn serve(args: &ControllerArgs) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("can't handle signals: {error}"))?;
-    let client =
+    let clients =
         connect(args.cluster.context.as_deref()).await.map_err(|error| error.to_string())?;
-    match server_version(&client).await {
+    let client = &clients.ordinary;
+    match server_version(client).await {
         Ok(version) => tracing::info!(version, "Kubernetes"),
         // It may be on its way.
         Err(error) => tracing::warn!("{error}"),
     }
-    let mut source = Source::start(client.clone(), cluster::wants());
+    let namespaces = args.cluster.watched();
+    if !namespaces.is_empty() {
+        tracing::info!(?namespaces, "only objects in these namespaces are seen");
+    }
+    let mut source = Source::start(client.clone(), cluster::wants(namespaces));
     let controller_name = &*args.cluster.controller_name;
     let (report, reports) = watch::channel(Arc::new(StatusReport::starting()));
     let ports = Ports {
@@ -91,7 +101,7 @@ async fn serve(args: &ControllerArgs) -> Result<(), String> {
 
     let mut control = Control::new(ports, args.objects(), args.cluster.translation());
     let leader = (!args.no_leader_election)
-        .then(|| Leader::start(client, &args.namespace, LEADER_LEASE, &args.identity));
+        .then(|| Leader::start(&clients, &args.namespace, LEADER_LEASE, &args.identity));
     let (_alone, always) = watch::channel(true);
     let mut leads = leader.as_ref().map_or(always, Leader::watch);
     leads.mark_changed();

@@ -18,8 +18,8 @@ pub(crate) use self::{
     proxy::Delivered,
 };
 use super::{
-    cluster::Owned,
-    objects::{Common, Kind, ServiceType, is_local, service_type},
+    objects::{Common, Kind, ObjectNames, ServiceType, is_local, network_policy, service_type},
+    ownership::Owned,
 };
 use crate::delivery::{EndpointSummary, Names};
 
@@ -38,7 +38,7 @@ pub(crate) enum Standing {
 
 /// How the ready proxies stand to what was delivered, and what they report of it together.
 pub(crate) fn standing(
-    names: &Names,
+    names: &ObjectNames,
     owned: &Owned,
     config: &Config,
     delivered: Delivered<'_>,
@@ -47,7 +47,7 @@ pub(crate) fn standing(
     let (mut ready, mut unconfirmed, mut refusing) = (0, None, Vec::new());
     for (key, pod) in pods(owned).filter(|(_, pod)| is_ready(pod)) {
         ready += 1;
-        let answer = proxy::answer(names, owned, key, pod);
+        let answer = proxy::answer(&names.documents, owned, key, pod);
         refusing.extend(proxy::why_refused(key, &answer, delivered));
         match answer.acknowledgement {
             Some(said) if said.hash == delivered.config => {
@@ -94,6 +94,30 @@ pub(crate) fn pods(owned: &Owned) -> impl Iterator<Item = (&ObjectKey, &Arc<Valu
     owned.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|((_, key), pod)| (key, pod))
 }
 
+/// The Gateway's NetworkPolicy.
+pub(crate) fn network_policy<'a>(common: &Common<'_>, owned: &'a Owned) -> Option<&'a Arc<Value>> {
+    let name = common.names.of(Kind::NetworkPolicy);
+    let key = ObjectKey::new(common.provision.gateway.namespace.clone(), name);
+    owned.get(&(Kind::NetworkPolicy, key))
+}
+
+/// Which listener the Gateway's NetworkPolicy keeps clients from, if there is such a policy and it does: a
+/// sentence. Clients wait in vain there, whatever proxies do.
+pub(crate) fn closed_port(common: &Common<'_>, owned: &Owned) -> Option<String> {
+    let port = network_policy::closed(common, network_policy(common, owned)?)?;
+    let key = &common.provision.gateway;
+    let name = common.names.of(Kind::NetworkPolicy);
+    Some(format!("NetworkPolicy {}/{name} doesn't admit {port} yet", key.namespace))
+}
+
+/// How long the Gateway's pods may take to end at most, in seconds.
+pub(crate) fn grace_seconds(owned: &Owned) -> i64 {
+    // The API server's default, which our pods never have.
+    const DEFAULT: i64 = 30;
+    let grace = |pod: &Value| pod["spec"]["terminationGracePeriodSeconds"].as_i64();
+    pods(owned).map(|(_, pod)| grace(pod).unwrap_or(DEFAULT)).max().unwrap_or(0)
+}
+
 /// Adds what one more proxy reports: what failed anywhere has failed.
 fn add(report: &mut ApplyReport, other: ApplyReport) {
     for (id, other) in other.listeners {
@@ -130,7 +154,7 @@ pub(crate) fn reach(
     why_not: Option<&str>,
 ) -> Reach {
     let Provision { gateway, parameters, ports, .. } = common.provision;
-    let key = ObjectKey::new(gateway.namespace.clone(), &*common.names.base);
+    let key = ObjectKey::new(gateway.namespace.clone(), common.names.of(Kind::Service));
     let service = owned.get(&(Kind::Service, key.clone()));
     let kind = service_type(parameters);
     let addresses = match (kind, service) {

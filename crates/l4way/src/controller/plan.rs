@@ -10,11 +10,13 @@ use std::{
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};
 
-pub(crate) use self::documents::{Documents, HASH, delivery};
+pub(crate) use self::documents::{Documents, HASH, delivered, delivery};
 use super::{
-    cluster::{Cluster, Owned},
+    cluster::Cluster,
     objects::{Kind, Object},
+    ownership::{Owned, is_unhashed},
     project::{covers, project},
+    work::Id,
 };
 use crate::delivery::{DocumentKind, Names, hash};
 
@@ -28,15 +30,22 @@ pub(crate) enum Step {
     /// Make the object what it should be.
     Apply {
         object: Object,
-        /// Whether one of l4way's is there; otherwise there may be somebody else's.
-        exists: bool,
+        /// The UID of the Gateway's, if it has one; otherwise there may be somebody else's.
+        uid: Option<String>,
     },
     /// Take the object away, if it is still this one.
     Delete { kind: Kind, key: ObjectKey, uid: String },
 }
 
-/// Requests in groups: a group begins when all of the one before it have succeeded.
-pub(crate) type Steps = Vec<Vec<Step>>;
+impl Step {
+    /// The object that the request is about.
+    pub(crate) fn id(&self) -> Id {
+        match self {
+            Self::Apply { object, .. } => (object.kind, object.key.clone()),
+            Self::Delete { kind, key, .. } => (*kind, key.clone()),
+        }
+    }
+}
 
 /// What the API server made of objects: it may write a value in another way than we do, which is no
 /// reason to ask again.
@@ -113,43 +122,66 @@ fn step(desired: &Object, owned: &Owned, settled: &mut Settled) -> Option<Step> 
     let observed = owned.get(&(desired.kind, desired.key.clone()));
     let needed = observed
         .is_none_or(|observed| !is_ending(observed) && !settled.is_right(desired, observed));
-    needed.then(|| Step::Apply { object: desired.clone(), exists: observed.is_some() })
+    let uid = observed.and_then(|observed| observed["metadata"]["uid"].as_str());
+    needed.then(|| Step::Apply { object: desired.clone(), uid: uid.map(str::to_owned) })
 }
 
-/// What the Gateway's infrastructure needs: its objects, sealed; labels over its pods, sealed; and the
-/// end of what it has beyond that. Pods come when everything is there that they need, their
-/// configuration among it.
+/// What the Gateway's infrastructure needs now: its objects, sealed; labels over its pods, sealed; and the
+/// end of what it has beyond that. Each is a request of its own, and what an object can't be without has to
+/// be there first: of a Deployment also the configuration.
 pub(crate) fn infrastructure(
     desired: &[Object],
     overlays: &[Object],
     owned: &Owned,
     settled: &mut Settled,
     is_delivered: bool,
-) -> Steps {
-    let mut first: Vec<_> = desired
-        .iter()
-        .filter(|object| !comes_last(object.kind))
-        .filter_map(|object| step(object, owned, settled))
-        .collect();
-    first.extend(overlays.iter().filter_map(|overlay| step(overlay, owned, settled)));
-    let wanted: BTreeSet<_> = desired.iter().map(|object| (object.kind, &object.key)).collect();
-    let unwanted = owned.iter().filter(|((kind, key), _)| {
-        // Secrets are delivery's; Leases go with their pods.
-        !matches!(kind, Kind::Secret | Kind::Lease | Kind::Pod) && !wanted.contains(&(*kind, key))
+) -> Vec<Step> {
+    let all = desired.iter().chain(overlays);
+    let mut steps: Vec<_> = all.filter_map(|object| step(object, owned, settled)).collect();
+    let has = |kind: &Kind| {
+        let mut of_kind = desired.iter().filter(|object| object.kind == *kind);
+        of_kind.all(|object| owned.contains_key(&(*kind, object.key.clone())))
+    };
+    steps.retain(|step| match step.id().0 {
+        Kind::Deployment if !is_delivered => false,
+        kind => needs(kind).iter().all(has),
     });
-    first.extend(removals(unwanted));
-    let last = desired
-        .iter()
-        .filter(|object| comes_last(object.kind))
-        .filter(|object| object.kind != Kind::Deployment || is_delivered)
-        .filter_map(|object| step(object, owned, settled));
-    [first, last.collect()].into_iter().filter(|group: &Vec<_>| !group.is_empty()).collect()
+    let wanted: BTreeSet<_> = desired.iter().map(|object| (object.kind, &object.key)).collect();
+    let unwanted = owned.iter().filter(|((kind, key), object)| {
+        // Secrets are delivery's; Leases go with their pods.
+        !matches!(kind, Kind::Secret | Kind::Lease | Kind::Pod)
+            && !wanted.contains(&(*kind, key))
+            && !waits_for_successor(*kind, key, object, desired, owned)
+    });
+    steps.extend(removals(unwanted));
+    steps
 }
 
-/// Whether the API server wants to know other objects before one of this kind: a Role before who
-/// is bound to it, and all that pods need before the pods.
-fn comes_last(kind: Kind) -> bool {
-    matches!(kind, Kind::RoleBinding | Kind::Deployment)
+/// Whether an object is a RoleBinding of an earlier release, in a namespace where the one that takes its place isn't
+/// there yet.
+fn waits_for_successor(
+    kind: Kind,
+    key: &ObjectKey,
+    object: &Value,
+    desired: &[Object],
+    owned: &Owned,
+) -> bool {
+    kind == Kind::RoleBinding
+        && is_unhashed(object)
+        && desired.iter().any(|object| {
+            let id = (object.kind, object.key.clone());
+            object.kind == kind && object.key.namespace == key.namespace && !owned.contains_key(&id)
+        })
+}
+
+/// The kinds of objects that one of this kind isn't made without. A ServiceAccount or Role of the name may
+/// be somebody else's: whoever is that would get rights, and pods those of his.
+fn needs(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::RoleBinding => &[Kind::ServiceAccount, Kind::Role],
+        Kind::Deployment => &[Kind::ServiceAccount],
+        _ => &[],
+    }
 }
 
 /// Takes objects away.
@@ -167,6 +199,30 @@ pub(crate) fn removals<'a>(
 pub(crate) fn secrets(owned: &Owned) -> Vec<Arc<Value>> {
     let secrets = owned.iter().filter(|((kind, _), _)| *kind == Kind::Secret);
     secrets.map(|(_, secret)| secret.clone()).collect()
+}
+
+/// What a Gateway that isn't accepted needs of RoleBindings for endpoints: these, sealed, and no others.
+pub(crate) fn endpoint_bindings(
+    desired: &[Object],
+    owned: &Owned,
+    settled: &mut Settled,
+) -> Vec<Step> {
+    let wanted: BTreeSet<_> = desired.iter().map(|object| &object.key).collect();
+    let unwanted = owned.iter().filter(|((kind, key), object)| {
+        // The one that lets proxies read their configuration names a Role.
+        *kind == Kind::RoleBinding
+            && object["roleRef"]["kind"] == "ClusterRole"
+            && !wanted.contains(key)
+            && !waits_for_successor(*kind, key, object, desired, owned)
+    });
+    let steps = desired.iter().filter_map(|object| step(object, owned, settled));
+    steps.chain(removals(unwanted)).collect()
+}
+
+/// Whether there is a Secret in which a Gateway's configuration would be.
+pub(crate) fn is_written(names: &Names, owned: &Owned) -> bool {
+    let index = names.index(DocumentKind::Config);
+    owned.keys().any(|(kind, key)| *kind == Kind::Secret && *key.name == *index)
 }
 
 /// Whether a Gateway's Secrets hold a configuration.

@@ -4,16 +4,35 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, api::ListParams};
 use l4way_resources::api::ObjectKey;
 
-/// The last warning about a Service, with who gave it.
-pub(crate) async fn last_warning(client: Client, service: ObjectKey) -> Option<String> {
+/// How many Events are in memory at a time.
+const PAGE: u32 = 50;
+
+/// The last warning about the Service of this UID, with who gave it.
+pub(crate) async fn last_warning(
+    client: Client,
+    service: ObjectKey,
+    uid: String,
+) -> Option<String> {
     let api: Api<Event> = Api::namespaced(client, &service.namespace);
-    let selector =
-        format!("involvedObject.kind=Service,involvedObject.name={},type=Warning", service.name);
-    match api.list(&ListParams::default().fields(&selector)).await {
-        Ok(events) => events.items.into_iter().max_by_key(when).and_then(text),
+    let selector = format!("involvedObject.kind=Service,involvedObject.uid={uid},type=Warning");
+    match last_of(&api, ListParams::default().fields(&selector).limit(PAGE)).await {
+        Ok(last) => last.and_then(text),
         Err(error) => {
             tracing::debug!(%service, %error, "no look at the Service's Events");
             None
+        }
+    }
+}
+
+/// The last of the Events; others may have made many.
+async fn last_of(api: &Api<Event>, mut params: ListParams) -> kube::Result<Option<Event>> {
+    let mut last = None;
+    loop {
+        let page = api.list(&params).await?;
+        last = page.items.into_iter().chain(last).max_by_key(when);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(last),
         }
     }
 }

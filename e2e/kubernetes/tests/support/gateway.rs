@@ -16,7 +16,7 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Every kind that is made for a Gateway, by the controller or by Kubernetes after it.
 const MADE: &str = "deployments,replicasets,pods,services,endpointslices,serviceaccounts,roles,\
-                    rolebindings,poddisruptionbudgets,secrets,leases";
+                    rolebindings,poddisruptionbudgets,networkpolicies,secrets,leases";
 
 /// A Gateway in the cluster.
 #[derive(Clone, Copy, Debug)]

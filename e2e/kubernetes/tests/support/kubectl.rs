@@ -23,6 +23,17 @@ pub(crate) fn apply(namespace: &str, manifests: &str) {
         .unwrap_or_else(|error| panic!("{error}\n{manifests}"));
 }
 
+/// Has the API server say whether it would take a manifest from this user, as it merges it.
+///
+/// # Errors
+/// With what it says against it.
+pub(crate) fn would_take(user: &str, manifest: &str) -> Result<String, String> {
+    let user = format!("--as={user}");
+    let args =
+        ["apply", "--server-side", "--force-conflicts", "--dry-run=server", &user, "-f", "-"];
+    run(&args, manifest)
+}
+
 /// Applies manifests as the API server merges them, and as nobody's last but these.
 pub(crate) fn apply_server_side(manifests: &str) {
     run(&["apply", "--server-side", "--force-conflicts", "--filename", "-"], manifests)

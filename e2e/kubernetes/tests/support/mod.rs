@@ -13,7 +13,9 @@ pub(crate) use self::{
     client::{Ask, ask, ask_udp, nc},
     command::shell,
     gateway::{CONTROLLER, Gateway, Pod, wait_for_condition},
-    kubectl::{api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl},
+    kubectl::{
+        api_version, apply, apply_server_side, exists, get, kubectl, try_kubectl, would_take,
+    },
     l4way::{check, l4way, problems_of},
     manifests::{
         echo, gateway, parameters, project, route, scaled_to_0, server, server_saying_who,

@@ -28,8 +28,11 @@ fn proxies_and_controllers_are_upgraded_in_either_order_and_back() {
         scene.is_served_by(&this.image);
     });
     scene.during("then the controller to this version", |scene| {
-        this.install();
-        scene.is_served_by(&this.image);
+        scene.keeps_its_pods(|scene| {
+            this.install();
+            scene.is_served_by(&this.image);
+        });
+        scene.bindings_have_hashes();
     });
     scene.during("the controller back to the release", |scene| {
         release.install();
@@ -48,8 +51,9 @@ fn proxies_and_controllers_are_upgraded_in_either_order_and_back() {
             is_told_of(scene);
             scene.serves_what_was_before();
         } else {
-            scene.is_served_by(&release.image);
+            scene.keeps_its_pods(|scene| scene.is_served_by(&release.image));
         }
+        scene.bindings_have_hashes();
     });
     scene.during("then the proxies to this version", |scene| {
         scene.pin(None);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{certificate, watch::Watch, watch::pods_of};
 use crate::{
     support::{
-        Ask, Gateway, Namespace, ask, ask_udp, gateway, get, parameters, route, say, server,
-        server_saying_who, wait_for,
+        Ask, Gateway, Namespace, ask, ask_udp, gateway, get, kubectl, parameters, route, say,
+        server, server_saying_who, wait_for,
     },
     traffic::{Fresh, Outcome, Session, Traffic, Transport},
 };
@@ -154,6 +154,27 @@ impl Scene {
             "ingress": service["status"]["loadBalancer"],
             "addresses": self.gateway().object()["status"]["addresses"],
         })
+    }
+
+    /// Does something, and sees to it that no proxy is replaced.
+    pub(super) fn keeps_its_pods(&mut self, act: impl FnOnce(&mut Self)) {
+        let before = self.gateway().pods();
+        act(self);
+        assert_eq!(self.gateway().pods(), before, "a proxy was replaced");
+    }
+
+    /// Waits until every RoleBinding that isn't the Gateway's own has its owner's hash, and there is one.
+    pub(super) fn bindings_have_hashes(&self) {
+        let namespace = self.namespace.name();
+        let bindings = |more: &str| {
+            let selector = format!("l4way.dev/gateway-namespace={namespace},{more}");
+            kubectl(&["get", "rolebindings", "-A", "-o", "name", "--selector", &selector])
+        };
+        wait_for("RoleBindings with hashes, and no others", || {
+            let (with, without) = (bindings("l4way.dev/owner"), bindings("!l4way.dev/owner"));
+            let is_so = !with.is_empty() && without.is_empty();
+            if is_so { Ok(()) } else { Err(format!("{with}, without: {without}")) }
+        });
     }
 
     /// Does something under steady traffic, and sees to it that nothing was lost but what may be.

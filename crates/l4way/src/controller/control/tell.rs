@@ -18,16 +18,18 @@ use l4way_source_kube::EventType;
 use l4way_translate::{GatewayObserved, Observed, Proxies, status};
 use serde_json::Value;
 
-use super::{Control, Done, TELL_PENDING_AFTER, What};
+use super::{Control, Done, TELL_PENDING_AFTER, Whom};
 use crate::{
     controller::{
-        cluster::{Cluster, Owned},
+        cluster::Cluster,
         endpoint_events::{EndpointEvent, Seen},
         events,
         gateway::{CONFIRM_WITHIN, Gateway, Warning},
-        objects::{Common, Kind, ServiceType, service_type},
-        observe::{self, Delivered, Standing},
+        objects::{Kind, ServiceType, Settings, network_policy, service_type},
+        observe::{self, Standing},
+        ownership::Owned,
         service_events,
+        work::Work,
     },
     overview::Overview,
     report::{Phase, StatusReport},
@@ -36,6 +38,10 @@ use crate::{
 /// The reasons of a Gateway without an address, or without the one that it asks for. They are told
 /// when they last.
 const ADDRESS_REASONS: [&str; 2] = ["AddressNotAssigned", "AddressNotUsable"];
+
+/// What is said of a Gateway in the host network, where others have NetworkPolicies.
+const UNGUARDED: &str =
+    "No NetworkPolicy restricts who reads its proxies' metrics: they are in the host network.";
 
 impl Control {
     /// Says how everything is.
@@ -115,11 +121,11 @@ impl Control {
     fn tell_endpoints(&mut self, cluster: &Cluster, now: Instant) {
         let mut seen = Seen::default();
         for gateway in self.gateways.values() {
-            let names = Common::new(&gateway.provision).names;
+            let names = &gateway.names.documents;
             let owned = cluster.of(&gateway.owner);
             let key = &gateway.provision.gateway;
             let id = GatewayId::new(key.namespace.clone(), key.name.clone());
-            for summary in observe::endpoint_summaries(&names, owned) {
+            for summary in observe::endpoint_summaries(names, owned) {
                 seen.add(&id, summary);
             }
         }
@@ -140,14 +146,14 @@ impl Control {
         let mut held = BTreeSet::new();
         for (key, gateway) in &mut self.gateways {
             let owned = cluster.of(&gateway.owner);
-            let proxies = match proxies(gateway, owned, &mut report, now) {
+            let proxies = match proxies(gateway, &self.settings, owned, &mut report, now) {
                 Word::Said(proxies) => proxies,
                 Word::Held => {
                     held.insert(key.clone());
                     Proxies::Confirmed
                 }
             };
-            let seen = seen(gateway, owned, &cluster.nodes, proxies);
+            let seen = seen(gateway, &self.settings, owned, &cluster.nodes, proxies);
             note_pending(gateway, &seen, now);
             observed.gateways.insert(key.clone(), seen);
         }
@@ -159,17 +165,21 @@ impl Control {
     /// Asks what is said about Services whose address hasn't come.
     fn ask_about_services(&mut self, cluster: &Cluster, now: Instant) {
         for (key, gateway) in &mut self.gateways {
-            let names = Common::new(&gateway.provision).names;
-            let service = ObjectKey::new(key.namespace.clone(), &*names.base);
-            let is_asked = gateway.pending_since.is_some()
-                && service_type(&gateway.provision.parameters) == ServiceType::LoadBalancer
-                && cluster.of(&gateway.owner).contains_key(&(Kind::Service, service.clone()));
-            if is_asked && gateway.warning.is_due(now) {
+            if gateway.pending_since.is_none()
+                || service_type(&gateway.provision.parameters) != ServiceType::LoadBalancer
+                || !gateway.warning.is_due(now)
+            {
+                continue;
+            }
+            let service = ObjectKey::new(key.namespace.clone(), gateway.names.of(Kind::Service));
+            let made = cluster.of(&gateway.owner).get(&(Kind::Service, service.clone()));
+            let uid = made.and_then(|made| made["metadata"]["uid"].as_str());
+            if let Some(uid) = uid.map(str::to_owned) {
                 gateway.warning.start();
-                let (client, key) = (self.ports.client.clone(), key.clone());
+                let (client, whom) = (self.ports.client.clone(), Whom::new(gateway));
                 self.jobs.spawn(async move {
-                    let text = service_events::last_warning(client, service).await;
-                    Done { what: What::Warning(key, text), answers: Vec::new(), failure: None }
+                    let text = service_events::last_warning(client, service, uid).await;
+                    Done::Warning(whom, text)
                 });
             }
         }
@@ -184,28 +194,39 @@ enum Word {
 }
 
 /// How a Gateway's proxies are; what they report goes into the report.
-fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: Instant) -> Word {
-    let names = Common::new(&gateway.provision).names;
+fn proxies(
+    gateway: &mut Gateway,
+    settings: &Settings,
+    owned: &Owned,
+    report: &mut ApplyReport,
+    now: Instant,
+) -> Word {
+    let common = gateway.common();
     let waiting = |text: String| Word::Said(Proxies::Waiting(text));
     let documents = match &gateway.documents {
         Ok(documents) => documents,
         Err(error) => return waiting(error.clone()),
     };
-    let keys = documents.keys.as_ref().map(|keys| &*keys.hash);
-    let delivered = Delivered { config: &documents.config.hash, keys };
-    let config = &gateway.provision.compiled.config;
-    let (standing, reported) = observe::standing(&names, owned, config, delivered);
+    let delivered = documents.delivered();
+    let config = &gateway.carried().compiled.config;
+    let (mut standing, reported) = observe::standing(&gateway.names, owned, config, delivered);
+    if standing == Standing::Confirmed
+        && network_policy::is_wanted(&common, settings)
+        && let Some(why) = observe::closed_port(&common, owned)
+    {
+        standing = Standing::Unconfirmed(why);
+    }
     // A certificate that is renewed is another delivery, too.
-    let id = format!("{} {}", delivered.config, keys.unwrap_or_default());
+    let id = format!("{} {}", delivered.config, delivered.keys.unwrap_or_default());
     report.listeners.extend(reported.listeners);
     report.refused_backends.extend(reported.refused_backends);
     report.paths.extend(reported.paths);
     let works = [&gateway.infrastructure, &gateway.delivery];
-    let failures = works.into_iter().filter_map(|work| work.failure.as_ref());
-    if let Some(refusal) = failures.clone().find(|failure| failure.is_refusal) {
+    if let Some(refusal) = works.into_iter().find_map(Work::refusal) {
         return waiting(refusal.message.clone());
     }
-    let failure = failures.map(|failure| failure.message.clone()).next();
+    let failure = works.into_iter().flat_map(Work::failures).next();
+    let failure = failure.map(|failure| failure.message.clone());
     match standing {
         Standing::Confirmed => {
             gateway.confirmed();
@@ -232,19 +253,25 @@ fn proxies(gateway: &mut Gateway, owned: &Owned, report: &mut ApplyReport, now: 
 /// What is seen of a Gateway.
 fn seen(
     gateway: &Gateway,
+    settings: &Settings,
     owned: &Owned,
     nodes: &BTreeMap<ObjectKey, Arc<Value>>,
     proxies: Proxies,
 ) -> GatewayObserved {
-    let refusal = gateway.infrastructure.failure.as_ref().filter(|failure| failure.is_refusal);
+    let refusal = gateway.infrastructure.refusal_of(Kind::Service);
     let refusal = refusal.map(|failure| &*failure.message);
     let why_not = refusal.or(gateway.warning.text.as_deref());
-    let reach = observe::reach(&Common::new(&gateway.provision), owned, nodes, why_not);
+    let common = gateway.common();
+    let reach = observe::reach(&common, owned, nodes, why_not);
+    let is_unguarded =
+        settings.metrics_from.is_some() && !network_policy::is_wanted(&common, settings);
+    let unguarded = is_unguarded.then(|| UNGUARDED.to_owned());
+    let notes: Vec<_> = reach.note.into_iter().chain(unguarded).collect();
     GatewayObserved {
         addresses: reach.addresses,
         address_pending: reach.pending,
         proxies,
-        note: reach.note,
+        note: (!notes.is_empty()).then(|| notes.join(" ")),
     }
 }
 

@@ -3,19 +3,22 @@
 
 use serde_json::{Value, json};
 
-use super::{Common, GATEWAY_NAMESPACE, Kind, Object, PodId, Settings};
-use crate::delivery::{DocumentKind, shortened};
+use super::{Common, GATEWAY_NAMESPACE, Kind, OWNER_HASH, Object, PodId, Settings};
+use crate::{
+    controller::ownership::{BINDING_PREFIX, Owner},
+    delivery::DocumentKind,
+};
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
 pub(super) fn service_account(common: &Common<'_>) -> Object {
     // The proxies' pods mount the token all the same; no other pod does by accident.
     let parts = json!({"automountServiceAccountToken": false});
-    common.object(Kind::ServiceAccount, &common.names.base, parts)
+    common.named(Kind::ServiceAccount, parts)
 }
 
 pub(super) fn role(common: &Common<'_>, pods: &[PodId]) -> Object {
-    let names = &common.names;
+    let names = &common.names.documents;
     let documents = [DocumentKind::Config, DocumentKind::Keys];
     let secrets: Vec<_> = documents.into_iter().flat_map(|kind| names.secrets(kind)).collect();
     let mut rules = vec![json!({
@@ -34,16 +37,16 @@ pub(super) fn role(common: &Common<'_>, pods: &[PodId]) -> Object {
             "verbs": ["get", "patch", "update"],
         }));
     }
-    common.object(Kind::Role, &names.base, json!({ "rules": rules }))
+    common.named(Kind::Role, json!({ "rules": rules }))
 }
 
 pub(super) fn binding(common: &Common<'_>) -> Object {
-    common.object(Kind::RoleBinding, &common.names.base, bound(common, "Role", &common.names.base))
+    common.named(Kind::RoleBinding, bound(common, "Role", common.names.of(Kind::Role)))
 }
 
 /// The Lease in which the proxy in a pod answers. It goes with the pod.
 pub(super) fn lease(common: &Common<'_>, pod: &PodId) -> Object {
-    let name = common.names.lease(&pod.uid);
+    let name = common.names.documents.lease(&pod.uid);
     let mut lease = common.object(Kind::Lease, &name, json!({}));
     lease.value["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "v1",
@@ -56,24 +59,34 @@ pub(super) fn lease(common: &Common<'_>, pod: &PodId) -> Object {
     lease
 }
 
-/// One binding in each namespace with endpoints of the Gateway's backends. An owner in another
-/// namespace isn't one to Kubernetes, so these are taken away by us.
-pub(super) fn endpoint_bindings<'a>(
+/// One binding in each namespace with endpoints of the Gateway's backends. An owner in another namespace isn't one
+/// to Kubernetes, so there they are known by a hash of the owner, and taken away by us.
+pub(crate) fn endpoint_bindings<'a>(
     common: &'a Common<'_>,
     settings: &'a Settings,
 ) -> impl Iterator<Item = Object> + 'a {
     let gateway = &common.provision.gateway;
-    let name = format!(
-        "l4way-{}",
-        shortened(&format!("{}-{}", gateway.namespace, common.names.base), 63 - "l4way-".len())
-    );
+    let hash = Owner::new(gateway.namespace.clone(), common.provision.uid.clone()).hash();
+    let name = binding_name(&format!("{}-{}", gateway.namespace, common.names.plain()), &hash);
     common.provision.endpoint_namespaces.iter().map(move |namespace| {
         let mut labels = common.own_labels().clone();
         labels.insert(GATEWAY_NAMESPACE.to_owned(), gateway.namespace.to_string());
-        let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        labels.insert(OWNER_HASH.to_owned(), hash.clone());
+        let mut metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        if *namespace == gateway.namespace {
+            metadata["ownerReferences"] = common.owner().into_iter().collect();
+        }
         let parts = bound(common, "ClusterRole", &settings.endpoints_role);
         Object::new(Kind::RoleBinding, metadata, parts)
     })
+}
+
+/// A name that shows whose the binding is, as far as there is room, and ends with the hash.
+fn binding_name(readable: &str, hash: &str) -> String {
+    const LONGEST: usize = 63;
+    let room = LONGEST - BINDING_PREFIX.len() - 1 - hash.len();
+    let end = readable.floor_char_boundary(room);
+    format!("{BINDING_PREFIX}{}-{hash}", readable[..end].trim_end_matches(['-', '.']))
 }
 
 /// What a RoleBinding says that gives the Gateway's ServiceAccount a role.
@@ -82,7 +95,7 @@ fn bound(common: &Common<'_>, kind: &str, name: &str) -> Value {
         "roleRef": {"apiGroup": RBAC_GROUP, "kind": kind, "name": name},
         "subjects": [{
             "kind": "ServiceAccount",
-            "name": common.names.base,
+            "name": common.names.of(Kind::ServiceAccount),
             "namespace": common.provision.gateway.namespace,
         }],
     })

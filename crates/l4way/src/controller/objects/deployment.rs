@@ -45,14 +45,14 @@ pub(super) fn deployment(common: &Common<'_>, settings: &Settings) -> Object {
     if let Some(replicas) = parameters.replicas {
         spec["replicas"] = replicas.into();
     }
-    common.object(Kind::Deployment, &common.names.base, json!({ "spec": spec }))
+    common.named(Kind::Deployment, json!({ "spec": spec }))
 }
 
 fn pod(common: &Common<'_>, settings: &Settings, host_network: bool) -> Value {
     let parameters = &common.provision.parameters;
     let drain = parameters.drain_seconds.unwrap_or(DRAIN_SECONDS);
     let mut pod = json!({
-        "serviceAccountName": common.names.base,
+        "serviceAccountName": common.names.of(Kind::ServiceAccount),
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": drain.saturating_add(AFTER_DRAIN_SECONDS),
@@ -109,7 +109,7 @@ fn container(
 fn arguments(common: &Common<'_>, drain_seconds: u32) -> Vec<String> {
     let mut arguments = vec![
         "proxy".to_owned(),
-        format!("--name={}", common.names.base),
+        format!("--name={}", common.names.documents.base),
         format!("--admin-address=0.0.0.0:{POD_ADMIN_PORT}"),
         format!("--drain-timeout={drain_seconds}"),
     ];

@@ -1,6 +1,6 @@
 use kube::core::{ApiResource, GroupVersionKind};
 
-/// A kind of object that is made for a Gateway.
+/// A kind of object that is made for a Gateway, or by what is made for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     ServiceAccount,
@@ -10,7 +10,9 @@ pub(crate) enum Kind {
     Lease,
     Service,
     PodDisruptionBudget,
+    NetworkPolicy,
     Pod,
+    ReplicaSet,
     Deployment,
 }
 
@@ -42,7 +44,9 @@ impl Kind {
             Self::PodDisruptionBudget => {
                 ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
             }
+            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
             Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::ReplicaSet => ("apps", "v1", "ReplicaSet", "replicasets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
         }
     }

@@ -85,7 +85,7 @@ pub(super) fn service(common: &Common<'_>) -> Option<Object> {
             }
         }
     }
-    let mut service = common.object(Kind::Service, &common.names.base, json!({ "spec": spec }));
+    let mut service = common.named(Kind::Service, json!({ "spec": spec }));
     for (key, value) in annotations {
         service.value["metadata"]["annotations"][key] = Value::String(value);
     }

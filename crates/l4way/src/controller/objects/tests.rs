@@ -8,11 +8,12 @@ use serde_json::json;
 use super::*;
 use crate::output;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         image: "l4way:test".to_owned(),
         image_pull_policy: None,
         endpoints_role: "l4way-proxy-endpoints".to_owned(),
+        metrics_from: None,
         requires: BTreeSet::new(),
     }
 }
@@ -72,6 +73,15 @@ fn full() -> Provision {
         endpoint_namespaces: ["apps".into(), "team".into()].into(),
         ..small()
     }
+}
+
+/// The names of what this Gateway has, if nobody else has any of them.
+pub(crate) fn names_of(provision: &Provision) -> ObjectNames {
+    ObjectNames::new(&provision.gateway.name, &provision.class)
+}
+
+fn desired(provision: &Provision, settings: &Settings, pods: &[PodId]) -> Vec<Object> {
+    super::desired(&Common::new(provision, &names_of(provision)), settings, pods, &Leaving::new())
 }
 
 fn pods() -> Vec<PodId> {
@@ -202,6 +212,48 @@ fn without_ports_there_is_no_service() {
 }
 
 #[test]
+fn bindings_of_any_two_gateways_have_different_names() {
+    let bindings = |namespace: &str, gateway: &str, uid: &str| {
+        let provision = Provision {
+            gateway: ObjectKey::new(namespace, gateway),
+            uid: Some(uid.into()),
+            endpoint_namespaces: ["apps".into(), namespace.into()].into(),
+            ..small()
+        };
+        let objects = desired(&provision, &settings(), &[]);
+        let bindings = of_kind(&objects, Kind::RoleBinding).into_iter().cloned();
+        let bindings: Vec<_> = bindings.filter(|b| b["roleRef"]["kind"] == "ClusterRole").collect();
+        assert_eq!(bindings.len(), 2);
+        bindings
+    };
+    let hash = |binding: &Value| binding["metadata"]["labels"][OWNER_HASH].clone();
+    let one = bindings("a", "b-c", "1");
+    // The names run together, and the last one is the first one made anew.
+    for other in [bindings("a-b", "c", "2"), bindings("a", "b-c", "3")] {
+        assert_ne!(one[0]["metadata"]["name"], other[0]["metadata"]["name"]);
+        assert_ne!(hash(&one[0]), hash(&other[0]));
+    }
+    for binding in bindings("team", "gw", "1").iter().chain(&one) {
+        let metadata = &binding["metadata"];
+        let is_home = metadata["namespace"] == metadata["labels"][GATEWAY_NAMESPACE];
+        assert_eq!(metadata["ownerReferences"].is_array(), is_home, "{metadata}");
+    }
+}
+
+#[test]
+fn every_reference_is_to_the_name_that_was_chosen() {
+    let provision = full();
+    let mut names = names_of(&provision);
+    names.choose(&Default::default(), true);
+    let objects =
+        super::desired(&Common::new(&provision, &names), &settings(), &pods(), &Leaving::new());
+    let text =
+        serde_json::to_string(&objects.iter().map(|o| &o.value).collect::<Vec<_>>()).unwrap();
+    let plain = ["\"gw-l4way\"", "=gw-l4way\"", "\"gw-l4way-config", "\"gw-l4way-uid"];
+    assert!(!plain.iter().any(|name| text.contains(name)), "{text}");
+}
+
+#[test]
 fn long_names_fit() {
     let long = "n".repeat(200);
     let provision = Provision { gateway: ObjectKey::new("team", long.clone()), ..full() };
@@ -215,8 +267,29 @@ fn long_names_fit() {
 }
 
 #[test]
+fn annotations_spread_no_key_and_give_nobody_an_identity() {
+    let annotated = |provision: &Provision| {
+        let mut objects = desired(provision, &settings(), &[]);
+        let names = names_of(provision);
+        objects.push(Common::new(provision, &names).object(Kind::Secret, "config", json!({})));
+        let annotated =
+            objects.iter().filter(|o| o.value["metadata"]["annotations"]["note"] == "hello");
+        annotated.map(|object| object.kind).collect::<BTreeSet<_>>()
+    };
+    let mut provision = full();
+    let without = [Kind::Service, Kind::PodDisruptionBudget, Kind::Deployment];
+    assert_eq!(annotated(&provision), without.into());
+    let asked = json!({"serviceAccount": {"infrastructureAnnotations": "Copy"}});
+    provision.parameters = serde_json::from_value(asked).unwrap();
+    let mut with = BTreeSet::from(without);
+    with.insert(Kind::ServiceAccount);
+    assert_eq!(annotated(&provision), with);
+}
+
+#[test]
 fn the_gateways_labels_are_laid_over_running_pods() {
-    let overlay = pod_metadata(&full(), &pods()[0]).value;
+    let full = full();
+    let overlay = pod_metadata(&Common::new(&full, &names_of(&full)), &pods()[0]).value;
     let metadata = &overlay["metadata"];
     assert_eq!(metadata["uid"], "uid-a");
     assert_eq!(metadata["labels"]["team"], "db");

@@ -20,8 +20,9 @@ use super::{
     pods,
 };
 use crate::controller::{
-    cluster::{Cluster, Owned, Owner},
+    cluster::Cluster,
     objects::ServiceType,
+    ownership::{Owned, Owner},
 };
 
 /// An address, as what it is.
@@ -78,7 +79,7 @@ fn of_node(node: &Value) -> Vec<StatusAddress> {
 /// Where the proxies of Gateways are: what routes could lead back to.
 pub(crate) fn of_proxies(gateways: &Store<Gateway>, cluster: &Cluster) -> ProxyAddresses {
     let pods = gateways.iter().filter_map(|(key, gateway)| {
-        let owned = cluster.of(&Owner::of_object(gateway));
+        let owned = cluster.of(&Owner::of(&gateway.metadata));
         let live = pods(owned).filter(|(_, pod)| is_live(pod));
         let addresses: BTreeSet<_> =
             live.flat_map(|(_, pod)| of_pod(pod, &cluster.nodes)).collect();

@@ -7,13 +7,10 @@ use super::{
     Delivered, pods,
     proxy::{self, CURE},
 };
-use crate::{
-    controller::{
-        cluster::Owned,
-        objects::{CONTAINER, Kind, PodId},
-        plan::is_ending,
-    },
-    delivery::Names,
+use crate::controller::{
+    objects::{CONTAINER, Kind, ObjectNames, PodId},
+    ownership::Owned,
+    plan::is_ending,
 };
 
 /// Whether the pod takes sessions.
@@ -46,13 +43,17 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// Why no proxy takes sessions.
-pub(super) fn why_none_is_ready(names: &Names, owned: &Owned, delivered: Delivered<'_>) -> String {
-    let name = &names.base;
+pub(super) fn why_none_is_ready(
+    names: &ObjectNames,
+    owned: &Owned,
+    delivered: Delivered<'_>,
+) -> String {
+    let name = names.of(Kind::Deployment);
     let running = pods(owned).filter(|(_, pod)| !is_ending(pod));
     // What a person has to see to comes before what passes.
     let mut reasons: Vec<_> = running
         .map(|(key, pod)| {
-            let answer = proxy::answer(names, owned, key, pod);
+            let answer = proxy::answer(&names.documents, owned, key, pod);
             match proxy::refusal(&answer, delivered) {
                 Some(why) => (0, format!("Pod {key} runs {why}; to mend this, {CURE}")),
                 None => why_not_ready(key, pod, answer.identity.is_some()),
@@ -64,7 +65,7 @@ pub(super) fn why_none_is_ready(names: &Names, owned: &Owned, delivered: Deliver
         return format!("No proxy is ready: {reason}");
     }
     let deployment =
-        owned.iter().find(|((kind, key), _)| *kind == Kind::Deployment && *key.name == **name);
+        owned.iter().find(|((kind, key), _)| *kind == Kind::Deployment && *key.name == *name);
     match deployment {
         Some((_, deployment)) => why_no_pod(name, deployment),
         None => "No proxy is ready: its Deployment has yet to be made".to_owned(),

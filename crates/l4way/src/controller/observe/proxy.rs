@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    controller::{cluster::Owned, objects::Kind},
+    controller::{objects::Kind, ownership::Owned},
     delivery::{
         ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, ENDPOINTS_ANNOTATION,
         EndpointSummary, IDENTITY_ANNOTATION, Identity, Names,

@@ -5,8 +5,12 @@ use serde_json::json;
 use super::*;
 use crate::{
     controller::{
-        cluster::{Cluster, Owner},
-        objects::{CONTAINER, tests::small},
+        cluster::Cluster,
+        objects::{
+            CONTAINER,
+            tests::{names_of, small},
+        },
+        ownership::{Owner, Sorted},
     },
     delivery::{
         ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
@@ -16,8 +20,8 @@ use crate::{
 
 const HASH: &str = "hash";
 
-fn names() -> Names {
-    Names::new("gw", "l4way")
+fn names() -> ObjectNames {
+    ObjectNames::new("gw", "l4way")
 }
 
 fn id() -> ListenerId {
@@ -65,7 +69,7 @@ fn answered(
     if let Some(said) = said {
         annotations[ACKNOWLEDGEMENT_ANNOTATION] = serde_json::to_string(said).unwrap().into();
     }
-    let name = names().lease(&format!("uid-{pod}"));
+    let name = names().documents.lease(&format!("uid-{pod}"));
     let value = json!({"metadata": {"annotations": annotations}});
     ((Kind::Lease, ObjectKey::new("team", name)), Arc::new(value))
 }
@@ -269,7 +273,8 @@ fn nodes() -> BTreeMap<ObjectKey, Arc<Value>> {
 
 fn reach_of(parameters: Value, owned: Owned) -> (Vec<String>, Reach) {
     let provision = provision(parameters);
-    let reach = reach(&Common::new(&provision), &owned, &nodes(), None);
+    let names = names_of(&provision);
+    let reach = reach(&Common::new(&provision, &names), &owned, &nodes(), None);
     (reach.addresses.iter().map(|address| address.value.clone()).collect(), reach)
 }
 
@@ -313,7 +318,7 @@ fn it_is_told_what_to_do_about_a_pending_address() {
 #[test]
 fn proxies_are_at_their_pods_and_in_the_host_network_at_their_nodes() {
     let gateway = json!({
-        "metadata": {"namespace": "team", "name": "gw"},
+        "metadata": {"namespace": "team", "name": "gw", "uid": "1"},
         "spec": {"gatewayClassName": "l4way", "listeners": []},
     });
     let key = ObjectKey::new("team", "gw");
@@ -326,12 +331,9 @@ fn proxies_are_at_their_pods_and_in_the_host_network_at_their_nodes() {
     let on_b = |host: bool| json!({"nodeName": "node-b", "hostNetwork": host});
     let seen = |pods: Vec<((Kind, ObjectKey), Arc<Value>)>| {
         let owned = pods.into_iter().collect();
-        let owner = Owner {
-            namespace: "team".to_owned(),
-            gateway: "gw".to_owned(),
-            class: "l4way".to_owned(),
-        };
-        of_proxies(&gateways, &Cluster::with([(owner, owned)].into(), nodes()))
+        let owner = Owner::new("team".into(), Some("1".into()));
+        let sorted = Sorted { owned: [(owner, owned)].into(), ..Sorted::default() };
+        of_proxies(&gateways, &Cluster::with(sorted, nodes()))
     };
     let ips = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect();
 
@@ -346,4 +348,30 @@ fn proxies_are_at_their_pods_and_in_the_host_network_at_their_nodes() {
     let proxies = seen(vec![pod("a", on_b(true), "Running", &["10.0.0.2"])]);
     assert_eq!(proxies.pods, [(key, ips(&["10.0.0.2", "192.0.2.2"]))].into());
     assert_eq!(seen(Vec::new()).pods, BTreeMap::new());
+}
+
+#[test]
+fn a_listener_that_the_policy_keeps_clients_from_is_told() {
+    let provision = small();
+    let names = names_of(&provision);
+    let common = Common::new(&provision, &names);
+    let policy = |ports: Value| {
+        let value = json!({"spec": {"ingress": [{ "ports": ports }]}});
+        ((Kind::NetworkPolicy, ObjectKey::new("team", "gw-l4way")), Arc::new(value))
+    };
+    let closed = |owned: Owned| closed_port(&common, &owned);
+    let [udp, tcp] =
+        [json!({"port": 53, "protocol": "UDP"}), json!({"port": 9000, "protocol": "TCP"})];
+    assert_eq!(closed(Owned::new()), None, "no policy keeps anybody out");
+    assert_eq!(closed([policy(json!([udp, tcp]))].into()), None);
+    let why = closed([policy(json!([udp]))].into()).unwrap();
+    assert_eq!(why, "NetworkPolicy team/gw-l4way doesn't admit TCP/9000 yet");
+}
+
+#[test]
+fn sessions_have_as_long_as_the_pod_that_has_most() {
+    let mut long = pod("a", true);
+    Arc::make_mut(&mut long.1)["spec"]["terminationGracePeriodSeconds"] = 75.into();
+    assert_eq!(grace_seconds(&[long, pod("b", false)].into()), 75);
+    assert_eq!(grace_seconds(&Owned::new()), 0, "without pods there are none");
 }

@@ -2,8 +2,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    controller::{objects::tests::small, plan::is_delivered},
-    delivery::PARTS,
+    controller::{
+        objects::tests::{names_of, small},
+        plan::is_delivered,
+    },
+    delivery::{PARTS, pack},
 };
 
 /// A cluster that does as it is told.
@@ -11,19 +14,22 @@ use crate::{
 struct Secrets(Owned);
 
 impl Secrets {
-    /// The names of what is written to deliver this, group by group; what is deleted has a minus.
+    /// The names of what is written to deliver this, pass by pass; what is deleted has a minus.
     fn deliver(&mut self, config: Packed, keys: Option<Packed>) -> Vec<Vec<String>> {
-        let provision = small();
-        let common = Common::new(&provision);
-        let documents = Documents { config, keys };
-        let steps = delivery(&common, &documents, &self.0, &mut Settled::default());
+        let documents = Documents { config, keys, key_names: BTreeSet::new() };
         let mut written = Vec::new();
-        for group in steps {
-            let mut group: Vec<_> = group.into_iter().map(|step| self.apply(step)).collect();
-            group.sort();
-            written.push(group);
+        loop {
+            let mut pass: Vec<_> =
+                self.steps(&documents, None, false).into_iter().map(|s| self.apply(s)).collect();
+            if pass.is_empty() {
+                break;
+            }
+            pass.sort();
+            written.push(pass);
         }
-        assert!(is_delivered(&common.names, &self.0, &"team".into()));
+        let provision = small();
+        let names = names_of(&provision);
+        assert!(is_delivered(&names.documents, &self.0, &"team".into()));
         for (name, packed) in [("config", Some(documents.config)), ("keys", documents.keys)] {
             let index = self.0.get(&(Kind::Secret, key(&format!("gw-l4way-{name}"))));
             let hash = index.and_then(|index| index["data"]["hash"].as_str());
@@ -33,12 +39,29 @@ impl Secrets {
         written
     }
 
+    /// What is to be done now. Of the busy document something is being written.
+    fn steps(
+        &self,
+        documents: &Documents,
+        busy: Option<DocumentKind>,
+        have_keys_failed: bool,
+    ) -> Vec<Step> {
+        let provision = small();
+        let names = names_of(&provision);
+        let common = Common::new(&provision, &names);
+        let mut settled = Settled::default();
+        let is_busy = |kind| Some(kind) == busy;
+        delivery(&common, documents, &self.0, &mut settled, is_busy, have_keys_failed)
+    }
+
     fn apply(&mut self, step: Step) -> String {
         match step {
-            Step::Apply { object, exists } => {
+            Step::Apply { mut object, uid } => {
                 let name = object.key.name.to_string();
+                object.value["metadata"]["uid"] = format!("uid of {name}").into();
                 let before = self.0.insert((object.kind, object.key), Arc::new(object.value));
-                assert_eq!(before.is_some(), exists);
+                let before = before.map(|before| before["metadata"]["uid"].clone());
+                assert_eq!(before, uid.map(Value::from));
                 name
             }
             Step::Delete { kind, key, .. } => {
@@ -54,7 +77,7 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn packed(hash: &str, parts: usize) -> Packed {
-    let parts = (0..parts).map(|number| format!("{hash}{number}").into_bytes());
+    let parts = (0..parts).map(|number| format!("{hash}{number}").into_bytes().into());
     Packed { hash: hash.to_owned(), parts: parts.collect() }
 }
 
@@ -70,7 +93,7 @@ fn index() -> Vec<String> {
 fn a_small_configuration_is_in_its_index() {
     let mut secrets = Secrets::default();
     assert_eq!(secrets.deliver(packed("one", 1), None), [index()]);
-    assert_eq!(secrets.deliver(packed("one", 1), None), [[""; 0]; 0]);
+    assert!(secrets.deliver(packed("one", 1), None).is_empty());
     assert_eq!(secrets.deliver(packed("two", 1), None), [index()]);
 }
 
@@ -111,4 +134,71 @@ fn key_pairs_come_before_the_configuration_and_go_after_it() {
     let written = secrets.deliver(packed("two", 1), None);
     let gone = keys(&["-gw-l4way-keys", "-gw-l4way-keys-a-0", "-gw-l4way-keys-a-1"]);
     assert_eq!(written, [index(), gone]);
+}
+
+#[test]
+fn a_document_that_is_being_written_is_not_written_again() {
+    let secrets = Secrets::default();
+    let documents = Documents {
+        config: packed("one", 1),
+        keys: Some(packed("k1", 2)),
+        key_names: BTreeSet::new(),
+    };
+    assert_eq!(secrets.steps(&documents, None, false).len(), 2, "the parts of the key pairs");
+    assert!(secrets.steps(&documents, Some(DocumentKind::Keys), false).is_empty());
+}
+
+#[test]
+fn keys_that_cannot_be_written_hold_up_only_what_names_them() {
+    let pair = |name: &str| {
+        Arc::new(l4way_model::KeyPair {
+            name: name.into(),
+            certificate_chain: "chain".into(),
+            private_key: "key".to_owned().into(),
+        })
+    };
+    let pairs = |names: &[&str]| {
+        let mut pairs = KeyPairs::default();
+        names.iter().for_each(|name| pairs.insert(pair(name)));
+        pairs
+    };
+    let mut secrets = Secrets::default();
+    let before = pack(&pairs(&["a"])).unwrap();
+    secrets.deliver(packed("one", 1), Some(before));
+    let documents = |names: &[&str]| Documents {
+        config: packed("two", 1),
+        // Renewed, too.
+        keys: Some(packed("other", 1)),
+        key_names: pairs(names).names(),
+    };
+    let written = |documents: &Documents, have_keys_failed| {
+        let steps = secrets.steps(documents, None, have_keys_failed);
+        steps.iter().map(|step| step.id().1.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(written(&documents(&["a"]), false), ["gw-l4way-keys"], "they come first");
+    assert_eq!(written(&documents(&["a"]), true), ["gw-l4way-keys", "gw-l4way-config"]);
+    assert_eq!(written(&documents(&["a", "b"]), true), ["gw-l4way-keys"]);
+}
+
+#[test]
+fn what_was_delivered_can_be_read_again() {
+    let names = Names::new("gw", "l4way");
+    let mut secrets = Secrets::default();
+    assert!(delivered::<KeyPairs>(&names, &secrets.0).is_err());
+    let mut pairs = KeyPairs::default();
+    pairs.insert(Arc::new(l4way_model::KeyPair {
+        name: "a".into(),
+        certificate_chain: "chain".into(),
+        private_key: "key".to_owned().into(),
+    }));
+    let whole = pack(&pairs).unwrap();
+    secrets.deliver(packed("one", 1), Some(whole.clone()));
+    assert_eq!(delivered(&names, &secrets.0), Ok(pairs.clone()));
+    let half = whole.parts[0].len() / 2;
+    let (first, second) = whole.parts[0].split_at(half);
+    let parts = Packed { parts: vec![first.to_vec().into(), second.to_vec().into()], ..whole };
+    secrets.deliver(packed("one", 1), Some(parts));
+    assert_eq!(delivered(&names, &secrets.0), Ok(pairs));
+    secrets.0.remove(&(Kind::Secret, key("gw-l4way-keys-a-1")));
+    assert!(delivered::<KeyPairs>(&names, &secrets.0).unwrap_err().contains("keys-a-1"));
 }
