@@ -17,4 +17,6 @@ mod sources;
 
 pub use backends::Backends;
 pub use slices::{Service, Slices};
-pub use sources::{Addresses, EndpointSources, endpoint_table, hostnames, known};
+pub use sources::{
+    Addresses, EndpointSources, endpoint_table, hostnames, hostnames_by_backend, known,
+};

@@ -74,8 +74,10 @@ impl Slices {
 }
 
 impl Namespace {
-    /// Inserts an EndpointSlice, if it is a Service's. Returns which one's.
+    /// Inserts an EndpointSlice, if it is a Service's, in the place of one of its name. Returns which one's.
     fn insert(&mut self, slice: EndpointSlice) -> Option<Arc<str>> {
+        // A list that is read in pages may have one twice, the second time as another Service's.
+        self.remove(&slice.metadata.name);
         let service: Arc<str> = slice.service_name()?.into();
         let name = slice.metadata.name.clone();
         self.service_of.insert(name.clone(), service.clone());
@@ -134,5 +136,15 @@ mod tests {
         assert_eq!(slices.replace(&namespace, Vec::new()), [service("web")]);
         slices.retain(&BTreeSet::new());
         assert!(!slices.knows("default"));
+    }
+
+    #[test]
+    fn of_a_slice_that_is_listed_twice_the_second_counts() {
+        let namespace: Arc<str> = "default".into();
+        let mut slices = Slices::default();
+        slices.replace(&namespace, vec![slice("a", "db"), slice("a", "web")]);
+        assert_eq!((slices.of("default", "db").len(), slices.of("default", "web").len()), (0, 1));
+        slices.remove(&namespace, "a");
+        assert!(slices.of("default", "db").is_empty() && slices.of("default", "web").is_empty());
     }
 }

@@ -34,6 +34,14 @@ pub fn hostnames(backends: &EndpointSources) -> BTreeSet<Arc<str>> {
     backends.values().flatten().filter_map(hostname).cloned().collect()
 }
 
+/// The names of each backend that has some.
+pub fn hostnames_by_backend(backends: &EndpointSources) -> BTreeMap<BackendId, Vec<Arc<str>>> {
+    let named = backends.iter().map(|(backend, sources)| {
+        (backend.clone(), sources.iter().filter_map(hostname).cloned().collect::<Vec<_>>())
+    });
+    named.filter(|(_, names)| !names.is_empty()).collect()
+}
+
 /// Each backend's endpoints: its addresses, and those of its names as far as they are known. An
 /// endpoint that comes in both ways is there once.
 pub fn endpoint_table(backends: &EndpointSources, addresses: &Addresses) -> EndpointTable {
@@ -101,6 +109,8 @@ mod tests {
         ];
         let backends = known([(backend.clone(), BackendSource::Known(sources))].into());
         assert_eq!(hostnames(&backends), ["db.example", "unknown.example"].map(Into::into).into());
+        let of_backend = &hostnames_by_backend(&backends)[&backend];
+        assert_eq!(*of_backend, ["db.example", "unknown.example"].map(Into::into));
 
         let found = ["10.0.0.1", "2001:db8::1"].map(|text| text.parse().unwrap());
         let addresses = Addresses(BTreeMap::from([

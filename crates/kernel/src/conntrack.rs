@@ -244,3 +244,6 @@ fn write_tuple(a: &mut Attributes<'_>, key: FlowKey) {
         a.bytes(3, &key.local.port().to_be_bytes());
     });
 }
+
+#[cfg(test)]
+mod fuzz;

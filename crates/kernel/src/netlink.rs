@@ -26,6 +26,9 @@ const DONE: u16 = 3;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
+/// The largest error that the kernel has (`MAX_ERRNO`).
+const MOST_ERRNO: i32 = 4095;
+
 const MESSAGE_HEADER: usize = 16;
 /// What every message of netfilter begins with: family, version, resource (`struct nfgenmsg`).
 const NETFILTER_HEADER: usize = 4;
@@ -71,6 +74,12 @@ impl Messages {
         attributes(&mut Attributes(&mut self.bytes));
         let length = (self.bytes.len() - self.last) as u32;
         self.bytes[self.last..][..4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    /// The messages as they would be sent.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -125,10 +134,15 @@ impl<'a> Received<'a> {
     }
 
     /// The error that a message tells of, if it is about one; that there is none, too.
-    fn error(self) -> Option<Result<(), Errno>> {
+    pub(crate) fn error(self) -> Option<Result<(), Errno>> {
         let code = self.payload.get(..4).filter(|_| self.kind == ERROR || self.kind == DONE)?;
         let code = i32::from_ne_bytes(code.try_into().ok()?);
-        Some(if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(-code)) })
+        let number = code.checked_neg().filter(|number| (1..=MOST_ERRNO).contains(number));
+        Some(match (code, number) {
+            (0, _) => Ok(()),
+            (_, Some(number)) => Err(Errno::from_raw_os_error(number)),
+            (_, None) => Err(Errno::PROTO),
+        })
     }
 }
 
@@ -243,7 +257,7 @@ impl Socket {
 }
 
 /// The first of several messages, and those behind it.
-fn split(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
     let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     let payload = bytes.get(MESSAGE_HEADER..length)?;
@@ -276,6 +290,19 @@ mod tests {
         let (second, rest) = split(rest).unwrap();
         assert_eq!(second.attributes().count(), 0);
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_number_that_is_no_error_is_told_as_one_of_the_protocol() {
+        for (code, error) in
+            [(0, Ok(())), (-2, Err(Errno::NOENT)), (-4095, Err(Errno::from_raw_os_error(4095)))]
+                .into_iter()
+                .chain([5, -4096, i32::MIN].map(|code| (code, Err(Errno::PROTO))))
+        {
+            let payload = code.to_ne_bytes();
+            let received = Received { kind: DONE, payload: &payload };
+            assert_eq!(received.error(), Some(error), "{code}");
+        }
     }
 
     proptest! {

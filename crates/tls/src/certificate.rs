@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use l4way_model::KeyPair;
-use rustls::{RootCertStore, SignatureAlgorithm, server::ParsedCertificate, sign::CertifiedKey};
+use rustls::{
+    Error, InconsistentKeys, RootCertStore, SignatureAlgorithm,
+    crypto::aws_lc_rs::sign::any_supported_type, server::ParsedCertificate, sign::CertifiedKey,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
-
-use crate::provider::provider;
+use zeroize::Zeroizing;
 
 /// How long before its end a certificate is complained of, in seconds: 14 days.
 pub const ENDS_SOON: i64 = 14 * 24 * 60 * 60;
@@ -79,17 +81,21 @@ pub(crate) fn certified_key(pair: &KeyPair) -> Result<CertifiedKey, String> {
     parse(first).map_err(|why| format!("{why} in tls.crt"))?;
     ParsedCertificate::try_from(first)
         .map_err(|_| "has a certificate in tls.crt that is not X.509 version 3")?;
-    let key = PrivateKeyDer::from_pem_slice(pair.private_key.as_bytes())
+    const NOT_USABLE: &str = "has a private key in tls.key of a kind that can't be used";
+    let der = PrivateKeyDer::from_pem_slice(pair.private_key.as_bytes())
         .map_err(|_| "has no PEM private key in tls.key")?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
-        match error {
-            rustls::Error::InconsistentKeys(_) => {
-                "has a private key in tls.key that isn't the one of the certificate in tls.crt"
-            }
-            _ => "has a private key in tls.key of a kind that can't be used",
+    // rustls' own way from DER to a key takes the DER, and doesn't wipe it.
+    let key = any_supported_type(&Zeroizing::new(der)).map_err(|_| NOT_USABLE)?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(Error::InconsistentKeys(_)) => {
+            Err("has a private key in tls.key that isn't the one of \
+                                                the certificate in tls.crt"
+                .to_owned())
         }
-        .to_owned()
-    })
+        Err(_) => Err(NOT_USABLE.to_owned()),
+    }
 }
 
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {

@@ -9,6 +9,8 @@
 
 mod certificate;
 mod client;
+#[cfg(test)]
+mod fuzz;
 mod identity;
 mod originator;
 mod provider;

@@ -11,13 +11,14 @@ use rustls::{
     },
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
+    sign::SingleCertAndKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 
 use crate::{
     POSTGRESQL,
-    certificate::{alternative_names, authorities, parse},
+    certificate::{alternative_names, authorities, certified_key, parse},
     provider::provider,
 };
 
@@ -59,14 +60,10 @@ impl Originator {
         let config = match &tls.client_certificate {
             None => builder.with_no_client_auth(),
             Some(pair) => {
-                let fails = |_| format!("Secret {} can't be shown to endpoints", pair.name);
-                let chain = CertificateDer::pem_slice_iter(pair.certificate_chain.as_bytes());
-                let chain = chain.collect::<Result<_, _>>().map_err(fails)?;
-                let key =
-                    PrivateKeyDer::from_pem_slice(pair.private_key.as_bytes()).map_err(fails)?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    format!("Secret {} can't be shown to endpoints: {error}", pair.name)
-                })?
+                let key = certified_key(pair).map_err(|why| {
+                    format!("Secret {} can't be shown to endpoints: it {why}", pair.name)
+                })?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
             }
         };
         let with = |protocol: &[u8]| {

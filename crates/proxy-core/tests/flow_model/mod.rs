@@ -1,5 +1,5 @@
 //! The flow table as one would write it without caring for speed, and a comparison of the two. The
-//! property test and the fuzz target (`fuzz/fuzz_targets/flow_table.rs`) both drive it.
+//! property test and the fuzz target (`tests/fuzz.rs`) both drive it.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
