@@ -15,7 +15,7 @@ IMAGE_TAR := $(CACHE)/image/l4way.tar
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/l4way
 
-.PHONY: help build demo test lint deny unit soak setup setup-cluster image cluster cluster-down e2e upgrade bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz clean
+.PHONY: help build demo test lint deny unit soak setup setup-cluster image cluster cluster-down e2e upgrade bench bench-cluster bench-scale instructions conformance chart manifests hellos tls-table fuzz nightly clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,16 +99,17 @@ setup: ## Install what the tests need
 		mosquitto-clients redis-server redis-tools mariadb-server mariadb-client curl python3-venv valgrind
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 	cd e2e/upstream && go mod download sigs.k8s.io/gateway-api sigs.k8s.io/gateway-api/conformance
+	scripts/go -C e2e/h2spec tool h2spec --version
 
 setup-cluster:
-	scripts/setup.sh ca-certificates containerd containernetworking-plugins curl iproute2 nftables openssl \
+	scripts/setup.sh ca-certificates containerd containernetworking-plugins curl iproute2 iptables nftables openssl \
 		procps python3 runc util-linux
 	@command -v go >/dev/null || scripts/setup.sh golang-go
 
 chart: ## Package the Helm chart, with the CRDs of the Gateway API, as l4way-VERSION.tgz
 	scripts/chart.sh
 
-manifests: ## Render deploy/l4way.yaml from the chart
+manifests: ## Render deploy/l4way.yaml from the chart, and what charts/tests expect
 	scripts/manifests.sh
 
 hellos: ## Record anew what TLS clients begin with, for the tests of crates/proxy-core
@@ -117,8 +118,11 @@ hellos: ## Record anew what TLS clients begin with, for the tests of crates/prox
 tls-table: build ## Ask a Terminate listener for every version, cipher suite and group, and print what it accepts
 	scripts/tls-table.sh $(BINARY)
 
-fuzz: ## Run each fuzz target for FUZZ_SECONDS (nightly features on the stable compiler)
-	scripts/fuzz.sh $(FUZZ_SECONDS)
+fuzz: ## Have libFuzzer look for inputs for FUZZ_SECONDS a target (TARGETS=NAME for some, L4WAY_FUZZ_KEEP=1 keeps what it finds)
+	scripts/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
+
+nightly: setup ## What is too long for .ci/run, about two hours (NIGHTLY=smoke for a little of each)
+	.ci/nightly $(NIGHTLY)
 
 clean: ## Remove the build cache
 	rm -rf $(CACHE)

@@ -83,7 +83,7 @@ pub fn objects(size: Size) -> impl Iterator<Item = Object> {
 /// # Errors
 /// If l4way can't read one of them.
 pub fn snapshot(size: Size) -> Result<Snapshot, String> {
-    let read = |Object { kind, value }| match AnyObject::from_value(kind, value) {
+    let read = |Object { kind, value }| match AnyObject::from_value(kind, &value) {
         Some(read) => read.map_err(|error| format!("a generated {kind} can't be read: {error}")),
         None => Err(format!("a {kind} is nothing that l4way reads")),
     };

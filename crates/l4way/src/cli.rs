@@ -1,19 +1,24 @@
 //! The command line.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{AddrParseError, IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use l4way_model::{AtLimit, SessionTerms};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{FalseyValueParser, NonEmptyStringValueParser},
+};
+use ipnet::IpNet;
+use l4way_model::{AtLimit, HttpTerms, SessionTerms};
 use l4way_resources::Channel;
+use l4way_source_file::look_for;
 use l4way_translate::{AddressPool, Addresses, Settings};
 
-use crate::admin::AdminPlaces;
+use crate::{admin::AdminPlaces, controller::MetricsFrom};
 
 /// Kubernetes Gateway API for TCP, UDP and TLS: one binary, with or without a cluster.
 #[derive(Debug, Parser)]
@@ -21,6 +26,10 @@ use crate::admin::AdminPlaces;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// Let core dumps, and debuggers of the same user, have the memory: private keys are in it
+    #[arg(long, env = "L4WAY_CORE_DUMPS", value_parser = FalseyValueParser::new())]
+    pub(crate) core_dumps: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +142,12 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) demo_backends: bool,
 
+    /// The proxies in front of this one that are believed for whom they forward HTTP requests, as networks
+    /// between commas: 192.0.2.0/24,2001:db8::/32. What anybody else says is taken away. Nobody is trusted
+    /// if not given
+    #[arg(long, value_name = "NETWORKS", value_delimiter = ',', value_parser = network)]
+    pub(crate) http_trusted_proxies: Vec<IpNet>,
+
     /// Where to serve /metrics, /healthz and /readyz; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value_t = crate::admin::DEFAULT_ADDRESS)]
     pub(crate) admin_address: SocketAddr,
@@ -145,6 +160,13 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) sessions: SessionArgs,
+}
+
+impl RunArgs {
+    /// What holds for all HTTP requests.
+    pub(crate) fn http_terms(&self) -> HttpTerms {
+        HttpTerms { trusted_proxies: self.http_trusted_proxies.iter().copied().collect() }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -332,6 +354,11 @@ pub(crate) struct ControllerArgs {
     #[arg(long, value_name = "NAME", default_value = "l4way-proxy-endpoints")]
     pub(crate) endpoints_role: String,
 
+    /// Give each Gateway's proxies a NetworkPolicy: listeners are for everybody, metrics for these
+    /// NetworkPolicyPeers, a JSON list such as '[{"namespaceSelector": {}}]'
+    #[arg(long, value_name = "PEERS", value_parser = MetricsFrom::parse)]
+    pub(crate) network_policy_metrics_from: Option<MetricsFrom>,
+
     /// The controller's own namespace, where the Lease is by which one replica leads
     #[arg(long, value_name = "NAMESPACE", env = "L4WAY_NAMESPACE", default_value = "l4way-system")]
     pub(crate) namespace: String,
@@ -375,6 +402,12 @@ pub(crate) struct ClusterArgs {
     /// A context of the kubeconfig; its current one, or the cluster that this pod is in, if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
+
+    /// A namespace to watch; may be given several times. If it isn't given, all are. What is in others isn't
+    /// seen, so nothing there can be used
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) watch_namespaces: Vec<String>,
 }
 
 impl ControllerArgs {
@@ -384,6 +417,7 @@ impl ControllerArgs {
             image: self.image.clone(),
             image_pull_policy: self.image_pull_policy.clone(),
             endpoints_role: self.endpoints_role.clone(),
+            metrics_from: self.network_policy_metrics_from.clone(),
             requires: self.require_features.iter().cloned().collect(),
         }
     }
@@ -392,7 +426,18 @@ impl ControllerArgs {
 impl ClusterArgs {
     /// The translation's settings.
     pub(crate) fn translation(&self) -> Settings {
-        Settings { controller_name: self.controller_name.as_str().into(), ..Settings::in_cluster() }
+        let watched: BTreeSet<_> =
+            self.watch_namespaces.iter().map(|name| name.as_str().into()).collect();
+        Settings {
+            controller_name: self.controller_name.as_str().into(),
+            watched: (!watched.is_empty()).then_some(watched),
+            ..Settings::in_cluster()
+        }
+    }
+
+    /// The namespaces to watch; all if there are none.
+    pub(crate) fn watched(&self) -> BTreeSet<String> {
+        self.watch_namespaces.iter().cloned().collect()
     }
 }
 
@@ -481,7 +526,7 @@ pub(crate) enum LogFormat {
 /// A path to read from: one that is there, or - for standard input.
 fn existing(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    match path.metadata() {
+    match look_for(&path) {
         Err(error) if text != "-" => Err(error.to_string()),
         _ => Ok(path),
     }
@@ -490,6 +535,14 @@ fn existing(text: &str) -> Result<PathBuf, String> {
 /// An IP address; an IPv4-mapped one is that of IPv4.
 fn address(text: &str) -> Result<IpAddr, AddrParseError> {
     text.parse().map(|address: IpAddr| address.to_canonical())
+}
+
+/// A network, or an address as a network of its own.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let network = text.parse().ok().or_else(address);
+    network.ok_or_else(|| "is no network: write, say, 192.0.2.0/24 or 2001:db8::/32".to_owned())
 }
 
 /// A number of threads.
@@ -581,6 +634,23 @@ mod tests {
         assert_eq!(of(&[&proxy[..], &pod].concat()), LogFormat::Json);
         assert_eq!(of(&[&proxy[..], &pod, &["--log-format=text"]].concat()), LogFormat::Text);
         assert_eq!(of(&["l4way", "run", "-f", "-"]), LogFormat::Text);
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks_between_commas() {
+        let of = |networks: &str| {
+            let args = ["l4way", "run", "-f", "-", "--http-trusted-proxies", networks];
+            match Cli::try_parse_from(args).ok()?.command {
+                Command::Run(args) => Some(args.http_terms().trusted_proxies),
+                _ => unreachable!("no other is parsed"),
+            }
+        };
+        let trusted = of("192.0.2.0/24, 2001:db8::1").unwrap();
+        let networks: Vec<_> = trusted.networks().iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["192.0.2.0/24", "2001:db8::1/128"]);
+        for bad in ["", "192.0.2.0/33", "example.com", "192.0.2.0/24,"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod past;
 mod report;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -54,6 +54,8 @@ struct Shared {
     routes: Routes,
     /// The backends that routes name, with weight or without.
     named: BTreeSet<BackendId>,
+    /// The names that are looked up for backends.
+    names: BTreeMap<BackendId, Vec<Arc<str>>>,
     lines: Lines,
     past: Past,
 }
@@ -104,6 +106,11 @@ impl EndpointHealth {
         let missing = shared.named.iter().map(|backend| (backend.clone(), Arc::default()));
         shared.table = EndpointTable(missing.collect());
         shared.set_rows(table);
+    }
+
+    /// These are the names that are looked up for backends, to tell of those that lead nowhere.
+    pub(crate) fn set_names(&self, names: BTreeMap<BackendId, Vec<Arc<str>>>) {
+        self.shared().names = names;
     }
 
     /// These backends have these endpoints from now on.

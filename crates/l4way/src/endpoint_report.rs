@@ -64,6 +64,9 @@ pub(crate) struct UnansweredRow {
     pub(crate) backend: String,
     /// How many endpoints the backend has, all of them passed over.
     pub(crate) endpoints: usize,
+    /// The backend's names, if it has no endpoint because none of them has an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unresolved: Vec<String>,
 }
 
 impl EndpointReport {
@@ -88,16 +91,25 @@ impl EndpointReport {
 
     /// A line for each route of which sessions find nobody.
     pub(crate) fn complaints(&self) -> impl Iterator<Item = String> {
-        self.unanswered.iter().map(|UnansweredRow { route, backend, endpoints }| match endpoints {
-            0 => format!("route {route}: {backend} has no endpoint: its sessions are refused"),
-            1 => format!(
-                "route {route}: nobody answers at the only endpoint of {backend}; sessions still try it"
-            ),
-            n => format!(
-                "route {route}: nobody answers at any of the {n} endpoints of {backend}; sessions \
+        let told = |row: &UnansweredRow| {
+            let UnansweredRow { route, backend, endpoints, unresolved } = row;
+            match endpoints {
+                0 if !unresolved.is_empty() => format!(
+                    "route {route}: {backend} has no endpoint, as no address is known of {}: its sessions \
+                 are refused",
+                    unresolved.join(", ")
+                ),
+                0 => format!("route {route}: {backend} has no endpoint: its sessions are refused"),
+                1 => format!(
+                    "route {route}: nobody answers at the only endpoint of {backend}; sessions still try it"
+                ),
+                n => format!(
+                    "route {route}: nobody answers at any of the {n} endpoints of {backend}; sessions \
                  still try them"
-            ),
-        })
+                ),
+            }
+        };
+        self.unanswered.iter().map(told)
     }
 }
 
@@ -173,6 +185,7 @@ mod tests {
                 route: "TCPRoute/default/r".to_owned(),
                 backend: "Backend/default/b".to_owned(),
                 endpoints: 0,
+                unresolved: Vec::new(),
             }],
         };
         let expected = "\

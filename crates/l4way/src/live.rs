@@ -91,27 +91,34 @@ impl Live {
 }
 
 async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
-    let client = connect(cluster.context.as_deref()).await.map_err(|error| error.to_string())?;
+    let clients = connect(cluster.context.as_deref()).await.map_err(|error| error.to_string())?;
+    let client = clients.ordinary;
     server_version(&client).await.map_err(|error| error.to_string())?;
-    let mut source =
-        Source::start(client.clone(), Wants { endpoint_slices: true, raw: Vec::new() });
+    let namespaces = cluster.watched();
+    let wants = Wants { endpoint_slices: true, namespaces: namespaces.clone(), ..Wants::default() };
+    let mut source = Source::start(client.clone(), wants);
+    let settings = Settings { knows_slices: true, now: unix_time(), ..cluster.translation() };
     let listed = async {
         loop {
             source.changed().await;
-            if let Some(snapshot) = source.snapshot() {
-                break snapshot;
+            if !source.has_wanted() {
+                continue;
+            }
+            let Some(snapshot) = source.snapshot() else { continue };
+            let graph = graph(&snapshot, &settings);
+            // What it refers to has to be read first.
+            if source.want(graph.contents()) {
+                break (snapshot, graph);
             }
         }
     };
-    let snapshot = timeout(LIST_WITHIN, listed).await.map_err(|_| {
+    let (snapshot, graph) = timeout(LIST_WITHIN, listed).await.map_err(|_| {
         format!(
             "the API server didn't list everything within {LIST_WITHIN:?}: may you list Gateways, \
              routes, Services, Secrets, ConfigMaps, Namespaces and EndpointSlices in all namespaces? \
-             `kubectl auth can-i list gateways -A` tells"
+             `kubectl auth can-i list gateways -A` tells. --watch-namespace names those in which you may"
         )
     })?;
-    let settings = Settings { knows_slices: true, now: unix_time(), ..cluster.translation() };
-    let graph = graph(&snapshot, &settings);
     let mut untold = Vec::new();
     // What would be said tells which objects are ours.
     let objects = status(&graph, &ApplyReport::default(), &Observed::default())
@@ -121,7 +128,7 @@ async fn read(cluster: &ClusterArgs) -> Result<Live, String> {
             told(update, &current.unwrap_or_default(), &mut untold)
         })
         .collect();
-    let proxies = proxies::read(&client).await;
+    let proxies = proxies::read(&client, &snapshot.gateways, &namespaces).await;
     Ok(Live { missing: source.missing(), snapshot, graph, objects, proxies, untold })
 }
 

@@ -27,6 +27,7 @@ mod problems;
 mod proxy_pod;
 mod report;
 mod run;
+mod secrecy;
 mod serving;
 mod signals;
 mod status;
@@ -43,7 +44,12 @@ use crate::cli::{Cli, Command};
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { command, core_dumps } = Cli::parse();
+    if !core_dumps && let Err(error) = secrecy::keep_memory_private() {
+        anstream::eprintln!("l4way: can't keep private keys out of core dumps: {error}");
+        return ExitCode::from(COULD_NOT_RUN);
+    }
+    let result = match command {
         Command::Run(args) => run::run(&args),
         Command::Controller(args) => controller::run(*args),
         Command::Proxy(args) => proxy_pod::run(&args),

@@ -1,12 +1,16 @@
 //! What `l4way run` and `l4way proxy` share: the data plane, with its access log, its metrics and the
 //! admin endpoint, until it is drained.
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
 use l4way_proxy::{MemoryBudget, Records, Settings};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime,
     sync::watch,
@@ -47,9 +51,6 @@ pub(crate) fn control_side(
 ) -> Result<ExitCode, String> {
     logging::start(log)?;
     panics::end_the_process();
-    // The memory holds private keys: none of it is to end up in a file (prctl(2), PR_SET_DUMPABLE).
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|error| format!("can't keep private keys out of core dumps: {error}"))?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -139,6 +140,11 @@ impl Serving {
             metrics.reloads += 1;
             metrics.certificates = certificates;
         });
+    }
+
+    /// These are the names that are looked up for backends.
+    pub(crate) fn set_names(&self, names: BTreeMap<BackendId, Vec<Arc<str>>>) {
+        self.endpoints.set_names(names);
     }
 
     /// The certificates that listeners show.

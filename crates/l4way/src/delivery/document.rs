@@ -9,10 +9,10 @@ use std::{
 
 use l4way_model::{BackendId, BackendSource, Config, DuplicateBind, KeyPair, Parts, SessionTerms};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::{
     refusal::Refusal,
+    wiped::Wiped,
     wire::{self, FEATURES, Head, MissingKeyPair, Writer, is_default},
 };
 
@@ -49,13 +49,19 @@ pub(crate) trait Document: Sized + Send + Sync + 'static {
     const KIND: DocumentKind;
 
     /// The document as JSON. It may hold keys.
-    fn to_json(&self) -> Zeroizing<Vec<u8>>;
+    fn to_json(&self) -> Wiped;
 
     /// Reads what an l4way of this or another release has written.
     ///
     /// # Errors
     /// If this one can't read it, or lacks a feature that it requires.
     fn from_json(json: &[u8]) -> Result<Self, Refusal>;
+}
+
+fn json(written: &impl Serialize) -> Wiped {
+    let mut json = Wiped::default();
+    serde_json::to_writer(&mut json, written).expect("a document can be written as JSON");
+    json
 }
 
 /// What a proxy is to run, but for the endpoints that it follows itself, and for key pairs.
@@ -69,6 +75,8 @@ struct Written {
     requires: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     terms: wire::Terms,
+    #[serde(default, skip_serializing_if = "is_default")]
+    http_terms: wire::HttpTerms,
     #[serde(default, skip_serializing_if = "is_default")]
     gateway_uid: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -145,10 +153,11 @@ impl Delivery {
     pub(crate) fn new(contents: Contents<'_>) -> (Self, KeyPairs) {
         let Contents { config, backends, logs, requires } = contents;
         let mut writer = Writer { requires: requires.clone(), ..Writer::default() };
-        let Parts { listeners, tls, http, terms, gateway_uid } = config.clone().into();
+        let Parts { listeners, tls, http, terms, http_terms, gateway_uid } = config.clone().into();
         let written = Written {
             version: wire::VERSION,
             terms: wire::Terms::write(&terms),
+            http_terms: wire::HttpTerms::write(&http_terms, &mut writer),
             gateway_uid,
             logs: logs.clone(),
             listeners: listeners.iter().map(|l| wire::Listener::write(l, &mut writer)).collect(),
@@ -178,7 +187,7 @@ impl Delivery {
     }
 
     fn parts(&self, pairs: &KeyPairs, before: SessionTerms) -> Result<Parts, MissingKeyPair> {
-        let Written { listeners, tls, http, terms, gateway_uid, .. } = &self.0;
+        let Written { listeners, tls, http, terms, http_terms, gateway_uid, .. } = &self.0;
         let listeners = listeners.iter().map(|listener| listener.read(pairs));
         let tls = tls.iter().map(|port| port.read(pairs));
         let http = http.iter().map(|port| port.read(pairs));
@@ -187,6 +196,7 @@ impl Delivery {
             tls: tls.collect::<Result<_, _>>()?,
             http: http.collect::<Result<_, _>>()?,
             terms: if self.is_versioned() { terms.read() } else { before },
+            http_terms: http_terms.read(),
             gateway_uid: gateway_uid.clone(),
         })
     }
@@ -209,8 +219,8 @@ impl Delivery {
 impl Document for Delivery {
     const KIND: DocumentKind = DocumentKind::Config;
 
-    fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        serde_json::to_vec(&self.0).expect("a configuration can be written as JSON").into()
+    fn to_json(&self) -> Wiped {
+        json(&self.0)
     }
 
     fn from_json(json: &[u8]) -> Result<Self, Refusal> {
@@ -266,12 +276,17 @@ struct WrittenKeys {
 
 impl KeyPairs {
     /// Adds one, in the place of one of its name.
-    pub(super) fn insert(&mut self, pair: Arc<KeyPair>) {
+    pub(crate) fn insert(&mut self, pair: Arc<KeyPair>) {
         self.0.insert(pair.name.clone(), pair);
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<KeyPair>> {
         self.0.get(name).cloned()
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
+        self.0.keys().cloned().collect()
     }
 
     /// Those that a configuration has.
@@ -298,10 +313,9 @@ impl KeyPairs {
 impl Document for KeyPairs {
     const KIND: DocumentKind = DocumentKind::Keys;
 
-    fn to_json(&self) -> Zeroizing<Vec<u8>> {
+    fn to_json(&self) -> Wiped {
         let pairs = self.0.values().map(|pair| wire::KeyPair::write(pair)).collect();
-        let written = WrittenKeys { version: KEYS_VERSION, pairs };
-        serde_json::to_vec(&written).expect("key pairs can be written as JSON").into()
+        json(&WrittenKeys { version: KEYS_VERSION, pairs })
     }
 
     fn from_json(json: &[u8]) -> Result<Self, Refusal> {

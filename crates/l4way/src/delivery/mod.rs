@@ -15,6 +15,7 @@ mod endpoints;
 mod names;
 mod packed;
 mod refusal;
+mod wiped;
 mod wire;
 
 pub(crate) use self::{
@@ -25,6 +26,7 @@ pub(crate) use self::{
     names::{Names, PARTS, Set, shortened},
     packed::{Packed, UnpackError, hash, pack, unpack},
     refusal::Refusal,
+    wiped::Wiped,
 };
 
 #[cfg(test)]

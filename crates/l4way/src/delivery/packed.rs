@@ -5,9 +5,8 @@ use std::{
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
-use super::{Document, PARTS, Refusal};
+use super::{Document, PARTS, Refusal, Wiped};
 
 /// The most bytes of a part: base64 makes a third more of them, and a Secret holds 1 MiB.
 pub(super) const PART_BYTES: usize = 700 << 10;
@@ -21,7 +20,7 @@ pub(crate) struct Packed {
     /// The SHA-256 of what is packed, in hexadecimal: it names the document.
     pub(crate) hash: String,
     /// What is packed, in parts that each fit into a Secret; one at least, [`PARTS`] at most.
-    pub(crate) parts: Vec<Vec<u8>>,
+    pub(crate) parts: Vec<Wiped>,
 }
 
 /// Packs a document. The same document always gives the same bytes.
@@ -30,10 +29,10 @@ pub(crate) struct Packed {
 /// [`TooLarge`] if it doesn't fit into [`PARTS`] Secrets.
 pub(crate) fn pack<D: Document>(document: &D) -> Result<Packed, TooLarge> {
     let json = document.to_json();
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Wiped::default(), Compression::fast());
     let packed =
         encoder.write_all(&json).and_then(|()| encoder.finish()).expect("memory can be written to");
-    let parts: Vec<_> = packed.chunks(PART_BYTES).map(<[u8]>::to_vec).collect();
+    let parts: Vec<_> = packed.chunks(PART_BYTES).map(|part| part.to_vec().into()).collect();
     if parts.len() > PARTS {
         return Err(TooLarge { what: D::KIND.noun(), bytes: packed.len() });
     }
@@ -49,11 +48,8 @@ pub(crate) fn unpack<D: Document>(packed: &[u8], expected: &str) -> Result<D, Un
     if actual != expected {
         return Err(UnpackError::Hash { expected: expected.to_owned(), actual });
     }
-    let mut json = Zeroizing::new(Vec::new());
-    GzDecoder::new(packed)
-        .take(UNPACKED_BYTES)
-        .read_to_end(&mut json)
-        .map_err(UnpackError::Compression)?;
+    let json = Wiped::read(GzDecoder::new(packed).take(UNPACKED_BYTES));
+    let json = json.map_err(UnpackError::Compression)?;
     D::from_json(&json).map_err(UnpackError::Refused)
 }
 

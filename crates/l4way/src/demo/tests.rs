@@ -49,7 +49,7 @@ fn service(name: &str, app: &str, ports: &Value) -> AnyObject {
 }
 
 fn object(kind: &str, value: Value) -> AnyObject {
-    AnyObject::from_value(kind, value).unwrap().unwrap()
+    AnyObject::from_value(kind, &value).unwrap().unwrap()
 }
 
 /// Applies the objects; panics if there is something to say about them.

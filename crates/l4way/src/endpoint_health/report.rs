@@ -65,13 +65,13 @@ impl EndpointHealth {
         all: bool,
         sessions: impl FnOnce(&[EndpointPlace]) -> Option<Vec<u64>>,
     ) -> EndpointReport {
-        let (table, routes) = {
+        let (table, routes, names) = {
             let shared = self.shared();
-            (shared.table.clone(), shared.routes.clone())
+            (shared.table.clone(), shared.routes.clone(), shared.names.clone())
         };
         let (view, now) = (self.store.view(), Instant::now());
         let mut standings: Vec<_> = standings(&table, &view, now).collect();
-        let unanswered = unanswered(&routes, &standings);
+        let unanswered = unanswered(&routes, &standings, &names);
         // Those that have none left come first; else, in the order of their names.
         standings.sort_by_key(|of| (of.passed_over.is_empty(), of.taken() > 0));
         let (of_each, mut room) = if all { (usize::MAX, usize::MAX) } else { (OF_EACH, IN_ALL) };
@@ -139,13 +139,23 @@ impl EndpointHealth {
 }
 
 /// The routes with a backend of which no endpoint is taken.
-fn unanswered(routes: &Routes, standings: &[Standing<'_>]) -> Vec<UnansweredRow> {
+fn unanswered(
+    routes: &Routes,
+    standings: &[Standing<'_>],
+    names: &BTreeMap<BackendId, Vec<Arc<str>>>,
+) -> Vec<UnansweredRow> {
     let none_taken = standings.iter().filter(|standing| standing.taken() == 0);
     let none_taken: BTreeMap<_, _> =
         none_taken.map(|standing| (standing.backend, standing.endpoints.len())).collect();
     let row = |(route, backend): &(RouteId, BackendId)| {
         let endpoints = *none_taken.get(backend)?;
-        Some(UnansweredRow { route: route.to_string(), backend: backend.to_string(), endpoints })
+        let names = names.get(backend).filter(|_| endpoints == 0).into_iter().flatten();
+        Some(UnansweredRow {
+            route: route.to_string(),
+            backend: backend.to_string(),
+            endpoints,
+            unresolved: names.map(ToString::to_string).collect(),
+        })
     };
     routes.iter().filter_map(row).collect()
 }
@@ -278,6 +288,22 @@ mod tests {
         let said: Vec<_> = health.summary().backends;
         let counts: Vec<_> = said.iter().map(|of| (of.passed_over, of.endpoints)).collect();
         assert_eq!(counts, [(2, 2), (1, 2)]);
+    }
+
+    #[test]
+    fn names_that_lead_nowhere_are_told() {
+        let health = health(&[("none", 1, 0), ("some", 1, 1)]);
+        let names = ["none", "some"].map(|name| (backend(name), vec!["db.invalid".into()]));
+        health.set_names(names.into());
+        fail(&health, "some", 2, 0);
+        let report = health.report(false, |_| None);
+        let told: Vec<_> =
+            report.unanswered.iter().map(|row| (&*row.backend, &*row.unresolved)).collect();
+        let unresolved = ["db.invalid".to_owned()];
+        assert_eq!(
+            told,
+            [("Service/default/none:80", &unresolved[..]), ("Service/default/some:80", &[])]
+        );
     }
 
     #[test]

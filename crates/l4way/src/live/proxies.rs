@@ -1,105 +1,134 @@
 //! The pods of Gateways: which l4way each runs, and which configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    sync::Arc,
+};
 
 use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+    Api, Client, Resource,
+    api::{ApiResource, ListParams},
+    core::{DynamicObject, DynamicResourceScope, PartialObjectMeta},
 };
-use l4way_resources::api::ObjectKey;
+use l4way_resources::{
+    Store,
+    api::{Gateway, ObjectKey},
+};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    controller::{CLASS_NAME, GATEWAY_NAME, HASH, Kind, OWNED, Owned, is_ready, pods, proxy},
+    controller::{HASH, Kind, OWNED, Owned, Owner, is_ready, pods, proxy, sort},
     delivery::{DocumentKind, Names},
     overview::ProxyRow,
 };
 
-/// The pods of all Gateways.
+/// The pods of these Gateways, which are in these namespaces; in any if none is named.
 ///
 /// # Errors
 /// If they can't be listed, as a sentence.
-pub(super) async fn read(client: &Client) -> Result<Vec<ProxyRow>, String> {
-    let mut owned = Owned::new();
-    for kind in [Kind::Pod, Kind::Lease] {
-        let objects = list(client, kind).await?;
-        owned.extend(objects.into_iter().map(|(key, object)| ((kind, key), object)));
+pub(super) async fn read(
+    client: &Client,
+    gateways: &Store<Gateway>,
+    namespaces: &BTreeSet<String>,
+) -> Result<Vec<ProxyRow>, String> {
+    let mut objects = HashMap::new();
+    let whole = [Kind::Pod, Kind::Lease];
+    // A configuration may be large, and of the others only whose they are is wanted.
+    let metadata = [Kind::Deployment, Kind::ReplicaSet, Kind::Secret];
+    let named = namespaces.iter().map(|namespace| Some(&**namespace));
+    let everywhere = namespaces.is_empty().then_some(None);
+    for namespace in named.chain(everywhere) {
+        for kind in whole {
+            objects.extend(list::<DynamicObject>(client, namespace, kind).await?);
+        }
+        for kind in metadata {
+            objects.extend(list::<PartialObjectMeta>(client, namespace, kind).await?);
+        }
     }
-    Ok(rows(&owned, &indexes(client).await?))
+    let sorted = sort(&objects, gateways);
+    let owners = gateways
+        .iter()
+        .filter_map(|(key, gateway)| Some((key, sorted.owned.get(&Owner::of(&gateway.metadata))?)));
+    Ok(owners.flat_map(|(key, owned)| rows(key, owned)).collect())
 }
 
-async fn list(client: &Client, kind: Kind) -> Result<Vec<(ObjectKey, Arc<Value>)>, String> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
-    let objects =
-        api.list(&ListParams::default().labels(OWNED)).await.map_err(|e| refused(kind, &e))?;
-    let object = |object: DynamicObject| {
-        let metadata = &object.metadata;
-        let key = key(metadata.namespace.as_deref(), metadata.name.as_deref());
-        Some((key, Arc::new(serde_json::to_value(&object).ok()?)))
+/// The objects of a kind that may be Gateways', in one namespace or all, in the form of `K`.
+async fn list<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    kind: Kind,
+) -> Result<Vec<((Kind, ObjectKey), Arc<Value>)>, String>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let resource = kind.resource();
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let objects = api.list(&ListParams::default().labels(OWNED)).await.map_err(|error| {
+        let plural = &resource.plural;
+        format!(
+            "the Gateways' {plural} can't be listed, so nothing is said of their proxies: {error}"
+        )
+    })?;
+    let object = |object: K| {
+        let metadata = object.meta();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let key = ObjectKey::new(text(&metadata.namespace), text(&metadata.name));
+        Some(((kind, key), Arc::new(serde_json::to_value(&object).ok()?)))
     };
     Ok(objects.items.into_iter().filter_map(object).collect())
 }
 
-/// The hash of the latest configuration by the key of its index. Only metadata is asked for: a
-/// configuration may be large.
-async fn indexes(client: &Client) -> Result<BTreeMap<ObjectKey, String>, String> {
-    let kind = Kind::Secret;
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
-    let list = api.list_metadata(&ListParams::default().labels(OWNED)).await;
-    let list = list.map_err(|error| refused(kind, &error))?;
-    let hash = |metadata: kube::core::ObjectMeta| {
-        let hash = metadata.annotations?.remove(HASH)?;
-        Some((key(metadata.namespace.as_deref(), metadata.name.as_deref()), hash))
-    };
-    Ok(list.items.into_iter().filter_map(|object| hash(object.metadata)).collect())
+/// A row for each pod of a Gateway.
+fn rows(gateway: &ObjectKey, owned: &Owned) -> Vec<ProxyRow> {
+    let names = names(owned);
+    let names = names.as_ref();
+    pods(owned).map(|(key, pod)| row(gateway, names, key, pod, owned)).collect()
 }
 
-fn refused(kind: Kind, error: &kube::Error) -> String {
-    let plural = kind.resource().plural;
-    format!("the Gateways' {plural} can't be listed, so nothing is said of their proxies: {error}")
-}
-
-fn resource(kind: Kind) -> ApiResource {
-    let kind = kind.resource();
-    ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind),
-        &kind.plural,
-    )
-}
-
-fn key(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
-    ObjectKey::new(namespace.unwrap_or_default(), name.unwrap_or_default())
-}
-
-/// A row for each pod.
-fn rows(owned: &Owned, latest: &BTreeMap<ObjectKey, String>) -> Vec<ProxyRow> {
-    pods(owned).filter_map(|(key, pod)| row(key, pod, owned, latest)).collect()
+/// What the Gateway's Secrets and Leases begin with, as the Secret with its configuration shows.
+fn names(owned: &Owned) -> Option<Names> {
+    let secrets = owned.keys().filter(|(kind, _)| *kind == Kind::Secret);
+    let mut bases = secrets.filter_map(|(_, key)| {
+        let base = key.name.strip_suffix(DocumentKind::Config.as_str())?.strip_suffix('-')?;
+        Some(Names { base: base.to_owned() })
+    });
+    bases.next()
 }
 
 fn row(
+    gateway: &ObjectKey,
+    names: Option<&Names>,
     key: &ObjectKey,
     pod: &Value,
     owned: &Owned,
-    latest: &BTreeMap<ObjectKey, String>,
-) -> Option<ProxyRow> {
-    let label = |name: &str| pod["metadata"]["labels"][name].as_str();
-    let gateway = label(GATEWAY_NAME)?;
-    let names = Names::new(gateway, label(CLASS_NAME)?);
-    let hash = |kind| latest.get(&ObjectKey::new(key.namespace.clone(), names.index(kind)));
-    let answer = proxy::answer(&names, owned, key, pod);
+) -> ProxyRow {
+    let answer = names.map(|names| proxy::answer(names, owned, key, pod)).unwrap_or_default();
+    let hash = |kind| {
+        let index = ObjectKey::new(key.namespace.clone(), names?.index(kind));
+        owned.get(&(Kind::Secret, index))?["metadata"]["annotations"][HASH].as_str()
+    };
     let behind = hash(DocumentKind::Config).and_then(|config| {
-        let keys = hash(DocumentKind::Keys).map(String::as_str);
+        let keys = hash(DocumentKind::Keys);
         proxy::why_behind(&answer, proxy::Delivered { config, keys })
     });
-    Some(ProxyRow {
+    ProxyRow {
         name: key.to_string(),
-        gateway: format!("{}/{gateway}", key.namespace),
+        gateway: gateway.to_string(),
         ready: is_ready(pod),
         version: answer.identity.map(|identity| identity.version),
         configuration: answer.acknowledgement.map(|said| said.hash),
         behind,
         endpoints: answer.endpoints,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -112,9 +141,7 @@ mod tests {
     #[test]
     fn a_pod_is_shown_with_what_it_runs_and_what_it_refuses() {
         let pod = json!({
-            "metadata": {"name": "a", "namespace": "team", "uid": "1", "labels": {
-                GATEWAY_NAME: "gw", CLASS_NAME: "l4way",
-            }},
+            "metadata": {"name": "a", "namespace": "team", "uid": "1"},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         });
         let identity =
@@ -126,12 +153,16 @@ mod tests {
             "l4way.dev/endpoints": endpoints,
         }}});
         let key = |name: &str| ObjectKey::new("team", name);
-        let owned = [
+        let mut owned: Owned = [
             ((Kind::Pod, key("a")), Arc::new(pod)),
             ((Kind::Lease, key("gw-l4way-1")), Arc::new(lease)),
-        ];
-        let latest = |hash: &str| [(key("gw-l4way-config"), hash.to_owned())].into();
-        let shown = rows(&owned.clone().into(), &latest("new"));
+        ]
+        .into();
+        let mut shown = |latest: &str| {
+            let index = json!({"metadata": {"annotations": {HASH: latest}}});
+            owned.insert((Kind::Secret, key("gw-l4way-config")), Arc::new(index));
+            rows(&key("gw"), &owned)
+        };
         let expected = ProxyRow {
             name: "team/a".to_owned(),
             gateway: "team/gw".to_owned(),
@@ -144,12 +175,11 @@ mod tests {
             ),
             endpoints: serde_json::from_str(endpoints).unwrap(),
         };
-        assert_eq!(shown, [expected]);
-        let overview = Overview { proxies: shown, ..Overview::default() };
+        let overview = Overview { proxies: shown("new"), ..Overview::default() };
+        assert_eq!(overview.proxies, [expected]);
         let complaints = overview.complaints();
         assert_eq!(complaints[1], "proxy team/a: nobody answers at Service/team/db:1");
         assert!(table::render(&overview).contains("Service/team/db:1   team/a   2           2"));
-        let shown = rows(&owned.into(), &latest("old"));
-        assert_eq!(shown[0].behind, None);
+        assert_eq!(shown("old")[0].behind, None);
     }
 }

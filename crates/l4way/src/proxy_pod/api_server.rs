@@ -1,14 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use kube::{Api, Client, Resource, runtime::watcher};
-use l4way_source_kube::{Connection, Following, connect};
+use l4way_source_kube::{Clients, Connection, Following, connect};
 use serde::de::DeserializeOwned;
-use tokio::time;
-
-/// How long the API server has to answer anything but a watch.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many objects of a list are in memory at a time.
-const PAGE: u32 = 100;
 
 /// What to do where something may not be read.
 const HINT: &str = "the controller permits it by a RoleBinding for this pod's service account, as \
@@ -17,7 +11,7 @@ const HINT: &str = "the controller permits it by a RoleBinding for this pod's se
 /// The way to the API server.
 #[derive(Clone)]
 pub(super) struct ApiServer {
-    client: Client,
+    clients: Clients,
     connection: Arc<Connection>,
 }
 
@@ -40,22 +34,28 @@ impl ApiServer {
     /// # Errors
     /// If neither is there. That it doesn't answer is none.
     pub(super) async fn new() -> Result<Self, String> {
-        let client = connect(None).await.map_err(|error| error.to_string())?;
+        let clients = connect(None).await.map_err(|error| error.to_string())?;
         let connection = Arc::new(Connection::default());
-        let (probing, probe) = (connection.clone(), client.clone());
+        let (probing, probe) = (connection.clone(), clients.ordinary.clone());
         tokio::spawn(async move { probing.watch_over(probe).await });
-        Ok(Self { client, connection })
+        Ok(Self { clients, connection })
     }
 
     /// One that isn't there.
     #[cfg(test)]
     pub(super) fn absent() -> Self {
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        Self { client: Client::try_from(config).unwrap(), connection: Arc::default() }
+        Self { clients: Clients::new(config).unwrap(), connection: Arc::default() }
     }
 
+    /// For everything but the pod's Lease.
     pub(super) fn client(&self) -> Client {
-        self.client.clone()
+        self.clients.ordinary.clone()
+    }
+
+    /// For the pod's Lease.
+    pub(super) fn lease_client(&self) -> Client {
+        self.clients.lease.clone()
     }
 
     /// Follows objects for as long as the process runs. The log calls them by this plural.
@@ -68,7 +68,7 @@ impl ApiServer {
     where
         K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
     {
-        let following = Following::new(api, config.page_size(PAGE), plural, HINT);
+        let following = Following::new(api, config, plural, HINT);
         Events { following, connection: self.connection.clone() }
     }
 
@@ -77,17 +77,8 @@ impl ApiServer {
         self.connection.is_lost()
     }
 
-    /// Waits for an answer, but not for ever.
-    ///
-    /// # Errors
-    /// A sentence that says what failed.
-    pub(super) async fn answer<T>(
-        &self,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, String> {
-        match time::timeout(ANSWER_TIMEOUT, request).await {
-            Ok(answer) => answer.map_err(|error| self.connection.failed(&error)),
-            Err(_) => Err(format!("the API server hasn't answered within {ANSWER_TIMEOUT:?}")),
-        }
+    /// A request failed: says so in the log if nobody answers. Returns why, for a person.
+    pub(super) fn failed(&self, error: &kube::Error) -> String {
+        self.connection.failed(error)
     }
 }

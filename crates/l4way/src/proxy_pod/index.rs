@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use super::api_server::ApiServer;
-use crate::delivery::{Document, DocumentKind, Names, PARTS, Refusal, Set, UnpackError, unpack};
+use crate::delivery::{
+    Document, DocumentKind, Names, PARTS, Refusal, Set, UnpackError, Wiped, unpack,
+};
 
 /// A document that has arrived.
 #[derive(Debug)]
@@ -159,20 +161,20 @@ impl<D: Document> Reader<D> {
         }
     }
 
-    async fn parts(&self, set: Set, count: usize) -> Result<Vec<u8>, String> {
+    async fn parts(&self, set: Set, count: usize) -> Result<Wiped, String> {
         let Deliveries { server, api, names } = &self.deliveries;
-        let mut packed = Vec::new();
+        let mut packed = Wiped::default();
         for part in 0..count {
             let name = names.part(D::KIND, set, part);
-            let secret = server
-                .answer(api.get(&name))
+            let secret = api
+                .get(&name)
                 .await
-                .map_err(|error| format!("Secret {name}: {error}"))?;
+                .map_err(|error| format!("Secret {name}: {}", server.failed(&error)))?;
             let ByteString(bytes) = secret
                 .data
                 .and_then(|mut data| data.remove("part"))
                 .ok_or_else(|| format!("Secret {name} has no part"))?;
-            packed.extend(bytes);
+            packed.add(&Wiped::from(bytes));
         }
         Ok(packed)
     }
@@ -189,7 +191,7 @@ struct Index {
 #[derive(PartialEq, Eq)]
 enum Place {
     /// In the index itself.
-    Inline(Vec<u8>),
+    Inline(Wiped),
     /// In so many Secrets of this set.
     Parts(Set, usize),
 }
@@ -213,7 +215,7 @@ impl Index {
         };
         let hash = text("hash")?.into();
         if let Some(ByteString(packed)) = packed {
-            return Ok(Self { hash, place: Place::Inline(packed) });
+            return Ok(Self { hash, place: Place::Inline(packed.into()) });
         }
         let set = text("set")?;
         let set = Set::parse(&set).ok_or_else(|| format!("there is no set {set:?}"))?;
@@ -242,7 +244,7 @@ mod tests {
         let hash: Arc<str> = "abc".into();
         assert_eq!(
             parse(&[("hash", "abc"), ("config", "packed")]),
-            Ok(Index { hash: hash.clone(), place: Place::Inline(b"packed".to_vec()) })
+            Ok(Index { hash: hash.clone(), place: Place::Inline(b"packed".to_vec().into()) })
         );
         assert_eq!(
             parse(&[("hash", "abc"), ("set", "b"), ("parts", "3")]),

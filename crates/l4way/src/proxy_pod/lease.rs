@@ -26,6 +26,12 @@ use crate::{
 /// How often the Lease is renewed without anything new to say.
 const RENEWAL: Duration = Duration::from_secs(30);
 
+/// Pauses after failures, up to this: the Lease, and the right to write it, come just after the pod.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses after answers of a server in need, which many pods may have, up to [`RENEWAL`].
+const FIRST_PAUSE_IN_NEED: Duration = Duration::from_secs(1);
+
 /// The failures before this one are none: the Lease may just not be there yet.
 const BELIEVED: u32 = 8;
 
@@ -33,7 +39,7 @@ const BELIEVED: u32 = 8;
 /// until it is there: the Lease and the right to write it come just after the pod.
 pub(super) fn keep(server: &ApiServer, pod: &PodArgs, lease: String) -> watch::Sender<Answer> {
     let (answers, latest) = watch::channel(Answer::new());
-    let api = Api::namespaced(server.client(), &pod.namespace);
+    let api = Api::namespaced(server.lease_client(), &pod.namespace);
     let keeper = Keeper { server: server.clone(), api, lease, holder: pod.pod_name.clone() };
     tokio::spawn(keeper.keep(latest));
     answers
@@ -48,17 +54,21 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, mut latest: watch::Receiver<Answer>) {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
+        let mut in_need = Backoff::new(FIRST_PAUSE_IN_NEED, RENEWAL);
         let mut failures = 0;
         loop {
             let answer = latest.borrow_and_update().clone();
             let wait = match self.write(&answer).await {
                 Ok(()) => {
                     backoff.reset();
+                    in_need.reset();
                     failures = 0;
                     RENEWAL
                 }
                 Err(error) => {
+                    let backoff = if is_need(&error) { &mut in_need } else { &mut backoff };
+                    let error = self.server.failed(&error);
                     if !self.server.is_lost() {
                         failures += 1;
                     }
@@ -78,11 +88,16 @@ impl Keeper {
         }
     }
 
-    async fn write(&self, answer: &Answer) -> Result<(), String> {
+    async fn write(&self, answer: &Answer) -> kube::Result<()> {
         let patch = patch(answer, &self.holder, MicroTime(Timestamp::now()));
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-        self.server.answer(self.api.patch(&self.lease, &parameters, &patch)).await.map(drop)
+        self.api.patch(&self.lease, &parameters, &patch).await.map(drop)
     }
+}
+
+/// Whether the server has too much to do, or can't do it.
+fn is_need(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429 || status.code >= 500)
 }
 
 fn patch(answer: &Answer, holder: &str, now: MicroTime) -> Value {
@@ -115,6 +130,7 @@ mod tests {
     fn an_answer_is_annotations_and_a_renewal() {
         let mut answer = Answer::new();
         answer.identity.version = "1.2.3".to_owned();
+        answer.identity.features.clear();
         let renewed = |answer: &Answer| patch(answer, "pod-1", MicroTime(Timestamp::UNIX_EPOCH));
         let spec = json!({ "holderIdentity": "pod-1", "renewTime": "1970-01-01T00:00:00.000000Z" });
         assert_eq!(

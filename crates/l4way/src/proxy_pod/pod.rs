@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use l4way_endpoints::{Addresses, Backends, Service, Slices};
+use l4way_endpoints::{Addresses, Backends, Service, Slices, hostnames_by_backend};
 use l4way_model::{BackendId, BackendSource, Config, EndpointTable, SessionTerms};
 use tokio::{sync::watch, time::Instant};
 
@@ -261,6 +261,7 @@ impl Pod {
         let known = self.slices.known();
         let endpoints = Backends::new(followed, self.zone.clone(), known, &self.addresses.borrow());
         self.resolver.set_names(endpoints.hostnames());
+        self.serving.set_names(hostnames_by_backend(&l4way_endpoints::known(backends.clone())));
         if let Some(logs) = delivery.logs() {
             self.serving.set_logs(&wanted(logs));
         }

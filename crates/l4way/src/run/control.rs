@@ -1,14 +1,19 @@
 //! The control side: from manifests to a running proxy, and to what is said about both.
 
-use std::{collections::HashSet, io, sync::Arc, time::SystemTime};
-
-use l4way_endpoints::{Addresses as Names, EndpointSources, endpoint_table, hostnames, known};
-use l4way_model::{BackendId, EndpointTable};
-use l4way_resources::{Diagnostic, ReadOptions, Severity};
-use l4way_source_file::{FileSource, Load, Watcher};
-use l4way_translate::{
-    Addresses, Compiled, Graph, Observed, SUPERSEDED, Settings, compile, graph, status,
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
+
+use l4way_endpoints::{
+    Addresses as Names, EndpointSources, endpoint_table, hostnames, hostnames_by_backend, known,
+};
+use l4way_model::{BackendId, EndpointTable};
+use l4way_resources::{Diagnostic, ReadOptions, Severity, Snapshot};
+use l4way_source_file::{FileSource, Follower, Load};
+use l4way_translate::{Addresses, Compiled, Graph, Observed, Settings, compile, graph, status};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -27,9 +32,8 @@ use crate::{
 
 /// Everything between the manifests and the proxy, and what is in force now.
 pub(super) struct Control {
-    source: FileSource,
-    _watcher: Watcher,
-    changed: Arc<Notify>,
+    files: Follower,
+    inbox: Arc<Inbox>,
     demo: Option<Demo>,
     resolver: Resolver,
     names: watch::Receiver<Names>,
@@ -42,15 +46,33 @@ pub(super) struct Control {
     quiet: bool,
 }
 
+/// What the files' thread has read, and nobody has looked at yet: only the latest counts.
+#[derive(Default)]
+struct Inbox {
+    load: Mutex<Option<Load>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn put(&self, load: Load) {
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = Some(load);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Option<Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Tells when something has changed that the control side follows.
 pub(super) struct Changes {
-    manifests: Arc<Notify>,
+    inbox: Arc<Inbox>,
     names: watch::Receiver<Names>,
 }
 
 /// Something that the control side follows.
 pub(super) enum Change {
-    /// A manifest.
+    /// A manifest, or that there are the first.
     Manifests,
     /// The addresses of a name.
     Names,
@@ -60,7 +82,7 @@ impl Changes {
     /// Waits for the next change. Nothing is lost if the wait is given up.
     pub(super) async fn next(&mut self) -> Change {
         tokio::select! {
-            () = self.manifests.notified() => Change::Manifests,
+            () = self.inbox.arrived.notified() => Change::Manifests,
             // The sender is the resolver, which lives as long as the control side does.
             _ = self.names.changed() => Change::Names,
         }
@@ -70,6 +92,8 @@ impl Changes {
 /// What was made of the last manifests.
 struct InForce {
     load: Load,
+    /// The objects of the load, and those that stand for demo backends.
+    snapshot: Snapshot,
     notes: Vec<String>,
     graph: Graph,
     /// When there is something else to say of a certificate, in seconds of Unix time.
@@ -80,18 +104,18 @@ struct InForce {
 }
 
 impl Control {
-    /// Prepares to run the manifests that `args` name.
+    /// Begins to read the manifests that `args` name: the first change tells that they have been read.
     ///
     /// # Errors
-    /// If a path doesn't exist or can't be watched, or a thread can't be started.
+    /// If a thread can't be started.
     pub(super) fn new(args: &RunArgs, serving: Serving) -> Result<Self, String> {
         let options = ReadOptions { channel: args.manifests.channel.into() };
         let source = FileSource::new(args.filenames.clone(), options);
-        let changed = Arc::new(Notify::new());
-        let notify = changed.clone();
-        let watcher = source
-            .watch(move || notify.notify_one())
-            .map_err(|error| format!("can't follow changes of the manifests: {error}"))?;
+        let inbox = Arc::new(Inbox::default());
+        let into = inbox.clone();
+        let files = source
+            .follow(move |load| into.put(load))
+            .map_err(|error| format!("can't read the manifests: {error}"))?;
         let demo = args
             .demo_backends
             .then(Demo::start)
@@ -103,14 +127,14 @@ impl Control {
         let output = output.map_err(|error| format!("can't start standard output: {error}"))?;
         let resolver = Resolver::start(dns::Sources::default());
         Ok(Self {
-            source,
-            _watcher: watcher,
-            changed,
+            files,
+            inbox,
             demo,
             names: resolver.subscribe(),
             resolver,
             settings: Settings {
                 terms: args.sessions.terms(),
+                http_terms: args.http_terms(),
                 admin: Some(args.admin_address),
                 ..args.graph.settings()
             },
@@ -134,32 +158,37 @@ impl Control {
 
     /// What to wait for, to call [`Self::follow`] and [`Self::refresh_endpoints`].
     pub(super) fn changes(&self) -> Changes {
-        Changes { manifests: self.changed.clone(), names: self.resolver.subscribe() }
+        Changes { inbox: self.inbox.clone(), names: self.resolver.subscribe() }
     }
 
-    /// Reads the manifests, and puts them in force if something is different.
+    /// Puts the manifests in force that have been read.
     pub(super) fn follow(&mut self) {
-        if let Some(load) = self.source.reload() {
+        if let Some(load) = self.inbox.take() {
             self.put_in_force(load);
         }
     }
 
-    /// Reads the manifests and puts them in force.
-    pub(super) fn reload(&mut self) {
-        let load = self.source.load();
-        self.put_in_force(load);
+    /// Has the manifests read, and put in force even if nothing is different.
+    pub(super) fn reload(&self) {
+        self.files.reload();
     }
 
-    fn put_in_force(&mut self, mut load: Load) {
+    /// Whether manifests have been read, and are in force as far as they can be.
+    pub(super) fn is_ready(&self) -> bool {
+        self.in_force.is_some()
+    }
+
+    fn put_in_force(&mut self, load: Load) {
         let mut notes = Vec::new();
+        let mut snapshot = load.snapshot.clone();
         if let Some(demo) = &mut self.demo {
-            notes.extend(demo.apply(&mut load.snapshot).iter().map(ToString::to_string));
+            notes.extend(demo.apply(&mut snapshot).iter().map(ToString::to_string));
         }
         self.settings.now = clock::unix_time();
         if let Some(before) = &self.in_force {
             self.settings.former.extend(before.backends.keys().cloned());
         }
-        let graph = graph(&load.snapshot, &self.settings);
+        let graph = graph(&snapshot, &self.settings);
         if let Addresses::Pool { held, .. } = &mut self.settings.addresses {
             *held = graph.assignments();
         }
@@ -174,10 +203,11 @@ impl Control {
         backends.extend(former.iter().filter_map(source));
         let backends = known(backends);
         self.resolver.set_names(hostnames(&backends));
+        self.serving.set_names(hostnames_by_backend(&backends));
         let endpoints = endpoint_table(&backends, &self.names.borrow());
         self.serving.apply(Arc::new(config), &endpoints);
         let next_time = graph.next_time();
-        self.in_force = Some(InForce { load, notes, graph, next_time, backends });
+        self.in_force = Some(InForce { load, snapshot, notes, graph, next_time, backends });
         self.publish();
     }
 
@@ -213,8 +243,10 @@ impl Control {
             self.publish();
         }
         self.forget_former();
-        if clock::has_come(self.in_force.as_ref().and_then(|in_force| in_force.next_time)) {
-            self.reload();
+        let in_force = self.in_force.as_ref();
+        let due = in_force.filter(|in_force| clock::has_come(in_force.next_time));
+        if let Some(load) = due.map(|in_force| in_force.load.clone()) {
+            self.put_in_force(load);
         }
     }
 
@@ -223,10 +255,10 @@ impl Control {
     fn publish(&mut self) {
         let Some(in_force) = &self.in_force else { return };
         let objects = status(&in_force.graph, self.serving.report(), &Observed::default());
-        let mut overview = Overview::new(&in_force.load.snapshot, &objects);
+        let mut overview = Overview::new(&in_force.snapshot, &objects);
         overview.set_paths(&self.serving.report().paths);
         let problems = problems::all(&in_force.load, &in_force.graph);
-        self.count(&problems, &overview);
+        self.count(&problems);
         let phase = if self.serving.is_serving() { Phase::Serving } else { self.serving.phase() };
         let report = Arc::new(StatusReport {
             phase,
@@ -249,18 +281,14 @@ impl Control {
         }
     }
 
-    fn count(&self, problems: &[Diagnostic], overview: &Overview) {
+    fn count(&self, problems: &[Diagnostic]) {
         let Some(in_force) = &self.in_force else { return };
         let bad_files = problems::bad_files(&in_force.load);
         let errors = in_force.load.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
-        let superseded = overview
-            .routes
-            .iter()
-            .filter(|route| route.conditions.iter().any(|condition| condition.kind == SUPERSEDED));
         self.serving.count(|metrics| {
             metrics.bad_files = bad_files as u64;
             metrics.invalid_objects = errors.filter(|error| error.object.is_some()).count() as u64;
-            metrics.superseded_routes = superseded.count() as u64;
+            metrics.superseded_routes = in_force.graph.superseded_routes() as u64;
             if !problems.iter().any(Diagnostic::is_error) {
                 metrics.last_good_reload = Some(SystemTime::now());
             }

@@ -1,7 +1,8 @@
 //! `l4way run`: the standalone gateway.
 //!
 //! One thread, with a tokio runtime of its own, is the control side: it follows files, names and
-//! signals. The admin endpoint has another, and the proxy's workers are threads of their own.
+//! signals. The files are read by another, which may have to wait for them. The admin endpoint has one,
+//! too, and the proxy's workers are threads of their own.
 
 mod control;
 
@@ -29,14 +30,18 @@ async fn serve(args: &RunArgs) -> Result<(), String> {
     let serving = Serving::start(&args.sessions, args.admin_socket.places(args.admin_address))?;
     let mut control = Control::new(args, serving)?;
     let mut changes = control.changes();
-    control.reload();
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut retry = time::interval(RETRY_INTERVAL);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = changes.next() => match change {
-                Change::Manifests => control.follow(),
+                Change::Manifests => {
+                    let is_first = !control.is_ready();
+                    control.follow();
+                    if is_first {
+                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                    }
+                }
                 Change::Names => control.refresh_endpoints(),
             },
             _ = retry.tick() => control.tick(),

@@ -135,3 +135,93 @@ fn what_cannot_be_checked_is_told_apart_from_problems() {
     assert!(verdict.err.contains("/nowhere/at/all"), "{}", verdict.err);
     assert_eq!(check(&["--channel", "stable", "x"]).code, Some(2));
 }
+
+#[test]
+fn what_follows_from_an_invalid_object_is_told_once() {
+    let verdict = check_text(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: l4way
+  listners: [{name: tcp, protocol: TCP, port: 9000}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: echo-tcp, port: 80}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo-tcp}
+spec: {ports: [{port: 80, protocl: TCP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo-udp}
+spec: {ports: [{port: 80}]}
+",
+        &[],
+    );
+    assert_eq!(verdict.code, Some(1), "{}", verdict.out);
+    let errors: Vec<_> = verdict.out.lines().filter(|line| line.starts_with("error")).collect();
+    assert_eq!(errors.len(), 2, "{}", verdict.out);
+    assert!(errors[0].contains("listners") && errors[1].contains("protocl"), "{errors:?}");
+}
+
+#[test]
+fn nothing_of_a_secret_is_shown() {
+    let manifests = Manifests::empty();
+    let texts = [
+        (
+            "a.json",
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"password":"hunter2"},}}"#,
+        ),
+        (
+            "b.yaml",
+            "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {password: \"hunter2\", x: [}}",
+        ),
+        (
+            "c.json",
+            r#"{"apiVersion":"v1","kind":"Secrett","metadata":{"name":"s"},"stringData":{"password":"hunter2"}}"#,
+        ),
+        (
+            "d.json",
+            r#"{"apiVersion":"v1","kind":"Secret","stringData":{"password":"hunter2"}}{"apiVersion":"v1","kind":"Service"}"#,
+        ),
+        (
+            "e.json",
+            r#"{"apiVersion":"v1","kind":"Secret","stringData":{"password":"hunter2"}}{"apiVersion":"v1","kind":"Service""#,
+        ),
+        ("f.yaml", "stringData: {password: hunter2}\nmetadata: {name: s}\n"),
+        (
+            "g.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  password: *hunter2\n",
+        ),
+        (
+            "h.json",
+            r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"password":"hunter2"}},{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"_"}}]}"#,
+        ),
+        (
+            "i.json",
+            r#"{"apiVersion":"v1","kind":"SecretList","items":[{"metadata":{"name":"_"},"stringData":{"password":"hunter2"}}]}"#,
+        ),
+        (
+            "j.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  password: |\n    hunter2\n   x\n",
+        ),
+    ];
+    for (name, text) in texts {
+        manifests.write(name, text);
+    }
+    for output in ["text", "json", "yaml"] {
+        let verdict = check(&[manifests.path().to_str().expect("UTF-8"), "-o", output]);
+        assert_eq!(verdict.code, Some(1), "{}", verdict.out);
+        assert!(!verdict.out.contains("hunter2"), "{}", verdict.out);
+        for (name, _) in texts {
+            assert!(verdict.out.contains(name), "{name} has no error:\n{}", verdict.out);
+        }
+    }
+}

@@ -72,3 +72,27 @@ fn the_fields_of_gateway_parameters_are_documented() {
     assert!(fields.len() > 10, "{fields:?}");
     assert_eq!(unnamed(fields, "docs/gateway-parameters.md"), Vec::<String>::new());
 }
+
+/// The tests that SECURITY.md names, `FILE::NAME` or a scenario's file, are there, and each promise has one.
+#[test]
+fn what_security_promises_has_a_test() {
+    let text = fs::read_to_string(project("SECURITY.md")).expect("SECURITY.md");
+    let (_, promises) = text.split_once("## Which test holds each line").expect("the promises");
+    let is_row = |line: &&str| {
+        line.starts_with('|') && !line.starts_with("|---") && !line.starts_with("| promise |")
+    };
+    let rows: Vec<_> = promises.lines().filter(is_row).collect();
+    assert!(rows.len() > 20, "{rows:#?}");
+    for row in rows {
+        let tests = row.split('`').skip(1).step_by(2).filter(|name| name.contains('/'));
+        let tests: Vec<_> = tests.collect();
+        assert!(!tests.is_empty(), "nothing holds this: {row}");
+        for test in tests {
+            let (file, name) = test.split_once("::").unwrap_or((test, ""));
+            let source = fs::read_to_string(project(file));
+            let source = source.unwrap_or_else(|error| panic!("SECURITY.md: {file}: {error}"));
+            let is_there = name.is_empty() || source.contains(&format!("fn {name}("));
+            assert!(is_there, "SECURITY.md: {file} has no test {name}");
+        }
+    }
+}

@@ -75,7 +75,10 @@ impl L4way {
         command.arg("run").arg("-f").arg(manifests.path()).args(args);
         command.args(["--address", &address.to_string(), "--admin-address", "127.0.0.1:0"]);
         let l4way = Self::start(command);
-        l4way.wait("the first configuration", |report| report["objects"] != serde_json::json!([]));
+        let none = serde_json::json!([]);
+        l4way.wait("the first configuration", |report| {
+            report["objects"] != none || report["problems"] != none
+        });
         l4way
     }
 

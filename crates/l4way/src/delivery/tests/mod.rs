@@ -5,6 +5,7 @@
 //! `L4WAY_GOLDEN=refresh` writes files that aren't there, and no others.
 
 mod everything;
+mod fuzz;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +14,8 @@ use std::{
 };
 
 use l4way_model::{
-    ApplyReport, AtLimit, BindFailure, BindFailureKind, Config, ListenerReport, PathReport,
-    SessionTerms, TlsOptions, TlsVersion,
+    ApplyReport, AtLimit, BindFailure, BindFailureKind, Config, HttpTerms, ListenerReport,
+    PathReport, SessionTerms, TlsOptions, TlsVersion,
 };
 use serde_json::{Value, json};
 
@@ -166,6 +167,25 @@ fn by_its_uid_all_proxies_of_a_gateway_know_requests_that_come_back() {
     assert_eq!(read.config(&keys, everything::terms()).unwrap(), config);
 }
 
+#[test]
+fn proxies_have_to_know_whom_to_trust() {
+    let trusted = ["192.0.2.0/24", "2001:db8::/32"].map(|network| network.parse().unwrap());
+    let http_terms = HttpTerms { trusted_proxies: trusted.into_iter().collect() };
+    let config = everything::config().with_http_terms(http_terms);
+    let contents = Contents {
+        config: &config,
+        backends: &everything::backends(),
+        logs: &everything::logs(),
+        requires: &BTreeSet::new(),
+    };
+    let (written, keys) = Delivery::new(contents);
+    let json = json_of(&written);
+    assert_eq!(json["requires"], json!(["http-trusted-proxies"]));
+    let read: Delivery = document(&json).unwrap();
+    assert_eq!(read.config(&keys, everything::terms()).unwrap(), config);
+    assert!(json_of(&everything().0).get("requires").is_none(), "nobody is trusted by default");
+}
+
 /// What those before there were versions need of a configuration, and of an answer.
 #[test]
 fn who_knows_no_versions_takes_no_configuration_and_every_answer() {
@@ -278,18 +298,22 @@ fn a_missing_key_pair_is_named() {
     assert_eq!(missing.to_string(), "the key pair of Secret team/a has not arrived");
 }
 
+fn whole(packed: &Packed) -> Vec<u8> {
+    packed.parts.iter().map(|part| &**part).collect::<Vec<_>>().concat()
+}
+
 #[test]
 fn what_is_packed_is_unpacked() {
     let (delivery, _) = everything();
     let packed = pack(&delivery).unwrap();
     assert_eq!(packed, pack(&delivery).unwrap());
-    assert_eq!(unpack::<Delivery>(&packed.parts.concat(), &packed.hash).unwrap(), delivery);
+    assert_eq!(unpack::<Delivery>(&whole(&packed), &packed.hash).unwrap(), delivery);
 }
 
 #[test]
 fn half_of_a_document_is_refused() {
     let packed = pack(&everything().0).unwrap();
-    let all = packed.parts.concat();
+    let all = whole(&packed);
     let error = unpack::<Delivery>(&all[..all.len() - 1], &packed.hash).unwrap_err();
     assert!(matches!(error, UnpackError::Hash { .. }), "{error}");
     let garbage = b"garbage";

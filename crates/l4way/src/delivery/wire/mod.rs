@@ -23,7 +23,11 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde::Deserialize;
 
 pub(super) use self::{
-    backend::BackendSource, http::HttpPort, listener::Listener, pair::KeyPair, terms::Terms,
+    backend::BackendSource,
+    http::HttpPort,
+    listener::Listener,
+    pair::KeyPair,
+    terms::{HttpTerms, Terms},
     tls::TlsPort,
 };
 use super::KeyPairs;
@@ -33,7 +37,11 @@ pub(super) const VERSION: u32 = 1;
 
 /// The features that this release has beyond those of version 1. Each is listed here by its name, which no
 /// later release gives to anything else.
-pub(crate) const FEATURES: [&str; 0] = [];
+pub(crate) const FEATURES: [&str; 1] = [TRUSTED_PROXIES];
+
+/// There are proxies in front that are believed for whom they forward: what others say is taken away before
+/// rules match headers. Who lacks it matches, and passes on, what anybody says.
+const TRUSTED_PROXIES: &str = "http-trusted-proxies";
 
 /// What a document says of itself, in every version.
 #[derive(Deserialize)]

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use ipnet::IpNet;
 use l4way_model as model;
 use serde::{Deserialize, Serialize};
+
+use super::{TRUSTED_PROXIES, Writer};
 
 /// What holds for all sessions. The defaults are this form's own: the model's may change.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,29 @@ impl Terms {
                 AtLimit::Evict => model::AtLimit::Evict,
             },
         }
+    }
+}
+
+/// What holds for all HTTP requests.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(in crate::delivery) struct HttpTerms {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl HttpTerms {
+    pub(in crate::delivery) fn write(terms: &model::HttpTerms, writer: &mut Writer) -> Self {
+        let model::HttpTerms { trusted_proxies } = terms;
+        let trusted_proxies = trusted_proxies.networks().to_vec();
+        if !trusted_proxies.is_empty() {
+            writer.requires.insert(TRUSTED_PROXIES.to_owned());
+        }
+        Self { trusted_proxies }
+    }
+
+    pub(in crate::delivery) fn read(&self) -> model::HttpTerms {
+        let Self { trusted_proxies } = self;
+        model::HttpTerms { trusted_proxies: trusted_proxies.iter().copied().collect() }
     }
 }
 

@@ -10,4 +10,4 @@ mod mosquitto;
 mod openssl;
 mod postgres;
 mod redis;
-mod setting;
+pub(crate) mod setting;
