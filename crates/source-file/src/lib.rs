@@ -5,7 +5,7 @@
 //! again when something has changed.
 //!
 //! Whatever asks the file system may wait for ever, as a network's or FUSE's may have nobody who
-//! answers. So all of that is in [`look`], and is done on a thread beside ([`patient`]).
+//! answers. So all of that is in `look`, and is done on a thread beside (`patient`).
 #![forbid(unsafe_code)]
 
 mod follow;
