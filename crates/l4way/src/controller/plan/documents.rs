@@ -54,13 +54,17 @@ pub(crate) fn delivery(
     let mut is_right = true;
     let keys = documents.keys.as_ref().map(|keys| (DocumentKind::Keys, keys));
     for (kind, packed) in keys.into_iter().chain([(DocumentKind::Config, &documents.config)]) {
+        if is_busy(kind) {
+            is_right = false;
+            continue;
+        }
         let written = writing.document(kind, packed);
         let waits = kind == DocumentKind::Config
             && !is_right
             && !(have_keys_failed
                 && has_keys(&common.names.documents, owned, &documents.key_names));
         is_right &= written.steps.is_empty();
-        if !waits && !is_busy(kind) {
+        if !waits {
             steps.extend(written.steps);
         }
         needed.extend(written.objects);
