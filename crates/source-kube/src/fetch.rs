@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{Api, Client};
 use l4way_resources::api::ObjectRef;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -19,7 +19,6 @@ use crate::{
 
 /// How many objects are read at once. Each may have more than 1 MiB.
 const AT_ONCE: usize = 8;
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// The longest pause before an object is tried again that the API server refuses.
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -61,13 +60,7 @@ async fn get_one(client: Client, object: &ObjectRef) -> Answer {
     let Some(kind) = Kind::named(&object.kind) else { return Ok(None) };
     let resource = kind.resource("v1");
     let api: Api<Object> = Api::namespaced_with(client, &object.key.namespace, &resource);
-    match timeout(READ_TIMEOUT, api.get_opt(&object.key.name)).await {
-        Ok(answer) => answer.map_err(|error| Cause::of(&error)),
-        Err(_) => Err(Cause::Connection(format!(
-            "no answer to a read within {} s",
-            READ_TIMEOUT.as_secs()
-        ))),
-    }
+    api.get_opt(&object.key.name).await.map_err(|error| Cause::of(&error))
 }
 
 /// What becomes of answers.
