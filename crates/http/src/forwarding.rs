@@ -107,12 +107,7 @@ pub(crate) fn says_how(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair =
-            |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        list.iter().map(pair).collect()
-    }
+    use crate::headers::tests::headers;
 
     fn told(
         came: &[(&'static str, &'static str)],

@@ -85,15 +85,8 @@ fn unite_lengths(headers: &mut HeaderMap, length: u64) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair =
-            |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        list.iter().map(pair).collect()
-    }
+    use crate::headers::tests::headers;
 
     #[test]
     fn a_body_is_chunked_or_as_it_is() {

@@ -87,10 +87,11 @@ pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+    /// Headers, in this order.
+    pub(crate) fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair =
             |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         list.iter().map(pair).collect()

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The kinds that are made for Gateways, and their pods and what these are made by.
-const KINDS: [Kind; 11] = [
+pub(super) const KINDS: [Kind; 11] = [
     Kind::ServiceAccount,
     Kind::Role,
     Kind::RoleBinding,

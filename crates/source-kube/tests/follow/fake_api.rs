@@ -134,7 +134,6 @@ impl FakeApi {
     }
 
     /// Whether nobody may get this object.
-    #[allow(dead_code)] // Not every test file has a use for it.
     pub(crate) fn refuse(&self, path: &str, refuse: bool) {
         let refused = &mut self.lock().refused;
         if refuse {

@@ -3,7 +3,10 @@ use std::slice;
 use serde_json::json;
 
 use super::*;
-use crate::controller::objects::{CLASS_NAME, MANAGED_BY, MANAGER};
+use crate::controller::{
+    cluster::KINDS,
+    objects::{CLASS_NAME, MANAGED_BY, MANAGER},
+};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 
@@ -99,19 +102,8 @@ fn what_descends_from_the_gateway_is_its() {
 
 #[test]
 fn labels_alone_make_nothing_the_gateways() {
-    let kinds = [
-        Kind::ServiceAccount,
-        Kind::Role,
-        Kind::RoleBinding,
-        Kind::Secret,
-        Kind::Lease,
-        Kind::Service,
-        Kind::PodDisruptionBudget,
-        Kind::Pod,
-        Kind::Deployment,
-    ];
     let mut world = World::new();
-    for kind in kinds {
+    for kind in KINDS {
         for namespace in ["team", "attacker"] {
             world.add(kind, namespace, "forged", object("forged", &[]));
         }

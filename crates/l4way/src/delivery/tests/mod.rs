@@ -63,11 +63,16 @@ fn everything() -> (Delivery, KeyPairs) {
 }
 
 fn requiring(requires: BTreeSet<String>) -> (Delivery, KeyPairs) {
+    delivering(&everything::config(), &requires)
+}
+
+/// This configuration, with all else that there can be.
+fn delivering(config: &Config, requires: &BTreeSet<String>) -> (Delivery, KeyPairs) {
     Delivery::new(Contents {
-        config: &everything::config(),
+        config,
         backends: &everything::backends(),
         logs: &everything::logs(),
-        requires: &requires,
+        requires,
     })
 }
 
@@ -156,13 +161,7 @@ fn what_a_release_wrote_is_read_as_it_was_meant() {
 #[test]
 fn by_its_uid_all_proxies_of_a_gateway_know_requests_that_come_back() {
     let config = everything::config().with_gateway_uid(Some("u-1".into()));
-    let contents = Contents {
-        config: &config,
-        backends: &everything::backends(),
-        logs: &everything::logs(),
-        requires: &BTreeSet::new(),
-    };
-    let (written, keys) = Delivery::new(contents);
+    let (written, keys) = delivering(&config, &BTreeSet::new());
     let read: Delivery = document(&json_of(&written)).unwrap();
     assert_eq!(read.config(&keys, everything::terms()).unwrap(), config);
 }
@@ -172,13 +171,7 @@ fn proxies_have_to_know_whom_to_trust() {
     let trusted = ["192.0.2.0/24", "2001:db8::/32"].map(|network| network.parse().unwrap());
     let http_terms = HttpTerms { trusted_proxies: trusted.into_iter().collect() };
     let config = everything::config().with_http_terms(http_terms);
-    let contents = Contents {
-        config: &config,
-        backends: &everything::backends(),
-        logs: &everything::logs(),
-        requires: &BTreeSet::new(),
-    };
-    let (written, keys) = Delivery::new(contents);
+    let (written, keys) = delivering(&config, &BTreeSet::new());
     let json = json_of(&written);
     assert_eq!(json["requires"], json!(["http-trusted-proxies"]));
     let read: Delivery = document(&json).unwrap();
