@@ -57,7 +57,30 @@ impl Scene {
         let scene = Self { outside: SocketAddr::new(gw(&namespace).programmed(), PORT), namespace };
         scene.namespace.available(&["gw-l4way"]);
         wait_for("both to be served", || ask(scene.outside).and_then(|_| ask_udp(scene.outside)));
+        scene.knows_every_pod();
         scene
+    }
+
+    /// Waits until each proxy has led somebody to each pod: pods become ready one after the other.
+    fn knows_every_pod(&self) {
+        for proxy in self.gateway().pods() {
+            let to = SocketAddr::new(proxy.ip.parse().expect("an IP"), PORT);
+            for application in ["app", "app-udp"] {
+                let mut missing = self.pods(application);
+                wait_for(format_args!("every pod of {application} to answer at {to}"), || {
+                    let answer = if application == "app" {
+                        match ask(to).map_err(|error| error.to_string())? {
+                            Ask::Answer(answer) => answer,
+                            Ask::Refused => return Err("a refusal".to_owned()),
+                        }
+                    } else {
+                        ask_udp(to).map_err(|error| error.to_string())?
+                    };
+                    missing.retain(|pod| !answer.starts_with(&**pod));
+                    if missing.is_empty() { Ok(()) } else { Err(format!("none of {missing:?}")) }
+                });
+            }
+        }
     }
 
     fn gateway(&self) -> Gateway<'_> {
