@@ -8,6 +8,7 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -48,6 +49,8 @@ pub(crate) struct Followed {
     /// Only objects with these fields.
     pub(crate) fields: Option<String>,
     pub(crate) content: Asked,
+    /// Only raw objects that this is true of are kept.
+    pub(crate) is_kept: Option<fn(&Value) -> bool>,
 }
 
 impl Followed {
@@ -60,6 +63,7 @@ impl Followed {
             labels: None,
             fields: kind.fields.map(str::to_owned),
             content: if kind.outlines { Asked::Outline } else { Asked::Whole },
+            is_kept: None,
         }
     }
 }
@@ -70,17 +74,20 @@ pub(crate) const ROLE_HINT: &str = "let the ClusterRole or Role of l4way's servi
 
 /// Follows until it is aborted.
 pub(crate) async fn follow(client: Client, shared: Arc<Shared>, followed: Followed) {
-    let (slot, resource) = (followed.slot, followed.resource.clone());
+    let (slot, resource, is_kept) = (followed.slot, followed.resource.clone(), followed.is_kept);
+    let read = move |object| {
+        let read = read(slot, &resource, object);
+        if let Some(is_kept) = is_kept { read.kept_if(is_kept) } else { read }
+    };
     match followed.content {
         Asked::Outline => {
             fill::<Outline>(client, shared, followed, |outline| read_outline(&outline)).await;
         }
         Asked::Metadata => {
-            let read = |object: PartialObjectMeta| read(slot, &resource, object.into());
-            fill(client, shared, followed, read).await;
+            fill::<PartialObjectMeta>(client, shared, followed, |object| read(object.into())).await;
         }
         Asked::Whole => {
-            fill::<Object>(client, shared, followed, |object| read(slot, &resource, object)).await;
+            fill::<Object>(client, shared, followed, read).await;
         }
     }
 }

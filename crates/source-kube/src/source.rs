@@ -54,6 +54,9 @@ pub struct RawKind {
     pub metadata_only: bool,
     /// Whether its objects are in no namespace.
     pub cluster_scoped: bool,
+    /// Which objects are kept; all if there is none. Others may make objects with the same labels, large ones and
+    /// many.
+    pub is_kept: Option<fn(&Value) -> bool>,
 }
 
 /// The objects of a cluster, kept up to date for as long as a clone of this lives.
@@ -221,6 +224,7 @@ fn raw(kinds: Vec<RawKind>, namespaces: &[Arc<str>]) -> impl Iterator<Item = Fol
             labels: raw.label_selector.clone(),
             fields: None,
             content: if raw.metadata_only { Asked::Metadata } else { Asked::Whole },
+            is_kept: raw.is_kept,
         })
     })
 }

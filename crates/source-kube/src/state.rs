@@ -47,6 +47,8 @@ pub(crate) struct Read {
 
 enum Taken {
     Raw(Value),
+    /// Nothing: the object isn't kept.
+    Nothing,
     /// That it is there.
     Outline,
     Object {
@@ -82,6 +84,16 @@ pub(crate) struct State {
     pending: BTreeSet<(Slot, Place)>,
     discovered: bool,
     ready: bool,
+}
+
+impl Read {
+    /// Leaves a raw object's content out where this isn't true of it.
+    pub(crate) fn kept_if(mut self, is_kept: fn(&Value) -> bool) -> Self {
+        if matches!(&self.content, Taken::Raw(value) if !is_kept(value)) {
+            self.content = Taken::Nothing;
+        }
+        self
+    }
 }
 
 /// Reads an object for a slot. What isn't needed is dropped first.
@@ -188,6 +200,7 @@ impl State {
                 .raw
                 .get_mut(number)
                 .is_some_and(|(_, objects)| put(objects, key, Arc::new(value))),
+            (slot, Taken::Nothing) => self.delete(slot, &key),
             (Slot::Kind(kind), Taken::Outline) => {
                 self.contents.note(ObjectRef::new(kind, key), version);
                 false
@@ -746,6 +759,22 @@ mod tests {
         assert!(!state.give_up(&secret("a"), "forbidden"));
         assert_eq!(value_of(&state, "a").as_deref(), Some("YQ=="));
         assert!(state.delete(SECRETS, &secret("a").key));
+    }
+
+    #[test]
+    fn raw_objects_that_are_not_to_be_kept_are_left_out() {
+        let is_kept = |value: &Value| !value["metadata"]["ownerReferences"].is_null();
+        let read = |owners: Value| {
+            let metadata = json!({"namespace": "a", "name": "d", "ownerReferences": owners});
+            raw(json!({ "metadata": metadata })).kept_if(is_kept)
+        };
+        let mut state = State::new(["Deployment".to_owned()]);
+        assert!(!state.replace(Slot::Raw(0), &EVERYWHERE, vec![read(Value::Null)]));
+        assert!(state.raw("Deployment").is_empty());
+        assert!(state.apply(Slot::Raw(0), read(json!([{}]))));
+        assert_eq!(state.raw("Deployment").len(), 1);
+        assert!(state.apply(Slot::Raw(0), read(Value::Null)), "it is nobody's now");
+        assert!(state.raw("Deployment").is_empty());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(crate) fn wants(namespaces: BTreeSet<String>) -> Wants {
                 // Only whose it is.
                 metadata_only: *kind == Kind::ReplicaSet,
                 cluster_scoped: false,
+                is_kept: Some(ownership::can_be_a_gateways),
             }
         })
         .collect();

@@ -95,6 +95,20 @@ fn owner_uid<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
     references(&object["metadata"]).find(of_kind)?["uid"].as_str()
 }
 
+/// Whether an object can be a Gateway's, as far as it says itself. The others belong to nobody that [`sort`]
+/// knows, so they needn't be kept, however many of them somebody labels as ours.
+pub(crate) fn can_be_a_gateways(object: &Value) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let owner = match kind {
+        "ReplicaSet" => "Deployment",
+        "Pod" => "ReplicaSet",
+        "Lease" => "Pod",
+        _ => "Gateway",
+    };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    owner_uid(object, owner).is_some() || kind == "RoleBinding" && name.starts_with(BINDING_PREFIX)
+}
+
 /// Objects by their kinds and keys.
 pub(crate) type Owned = BTreeMap<(Kind, ObjectKey), Arc<Value>>;
 

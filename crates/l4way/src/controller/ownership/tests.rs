@@ -70,7 +70,23 @@ impl World {
     }
 
     fn sort(&self) -> Sorted {
-        sort(&self.0, &gateways())
+        let sorted = sort(&self.0, &gateways());
+        self.assert_rest_is_of_no_use(&sorted);
+        sorted
+    }
+
+    /// Sees to it that nothing is missed that isn't kept.
+    fn assert_rest_is_of_no_use(&self, sorted: &Sorted) {
+        let is_kept = |kind: Kind, name: &str, object: &Value| {
+            let mut object = object.clone();
+            object["kind"] = kind.as_str().into();
+            object["metadata"]["name"] = name.into();
+            can_be_a_gateways(&object)
+        };
+        let mut kept = self.0.clone();
+        kept.retain(|(kind, key), object| is_kept(*kind, &key.name, object));
+        let kept = sort(&kept, &gateways());
+        assert_eq!((&kept.owned, &kept.left), (&sorted.owned, &sorted.left));
     }
 
     /// The UIDs of what a Gateway has.
@@ -105,7 +121,10 @@ fn labels_alone_make_nothing_the_gateways() {
     let mut world = World::new();
     for kind in KINDS {
         for namespace in ["team", "attacker"] {
-            world.add(kind, namespace, "forged", object("forged", &[]));
+            let mut forged = object("forged", &[]);
+            world.add(kind, namespace, "forged", forged.clone());
+            Arc::make_mut(&mut forged)["kind"] = kind.as_str().into();
+            assert!(!can_be_a_gateways(&forged));
         }
     }
     world.assert_unmoved();
