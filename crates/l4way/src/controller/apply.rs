@@ -117,11 +117,9 @@ async fn delete(client: &Client, kind: Kind, key: ObjectKey, uid: String) -> Res
         ..DeleteParams::background()
     };
     match api(client, kind, &key.namespace).delete(&key.name, &params).await {
-        // Gone, or another one has come in its place.
         Ok(_) => Ok(Answer::Deleted(kind, key, uid)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-            Ok(Answer::Deleted(kind, key, uid))
-        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Answer::Deleted(kind, key, uid)),
+        // A conflict doesn't say that it is gone. If another one has come in its place, the watch tells.
         Err(error) => Err(error.into()),
     }
 }

@@ -19,6 +19,8 @@ struct Held {
     objects: BTreeMap<String, Value>,
     /// Path, query and object of each request that writes.
     written: Vec<(String, String, Value)>,
+    /// What requests that write are refused with, if they are.
+    refusal: Option<StatusCode>,
 }
 
 impl Server {
@@ -62,6 +64,11 @@ async fn answer(
         };
     }
     let object: Value = serde_json::from_slice(&body).unwrap();
+    if let Some(code) = held.refusal {
+        let refusal = json!({"kind": "Status", "status": "Failure", "message": "refused",
+            "code": code.as_u16()});
+        return (code, Json(refusal));
+    }
     held.written.push((path, uri.query().unwrap_or_default().to_owned(), object.clone()));
     (StatusCode::OK, Json(object))
 }
@@ -144,6 +151,20 @@ async fn what_is_changed_is_the_object_that_was_seen() {
     assert_eq!(server.written()[0].2["metadata"]["uid"], "seen");
     let Answer::Applied(object, _) = answer else { panic!("{answer:?}") };
     assert_eq!(object.value["metadata"]["uid"], Value::Null, "it isn't asked for");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_deleted_and_a_conflict_is_no_deletion() {
+    let refused_with = async |code| {
+        let server = Server::default();
+        server.0.lock().unwrap().refusal = Some(code);
+        let key = ObjectKey::new("team", "gw-l4way");
+        server.request(Step::Delete { kind: Kind::Service, key, uid: "1".to_owned() }).await
+    };
+    let gone = refused_with(StatusCode::NOT_FOUND).await;
+    assert!(matches!(gone, Ok(Answer::Deleted(..))), "{gone:?}");
+    let failure = refused_with(StatusCode::CONFLICT).await.unwrap_err();
+    assert_eq!((failure.is_refusal, failure.reason), (false, "conflict"));
 }
 
 #[test]

@@ -252,7 +252,8 @@ fn leases(store: &Store, faults: &mut Vec<String>) {
     }
 }
 
-/// RoleBindings for endpoints have no owner: those of nobody have to be taken away.
+/// RoleBindings for endpoints give rights to proxies alone. Those elsewhere have no owner, so that the controller has
+/// to take them away when they are for nobody.
 fn left_over(store: &Store, faults: &mut Vec<String>) {
     let mut gateways = store.of(GATEWAYS).map(|(_, gateway)| wanted(store, gateway));
     if gateways.any(|wanted| wanted == Wanted::AsItIs) {
@@ -262,8 +263,12 @@ fn left_over(store: &Store, faults: &mut Vec<String>) {
     {
         let subject = &binding["subjects"][0];
         let text = |field: &str| subject[field].as_str().unwrap_or_default();
-        if store.get(&Id::new("/serviceaccounts", text("namespace"), text("name"))).is_none() {
-            faults.push(format!("{id:?} is for nobody: {subject}"));
+        match store.get(&Id::new("/serviceaccounts", text("namespace"), text("name"))) {
+            None => faults.push(format!("{id:?} is for nobody: {subject}")),
+            Some(account) if !is_made(account) => {
+                faults.push(format!("{id:?} gives rights to a stranger: {subject}"));
+            }
+            Some(_) => {}
         }
     }
 }
