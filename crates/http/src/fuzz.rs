@@ -115,8 +115,9 @@ fn check_headers(head: Parts) {
     let peer = Peer::new(CLIENT);
     let mut of_trusted = headers.clone();
     tell(&mut of_trusted, Came { peer: &peer, tls: true, host: host.clone(), trusted: true });
-    let clients = only(&of_trusted, "x-forwarded-for");
-    assert!(clients == "192.0.2.1" || clients.ends_with(", 192.0.2.1"), "{clients}");
+    // What came of a peer that is trusted may be no text.
+    let clients = only(&of_trusted, "x-forwarded-for").as_bytes();
+    assert!(clients == b"192.0.2.1" || clients.ends_with(b", 192.0.2.1"), "{clients:?}");
 
     tell(&mut headers, Came { peer: &peer, tls: true, host: host.clone(), trusted: false });
     assert_eq!(only(&headers, "x-forwarded-proto"), "https");
@@ -125,9 +126,9 @@ fn check_headers(head: Parts) {
 }
 
 /// The value of a header that there is once.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> &'a HeaderValue {
     let mut values = headers.get_all(name).iter();
     let value = values.next().expect("the header is there");
     assert_eq!(values.next(), None, "{name} is there once");
-    value.to_str().expect("text")
+    value
 }

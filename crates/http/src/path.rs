@@ -28,7 +28,8 @@ pub(crate) fn without_dot_segments(path: &str) -> Result<Cow<'_, str>, HiddenDot
 }
 
 /// The form in which two paths are the same that mean the same (RFC 3986, sections 6.2.2.1 and 6.2.2.2): octets
-/// are encoded only if they have to be, and in upper case. Nothing is allocated if it is the path itself.
+/// are encoded only if they have to be, and in upper case. A percent sign that begins no escape stands for itself, as
+/// `%25` does: with what comes after it, it never becomes one. Nothing is allocated if it is the path itself.
 pub(crate) fn comparable(path: &str) -> Cow<'_, str> {
     let Some(first) = path.find('%') else { return Cow::Borrowed(path) };
     let (before, mut rest) = path.split_at(first);
@@ -40,7 +41,7 @@ pub(crate) fn comparable(path: &str) -> Cow<'_, str> {
             Some(octet) if is_unreserved(octet) => form.push(char::from(octet)),
             Some(_) => form.push_str(&encoded[..3].to_ascii_uppercase()),
             None => {
-                form.push('%');
+                form.push_str("%25");
                 rest = &encoded[1..];
                 continue;
             }
@@ -234,9 +235,10 @@ mod tests {
             ("/%61%2Db%2e%7E%5f", "/a-b.~_"),
             ("/%c3%a9%3a%2f%5c%25", "/%C3%A9%3A%2F%5C%25"),
             ("/%2561", "/%2561"),
-            ("/%%61%", "/%a%"),
-            ("/%4", "/%4"),
-            ("/%\u{e9}%61", "/%\u{e9}a"),
+            ("/%%61%", "/%25a%25"),
+            ("/%4", "/%254"),
+            ("/%2%65", "/%252e"),
+            ("/%\u{e9}%61", "/%25\u{e9}a"),
         ] {
             assert_eq!(comparable(path), expected, "{path}");
         }
@@ -246,8 +248,8 @@ mod tests {
     /// Paths of what matters: dots, slashes, escapes of both, and others.
     fn paths() -> impl Strategy<Value = String> {
         let part = prop::sample::select(vec![
-            "/", "/", ".", ".", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", "%25", "%61", "%", "a",
-            "b", "\u{e9}", ";", "..",
+            "/", "/", ".", ".", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", "%25", "%61", "%", "%2",
+            "%65", "a", "b", "\u{e9}", ";", "..",
         ]);
         prop::collection::vec(part, 0..16).prop_map(|parts| format!("/{}", parts.concat()))
     }
@@ -294,6 +296,12 @@ mod tests {
                 let stays = segments(&normal).all(|s| s.is_empty() || came.contains(&s));
                 prop_assert!(stays, "{} of {}", normal, path);
             }
+        }
+
+        #[test]
+        fn what_is_comparable_is_its_own_form(path in paths()) {
+            let once = comparable(&path).into_owned();
+            prop_assert_eq!(comparable(&once), once.as_str());
         }
 
         #[test]

@@ -79,7 +79,8 @@ fn key_pair(text: &str) {
             assert_eq!(not_after(&pair), Some(certificate.not_after));
         }
         Err(why) => {
-            let mut lines = text.lines().filter(|line| line.len() >= 16);
+            // What is secret has no spaces; lines with them may be words of the message.
+            let mut lines = text.lines().filter(|line| line.len() >= 16 && !line.contains(' '));
             assert!(!lines.any(|line| why.contains(line)), "{why}");
         }
     }
