@@ -10,7 +10,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink, TlsRecord};
+use l4way_proxy::{HttpsClient, HttpsSink};
+use l4way_session::{CloseReason, TlsRecord};
+use l4way_tls::{handshake_failure, handshake_kind};
 use rustls::ServerConnection;
 use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -111,7 +113,7 @@ async fn serve(
     };
     let (_, session) = stream.get_ref();
     record.describe(session, &terminator);
-    handshakes.succeed(HandshakeKind::of(session), begun.elapsed());
+    handshakes.succeed(handshake_kind(session), begun.elapsed());
     let http2 = session.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };
     let peer = Peer::new(client.downstream.ip());
@@ -131,7 +133,7 @@ async fn serve(
 /// Why a handshake failed.
 fn reason(error: &io::Error) -> CloseReason {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => CloseReason::of_handshake(error),
+        Some(error) => handshake_failure(error),
         None => CloseReason::HandshakeAborted,
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use l4way_model::Transport;
-use l4way_proxy::{CloseReason, Labels, SessionRecord, TlsRecord};
-use l4way_tls::Terminator;
+use l4way_session::{CloseReason, Labels, SessionRecord, TlsRecord};
+use l4way_tls::{Terminator, describe_session};
 use rustls::CommonState;
 
 use crate::{control::Shared, metered::Meter};
@@ -29,7 +29,7 @@ impl Record {
     /// Takes down what the TLS session is like.
     pub(crate) fn describe(&mut self, session: &CommonState, terminator: &Terminator) {
         if self.shared.settings.records.is_on() {
-            self.tls = TlsRecord::of(self.tls.server_name.take(), session, Some(terminator));
+            self.tls = describe_session(self.tls.server_name.take(), session, Some(terminator));
         }
     }
 

@@ -4,8 +4,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Budget, Keepalive, MemoryBudget, Records};
+use l4way_proxy::{Budget, MemoryBudget};
 use l4way_proxy_core::EndpointStore;
+use l4way_session::{Keepalive, Records};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
 ///

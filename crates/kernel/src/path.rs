@@ -10,7 +10,7 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
     ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
-use l4way_proxy::{CloseReason, Counters, Labels, Records, Row};
+use l4way_session::{CloseReason, Counters, Labels, Records, Row};
 use rustix::io::Errno;
 
 use crate::{

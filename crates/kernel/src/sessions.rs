@@ -13,7 +13,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, EndpointAddress, ListenerId, Transport};
-use l4way_proxy::{CloseReason, Labels, Records, Row, SessionRecord, Toward};
+use l4way_session::{CloseReason, Labels, Records, Row, SessionRecord, Toward};
 
 use crate::{
     conntrack::{self, Carried, Flow, FlowKey, State, Told},
@@ -460,7 +460,7 @@ mod tests {
     use std::sync::mpsc;
 
     use l4way_model::GatewayId;
-    use l4way_proxy::{Counters, Proxy, RowSnapshot, Settings};
+    use l4way_session::{Counters, RowSnapshot};
 
     use super::*;
 
@@ -474,14 +474,14 @@ mod tests {
 
     struct Fixture {
         sessions: Sessions,
-        counters: Arc<Counters>,
+        counters: Counters,
         records: mpsc::Receiver<SessionRecord>,
     }
 
     impl Fixture {
         fn new(transport: Transport) -> Self {
             let (sender, records) = mpsc::sync_channel(16);
-            let counters = Proxy::start(Settings::default()).unwrap().counters();
+            let counters = Counters::new(1);
             let gateway = GatewayId::new("ns", "gw");
             let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
             let row =

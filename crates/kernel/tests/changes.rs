@@ -18,7 +18,8 @@ use l4way_model::{
     ApplyReport, BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, PathReport,
     Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, Records, RowSnapshot};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// How long anything may take before a test gives up on it.

@@ -34,7 +34,7 @@ pub(crate) struct DataPlane {
 /// What is counted. Cheap to share.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    sessions: Arc<l4way_proxy::Counters>,
+    sessions: Arc<l4way_session::Counters>,
     http: Arc<l4way_http::Counters>,
     kernel: KernelCounters,
     budget: Arc<Budget>,
@@ -44,7 +44,7 @@ pub(crate) struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CounterSnapshot {
     /// Of TCP and UDP sessions.
-    pub(crate) sessions: l4way_proxy::CounterSnapshot,
+    pub(crate) sessions: l4way_session::CounterSnapshot,
     /// Of HTTP requests.
     pub(crate) http: l4way_http::CounterSnapshot,
     /// Of the kernel path, if there is one.
@@ -189,7 +189,7 @@ impl DataPlane {
     /// How many sessions there are, HTTP's connections among them.
     pub(crate) fn active_sessions(&self) -> u64 {
         let snapshot = self.counters().snapshot();
-        let sessions = snapshot.sessions.rows.iter().map(l4way_proxy::RowSnapshot::active);
+        let sessions = snapshot.sessions.rows.iter().map(l4way_session::RowSnapshot::active);
         sessions.sum::<u64>() + snapshot.http.active_connections
     }
 

@@ -10,7 +10,8 @@ use std::{
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::{MemoryBudget, Records, Settings};
+use l4way_proxy::{MemoryBudget, Settings};
+use l4way_session::Records;
 use tokio::{
     runtime,
     sync::watch,

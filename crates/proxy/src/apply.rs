@@ -415,7 +415,8 @@ mod tests {
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
 
     use super::*;
-    use crate::{Budget, Counters, Settings};
+    use crate::{Budget, Settings};
+    use l4way_session::Counters;
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");

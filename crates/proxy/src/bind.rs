@@ -9,7 +9,8 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
 };
 
-use crate::{Keepalive, Settings, port_holder, socket::set_keepalive, udp};
+use crate::{Settings, port_holder, socket::set_keepalive, udp};
+use l4way_session::Keepalive;
 
 /// A socket of its own that listens on a TCP address, or why there is none; for those who carry
 /// TCP connections themselves. It doesn't block.

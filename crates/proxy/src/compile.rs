@@ -11,12 +11,11 @@ use l4way_proxy_core::{Hostnames, WeightedPick};
 use l4way_tls::{Originators, Terminators};
 
 use crate::{
-    Labels,
-    counters::{Counters, Row},
     routes::{BackendKey, Forward, ListenerKey, Refusal, Route, Target},
     socket::random_seed,
     tls::{Counted, TlsListener, TlsMode},
 };
+use l4way_session::{Counters, Labels, Row};
 
 /// Makes a listener's part of what one of the workers is told.
 pub(crate) struct Compiler<'a> {

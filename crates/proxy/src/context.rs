@@ -8,13 +8,13 @@ use l4way_model::SessionTerms;
 use l4way_proxy_core::{HealthView, Rng};
 
 use crate::{
-    Budget, Records, SessionRecord, Settings,
+    Budget, Settings,
     budget::Pool,
-    counters::WorkerCounters,
     loops::Loops,
     poll::Poll,
     routes::{Backends, Choosing},
 };
+use l4way_session::{Records, SessionRecord, WorkerCounters};
 
 /// What all sessions of a worker use, TCP and UDP alike.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Context {
     /// Hands a record over, if records are on, or counts it as dropped.
     pub(crate) fn record(&self, record: impl FnOnce() -> SessionRecord) {
         if !self.records.record(record) {
-            self.counters.records_dropped.add(1);
+            self.counters.drop_record();
         }
     }
 }

@@ -23,7 +23,7 @@ use l4way_model::{Transport, connected_to};
 use l4way_proxy_core::Seldom;
 use rustix::net::{getsockname, sockopt};
 
-use crate::Labels;
+use l4way_session::Labels;
 
 /// Of how many sessions one leaves a trace.
 const EVERY: u32 = 16;

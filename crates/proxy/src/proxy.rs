@@ -10,7 +10,7 @@ use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
 
 use crate::{
-    Budget, Counters, EndpointSessions, Heart, Limits, Settings,
+    Budget, EndpointSessions, Heart, Limits, Settings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
@@ -21,6 +21,7 @@ use crate::{
     tcp::{Peers, Ring, Tcp},
     worker::{self, Command, Done, Worker},
 };
+use l4way_session::Counters;
 
 /// A running proxy, seen from the one thread that controls it. Dropping it resets all sessions.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use l4way_model::{BackendId, Endpoint, EndpointAddress, RefusedReason};
 use l4way_proxy_core::{EndpointOf, HealthView, Rng, WeightedPick, less_loaded};
 use l4way_tls::Originator;
 
-use crate::counters::Row;
+use l4way_session::Row;
 
 /// Names a listener while it exists, and no other after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,8 @@ use std::{
 
 use l4way_proxy_core::EndpointStore;
 
-use crate::{Budget, HttpsSink, MemoryBudget, Records};
+use crate::{Budget, HttpsSink, MemoryBudget};
+use l4way_session::{Keepalive, Records};
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
@@ -68,22 +69,5 @@ impl Default for Settings {
             stalled: Duration::from_secs(30),
             https: None,
         }
-    }
-}
-
-/// When a silent TCP peer is probed, and given up (tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe (`TCP_KEEPIDLE`). Default: 60 s.
-    pub idle: Duration,
-    /// Time between probes (`TCP_KEEPINTVL`). Default: 15 s.
-    pub interval: Duration,
-    /// Probes without an answer before the connection is given up (`TCP_KEEPCNT`). Default: 4.
-    pub probes: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
     }
 }

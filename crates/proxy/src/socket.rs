@@ -11,7 +11,7 @@ use rustix::{
     net::{getsockname, sockopt},
 };
 
-use crate::settings::Keepalive;
+use l4way_session::Keepalive;
 
 /// Has a silent TCP peer probed.
 pub(crate) fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<(), Errno> {

@@ -13,7 +13,7 @@ use l4way_model::{BackendId, Endpoint, SessionTerms, Transport};
 use l4way_proxy_core::Bind;
 
 use crate::{
-    Allowance, CloseReason,
+    Allowance,
     context::{Context, earlier},
     endpoint_sessions::{Answer, Question},
     mailbox::Receiver,
@@ -23,6 +23,7 @@ use crate::{
     tls::TlsTable,
     udp::Udp,
 };
+use l4way_session::CloseReason;
 
 /// What the control thread, or another worker, tells a worker.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use std::{
 
 use common::*;
 use l4way_model::{BindFailureKind, Config, ListenerReport, Target};
-use l4way_proxy::{CloseReason, Proxy, Records, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::{CloseReason, Records};
 use socket2::{Domain, Socket, Type};
 
 fn split(address: SocketAddr, a: u32, b: u32) -> Arc<Config> {

@@ -13,7 +13,8 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 

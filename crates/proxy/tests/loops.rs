@@ -13,7 +13,8 @@ use std::{
 
 use common::*;
 use l4way_model::{Listener, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 
 /// A listener for each address, each with the endpoint beside it.
 fn chained(transport: Transport, workers: usize, chain: &[(SocketAddr, SocketAddr)]) -> Proxy {

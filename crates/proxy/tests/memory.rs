@@ -12,7 +12,8 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{CloseReason, MemoryBudget, Settings};
+use l4way_proxy::{MemoryBudget, Settings};
+use l4way_session::CloseReason;
 
 /// An endpoint that sends without end to who begins with `*`, and echoes what others send.
 fn flood() -> SocketAddr {

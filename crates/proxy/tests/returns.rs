@@ -12,7 +12,8 @@ use std::{
 
 use common::*;
 use l4way_model::{EndpointTable, Listener, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 
 /// A proxy with listeners that come and go, all to one backend. Its one worker looks at all deadlines
 /// in turn.

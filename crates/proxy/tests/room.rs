@@ -13,7 +13,8 @@ use std::{
 
 use common::*;
 use l4way_model::{AtLimit, Config, Listener, SessionTerms, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings, WorkerSnapshot};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::{CloseReason, WorkerSnapshot};
 use socket2::{Domain, Socket, Type};
 
 const SILENCE: Duration = Duration::from_millis(300);

@@ -14,7 +14,8 @@ use std::{
 
 use common::*;
 use l4way_model::{Endpoint, EndpointAddress, EndpointTable, RefusedReason, Target};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::Settings;
+use l4way_session::CloseReason;
 use udp_support::*;
 
 #[test]

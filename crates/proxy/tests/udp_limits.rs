@@ -4,7 +4,8 @@ mod udp_support;
 
 use std::{fs, num::NonZeroUsize};
 
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::Settings;
+use l4way_session::CloseReason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use udp_support::*;
 

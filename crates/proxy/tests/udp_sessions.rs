@@ -5,7 +5,8 @@ mod udp_support;
 use std::{net::UdpSocket, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::Settings;
+use l4way_session::CloseReason;
 use udp_support::*;
 
 /// Sends until a datagram arrives at `endpoint`; whatever arrived elsewhere before doesn't matter.

@@ -6,7 +6,8 @@ use l4way_model::{
     ApplyReport, BindFailureKind, Config, EndpointTable, HttpListener, KeyPair, ListenerReport,
     Parts, ServerTls, TlsListener, TlsMode, TlsOptions, TlsPort,
 };
-use l4way_proxy::{CloseReason, HandshakeSnapshot, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, HandshakeSnapshot, Records};
 use rcgen::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer,
@@ -196,8 +197,7 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
 async fn a_connection_is_told_when_it_has_ended() {
     let pair = key_pair(&["a.test"]);
     let (send, records) = std::sync::mpsc::sync_channel(8);
-    let mut sides =
-        Sides::with(Settings { records: l4way_proxy::Records::to(send), ..Settings::default() });
+    let mut sides = Sides::with(Settings { records: Records::to(send), ..Settings::default() });
     let address = free_address();
     let backend = named("a").await;
     sides.apply(

@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use l4way_proxy::Records;
+use l4way_session::Records;
 
 use super::{AccessLog, Output};
 

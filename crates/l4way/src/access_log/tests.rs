@@ -11,7 +11,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, GatewayId, ListenerId, RouteId, Transport};
-use l4way_proxy::{CloseReason, Labels, SessionRecord};
+use l4way_session::{CloseReason, Labels, SessionRecord};
 use serde_json::{Value, json};
 
 use super::{AccessLog, Output, Switch};

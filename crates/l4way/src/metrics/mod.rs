@@ -14,9 +14,8 @@ use std::{
 };
 
 use l4way_model::{ListenerId, PathReport, Transport};
-use l4way_proxy::{
-    HandshakeSnapshot, HistogramSnapshot, Labels, MemoryBudget, RowSnapshot, WorkerSnapshot,
-};
+use l4way_proxy::MemoryBudget;
+use l4way_session::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},

@@ -7,7 +7,7 @@ use std::{
 
 use l4way_model::Transport;
 use l4way_proxy_core::Bind;
-use l4way_tls::Terminator;
+use l4way_tls::{Terminator, describe_session};
 use rustix::{
     io::Errno,
     net::{SocketFlags, acceptfrom_with},
@@ -20,15 +20,15 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    Allowance, CloseReason, Place, SessionRecord, TlsRecord,
+    Allowance, Place,
     context::Context,
-    counters::Row,
     loops::{Chain, wrote_to},
     poll::{Interest, Token},
     routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
     socket::local_address,
     worker::Command,
 };
+use l4way_session::{CloseReason, Row, SessionRecord, TlsRecord};
 
 /// Connections accepted from one socket before others get their turn.
 const BURST: usize = 64;
@@ -213,7 +213,7 @@ impl Tcp {
                      worker's are of this listener and route"
                 );
             }
-            ctx.counters.limit_pauses.add(1);
+            ctx.counters.pause_at_limit();
         }
         self.wants_room = true;
         self.paused_until = Some(ctx.now + PAUSE);
@@ -226,7 +226,7 @@ impl Tcp {
         {
             tracing::warn!(times, %error, "can't accept connections: they wait");
         }
-        ctx.counters.accept_pauses.add(1);
+        ctx.counters.pause_accepting();
         self.paused_until = Some(ctx.now + PAUSE);
     }
 
@@ -244,7 +244,7 @@ impl Tcp {
             return self.begin(ctx, accepted);
         }
         match self.peers.send(worker, Command::Adopt(accepted)) {
-            Ok(()) => ctx.counters.hand_offs.add(1),
+            Ok(()) => ctx.counters.hand_off(),
             // It has ended, as this one is about to.
             Err(Command::Adopt(accepted)) => self.begin(ctx, accepted),
             Err(_) => {}
@@ -304,7 +304,7 @@ pub(super) fn pick(
     let forward = route.pick().map_err(refused)?.clone();
     let now = ctx.now;
     let wrote_to = |endpoint| wrote_to(socket, endpoint);
-    let Ok(chain) = ctx.loops.follow(client, &forward.row.labels, now, wrote_to) else {
+    let Ok(chain) = ctx.loops.follow(client, forward.row.labels(), now, wrote_to) else {
         return Err((CloseReason::Loop, forward.row));
     };
     let (backends, by) = ctx.choosing();
@@ -329,7 +329,7 @@ pub(super) fn refuse(
     row.end(reason);
     ctx.record(|| SessionRecord {
         transport: Transport::Tcp,
-        labels: row.labels.clone(),
+        labels: row.labels().clone(),
         endpoint: None,
         attempts: 0,
         downstream: client.downstream,
@@ -352,7 +352,7 @@ impl Client {
         let client = self.tls.as_ref()?;
         let server_name = client.server_name.clone();
         let record = match tls.filter(|tls| !tls.is_handshaking()) {
-            Some(tls) => TlsRecord::of(server_name, tls.state(), client.terminator.as_ref()),
+            Some(tls) => describe_session(server_name, tls.state(), client.terminator.as_ref()),
             None => TlsRecord { server_name, ..TlsRecord::default() },
         };
         Some(Box::new(record))

@@ -15,13 +15,12 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    CloseReason,
     context::Context,
-    counters::Toward,
     poll::{Interest, Token},
     routes::Upstream,
     socket::{is_connected_to_itself, set_keepalive},
 };
+use l4way_session::{CloseReason, Toward};
 
 /// What is read at once during a handshake.
 const HANDSHAKE_READ: usize = 16 << 10;

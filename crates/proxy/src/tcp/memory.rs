@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, Tcp};
-use crate::{CloseReason, MemoryLoad, context::Context};
+use crate::{MemoryLoad, context::Context};
+use l4way_session::CloseReason;
 
 /// Above this many unsent bytes in all workers' sessions, each reads as little as it can, however much
 /// memory there is.

@@ -5,7 +5,8 @@ use super::{
     session::{Session, Step, downstream_reason, upstream_reason},
     side::Io,
 };
-use crate::{CloseReason, context::Context, counters::Toward};
+use crate::context::Context;
+use l4way_session::{CloseReason, Toward};
 
 impl Session {
     /// Moves what there is in both directions.

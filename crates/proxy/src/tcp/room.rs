@@ -13,7 +13,8 @@ use l4way_proxy_core::longest_silent_of_most;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Connection, Tcp, accept::PAUSE, session::Session};
-use crate::{CloseReason, Labels, context::Context, poll::SlotId};
+use crate::{context::Context, poll::SlotId};
+use l4way_session::{CloseReason, Labels};
 
 /// How long it may take until others have made room that were asked.
 const ANSWER: Duration = Duration::from_millis(10);
@@ -51,7 +52,7 @@ impl Tcp {
         let mut sessions = HashMap::<_, (&Arc<Labels>, usize)>::new();
         for (_, connection) in self.connections.iter() {
             if let Connection::Session(Session { row, .. }) = connection {
-                sessions.entry(Arc::as_ptr(row)).or_insert((&row.labels, 0)).1 += 1;
+                sessions.entry(Arc::as_ptr(row)).or_insert((row.labels(), 0)).1 += 1;
             }
         }
         let (labels, count) = sessions.into_values().max_by_key(|(_, count)| *count)?;

@@ -16,15 +16,13 @@ use super::{
     side::{Failure, Io, Side},
 };
 use crate::{
-    CloseReason, SessionRecord,
     context::{Context, Tenths},
-    counters::Row,
     loops::{Chain, Trace},
     poll::{Readiness, SlotId},
-    record::began_before,
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
     socket::local_address,
 };
+use l4way_session::{CloseReason, Row, SessionRecord, began_before};
 
 /// What ends later than this after it began may have waited for the client.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -186,7 +184,7 @@ impl Session {
             ctx.health.agreed(self.upstream.of());
         }
         let took = self.begun.elapsed();
-        self.row.connect_time.observe(took);
+        self.row.connected(took);
         self.connect_time = Some(took);
         self.connected = true;
         self.failed = Vec::new();
@@ -227,7 +225,7 @@ impl Session {
         let Self { row, .. } = &self;
         ctx.record(|| SessionRecord {
             transport: Transport::Tcp,
-            labels: row.labels.clone(),
+            labels: row.labels().clone(),
             endpoint: (self.attempts > 0).then(|| self.upstream.address.clone()),
             attempts: self.attempts,
             downstream: self.client.downstream,

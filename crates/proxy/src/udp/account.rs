@@ -9,12 +9,10 @@ use l4way_proxy_core::{EndpointOf, FlowKey};
 
 use super::send::Outcome;
 use crate::{
-    CloseReason, SessionRecord,
     context::Context,
-    counters::{Row, Toward},
-    record::began_before,
     routes::{Forward, UpstreamLease},
 };
+use l4way_session::{CloseReason, Row, SessionRecord, Toward, began_before};
 
 /// What is to be told of a session when it ends, and counted while it lasts.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Account {
         if self.first_reply.is_none() {
             let took = now.saturating_duration_since(self.begun);
             self.first_reply = Some(took);
-            self.row.first_reply.observe(took);
+            self.row.replied(took);
         }
     }
 
@@ -109,7 +107,7 @@ impl Account {
         let duration = ctx.now.saturating_duration_since(self.begun);
         ctx.record(|| SessionRecord {
             transport: Transport::Udp,
-            labels: self.row.labels.clone(),
+            labels: self.row.labels().clone(),
             endpoint: Some(self.upstream.address.clone()),
             attempts: 1,
             downstream: key.client,

@@ -33,7 +33,7 @@ use self::{
     table::Table,
 };
 use crate::{
-    Allowance, CloseReason,
+    Allowance,
     context::{Context, earlier},
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
@@ -41,6 +41,7 @@ use crate::{
     tcp::Tcp,
     worker::UdpFlow,
 };
+use l4way_session::CloseReason;
 
 /// What the kernel should keep for a socket that serves all clients of a listener, in bytes; it takes
 /// less if `net.core.rmem_max` says so.

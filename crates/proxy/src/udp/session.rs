@@ -9,7 +9,8 @@ use super::{
     sys::{self, Destination, Inbox},
     upstream::Upstream,
 };
-use crate::{counters::Toward, loops::Trace};
+use crate::loops::Trace;
+use l4way_session::Toward;
 
 /// A client and the endpoint that it talks to.
 #[derive(Debug)]

@@ -16,13 +16,13 @@ use super::{
     upstream::{Upstream, Upstreams},
 };
 use crate::{
-    Allowance, CloseReason,
+    Allowance,
     context::Context,
-    counters::Toward,
     loops::{CameBack, Chain},
     routes::{Forward, UpstreamLease},
     tcp::Tcp,
 };
+use l4way_session::{CloseReason, Toward};
 
 /// A session that has not been answered for so long, and in which nothing was sent meanwhile, is the first
 /// that makes room: nearly all servers that answer at all do so sooner.
@@ -124,7 +124,7 @@ impl Table {
         match self.shares.choose(ctx, &key, socket.listener)? {
             Ok((forward, upstream)) => {
                 let now = ctx.now;
-                match ctx.loops.follow(key.client, &forward.row.labels, now, |_| true) {
+                match ctx.loops.follow(key.client, forward.row.labels(), now, |_| true) {
                     Ok(chain) => self.open(ctx, tcp, key, forward, upstream, chain),
                     Err(CameBack) => {
                         forward.row.refuse(CloseReason::Loop, inbox.datagrams(run));

@@ -249,10 +249,8 @@ mod tests {
     use rustix::net::getsockname;
 
     use super::*;
-    use crate::{
-        Budget, Kind, Records, context::Tenths, counters::WorkerCounters, loops::Loops, poll::Poll,
-        routes::Backends,
-    };
+    use crate::{Budget, Kind, context::Tenths, loops::Loops, poll::Poll, routes::Backends};
+    use l4way_session::{Records, WorkerCounters};
 
     fn context(descriptors: usize) -> (Context, Allowance) {
         let budget = Budget::new(descriptors, NonZeroUsize::MIN);

@@ -17,7 +17,8 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId,
     ListenerReport, RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, RowSnapshot, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::{CloseReason, RowSnapshot};
 use socket2::{Domain, Socket, Type};
 
 /// How long anything may take before a test gives up on it.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use l4way_model::TlsListener;
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 
 use crate::{
     common::{self, connect, echo, eventually, free_address, read_all, settings},

@@ -8,8 +8,9 @@ use std::{
 };
 
 use l4way_model::{Authorities, BackendTls, Target, TlsMode};
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::Settings;
 use l4way_proxy_core::EndpointStore;
+use l4way_session::CloseReason;
 
 use crate::{
     common::{self, connect, echo, ended, eventually, route, serve},

@@ -3,7 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use l4way_model::{Config, EndpointTable, ListenerReport, Parts, TlsListener, TlsMode, TlsPort};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::CloseReason;
 
 use crate::{
     common::{

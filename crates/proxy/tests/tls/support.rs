@@ -11,7 +11,8 @@ use l4way_model::{
     ClientValidation, Config, Hostname, KeyPair, Parts, Route, ServerTls, TlsListener, TlsMode,
     TlsOptions, TlsPort, TlsRoute,
 };
-use l4way_proxy::{CloseReason, HandshakeSnapshot, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, HandshakeSnapshot};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType,
 };

@@ -18,7 +18,8 @@ use l4way_model::{
     BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
     RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot, SessionRecord, Settings};
+use l4way_proxy::{Proxy, Settings};
+use l4way_session::{CloseReason, Records, RowSnapshot, SessionRecord};
 
 /// How long to wait for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -198,8 +198,8 @@ mod tests {
             row.end(CloseReason::Closed);
             row.refuse(RefusedReason::NoEndpoint, 2);
             row.add_bytes(Toward::Upstream, 10);
-            row.connect_time.observe(Duration::from_micros(100));
-            row.connect_time.observe(Duration::from_secs(60));
+            row.connected(Duration::from_micros(100));
+            row.connected(Duration::from_secs(60));
         }
         let snapshot = counters.snapshot();
         let [row] = &snapshot.rows[..] else { panic!("{snapshot:?}") };

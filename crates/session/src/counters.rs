@@ -12,7 +12,6 @@ use std::{
 };
 
 use l4way_model::{BackendId, ListenerId, RouteId, Transport};
-use rustls::{CommonState, ProtocolVersion};
 
 use crate::{
     CloseReason,
@@ -40,6 +39,7 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds without a locked instruction: only the worker that owns the counter may call it.
+    #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
@@ -72,6 +72,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
+    #[inline]
     pub(crate) fn observe(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.buckets[BUCKETS_US.partition_point(|&bound| bound < us)].add(1);
@@ -90,7 +91,7 @@ impl Histogram {
 /// kernel carries. Only one thread at a time may write each.
 #[derive(Debug)]
 pub struct Row {
-    pub(crate) labels: Arc<Labels>,
+    labels: Arc<Labels>,
     /// Sessions that were begun; refused ones aren't.
     opened: Counter,
     ended: [Counter; CloseReason::ALL.len()],
@@ -99,9 +100,9 @@ pub struct Row {
     /// UDP: datagrams that the kernel would not send on: too long, no room, forbidden, …
     dropped: [Counter; 2],
     /// TCP: from the choice of the endpoint until it accepted, over all attempts.
-    pub(crate) connect_time: Histogram,
+    connect_time: Histogram,
     /// UDP: from a session's first datagram to the first reply.
-    pub(crate) first_reply: Histogram,
+    first_reply: Histogram,
     /// UDP: sessions that ended without any reply.
     unanswered: Counter,
 }
@@ -127,43 +128,63 @@ impl Row {
     }
 
     /// What it counts.
+    #[inline]
     pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
 
     /// A session was begun.
+    #[inline]
     pub fn open(&self) {
         self.opened.add(1);
     }
 
+    /// TCP: the endpoint accepted, so long after it was chosen, failed attempts included.
+    #[inline]
+    pub fn connected(&self, took: Duration) {
+        self.connect_time.observe(took);
+    }
+
+    /// UDP: the first reply came, so long after the session's first datagram.
+    #[inline]
+    pub fn replied(&self, took: Duration) {
+        self.first_reply.observe(took);
+    }
+
     /// A UDP session ended without any reply.
+    #[inline]
     pub fn unanswered(&self) {
         self.unanswered.add(1);
     }
 
     /// A session ended.
+    #[inline]
     pub fn end(&self, reason: CloseReason) {
         self.ended[reason as usize].add(1);
     }
 
     /// Sessions were refused: connections, or datagrams that would begin one.
+    #[inline]
     pub fn refuse(&self, reason: impl Into<CloseReason>, count: u64) {
         self.ended[reason.into() as usize].add(count);
     }
 
     /// Payload bytes of a session.
+    #[inline]
     pub fn add_bytes(&self, toward: Toward, n: u64) {
         self.bytes[toward as usize].add(n);
     }
 
     /// Datagrams, and the bytes in all of them.
+    #[inline]
     pub fn add_datagrams(&self, toward: Toward, datagrams: u64, bytes: u64) {
         self.datagrams[toward as usize].add(datagrams);
         self.add_bytes(toward, bytes);
     }
 
     /// Datagrams of a session that could not be sent.
-    pub(crate) fn add_dropped(&self, toward: Toward, datagrams: u64) {
+    #[inline]
+    pub fn add_dropped(&self, toward: Toward, datagrams: u64) {
         self.dropped[toward as usize].add(datagrams);
     }
 
@@ -203,14 +224,7 @@ impl HandshakeKind {
         Self { tls13: true, resumed: true },
     ];
 
-    /// How the handshake of a session ended that goes on.
-    pub fn of(session: &CommonState) -> Self {
-        Self {
-            tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-        }
-    }
-
+    #[inline]
     fn index(self) -> usize {
         usize::from(self.tls13) * 2 + usize::from(self.resumed)
     }
@@ -231,12 +245,14 @@ impl HandshakeRow {
     }
 
     /// A handshake succeeded, so long after the connection was accepted.
+    #[inline]
     pub fn succeed(&self, kind: HandshakeKind, took: Duration) {
         self.succeeded[kind.index()].add(1);
         self.time.observe(took);
     }
 
     /// A handshake failed, or none was begun.
+    #[inline]
     pub fn fail(&self, reason: CloseReason) {
         self.failed[reason as usize].add(1);
     }
@@ -252,17 +268,36 @@ impl HandshakeRow {
     }
 }
 
-/// One worker's counters that belong to no listener.
+/// One worker's counters that belong to no listener. Only one thread may write each.
 #[derive(Debug, Default)]
-pub(crate) struct WorkerCounters {
-    /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
+pub struct WorkerCounters {
     pub(crate) accept_pauses: Counter,
-    /// Times that the session limit stopped accepting until sessions end.
     pub(crate) limit_pauses: Counter,
-    /// Accepted connections that were handed to a less loaded worker.
     pub(crate) hand_offs: Counter,
-    /// Session records that the sink had no room for.
     pub(crate) records_dropped: Counter,
+}
+
+impl WorkerCounters {
+    /// Accepting pauses for lack of descriptors or memory (accept(2) failed).
+    pub fn pause_accepting(&self) {
+        self.accept_pauses.add(1);
+    }
+
+    /// The session limit stops accepting until sessions end.
+    pub fn pause_at_limit(&self) {
+        self.limit_pauses.add(1);
+    }
+
+    /// An accepted connection is handed to a less loaded worker.
+    #[inline]
+    pub fn hand_off(&self) {
+        self.hand_offs.add(1);
+    }
+
+    /// The sink has no room for a session's record.
+    pub fn drop_record(&self) {
+        self.records_dropped.add(1);
+    }
 }
 
 /// All the counters of a proxy. Cheap to share: the one to hand to whoever serves metrics.
@@ -277,7 +312,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(workers: usize) -> Self {
+    /// Counters of so many workers, all 0.
+    pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             rows: Mutex::default(),
@@ -285,12 +321,13 @@ impl Counters {
         }
     }
 
-    pub(crate) fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
+    /// What a worker counts apart from listeners.
+    pub fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
         self.workers[worker].clone()
     }
 
     /// The row with these labels that `worker` writes.
-    pub(crate) fn row(&self, labels: Labels, worker: usize) -> Arc<Row> {
+    pub fn row(&self, labels: Labels, worker: usize) -> Arc<Row> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = Arc::new(labels);
         let of_label = rows.entry(labels).or_insert_with_key(|labels| {
@@ -306,11 +343,7 @@ impl Counters {
     }
 
     /// The handshakes of a listener that `worker` counts; without one, those of HTTPS.
-    pub(crate) fn handshakes(
-        &self,
-        listener: &ListenerId,
-        worker: Option<usize>,
-    ) -> Arc<HandshakeRow> {
+    pub fn handshakes(&self, listener: &ListenerId, worker: Option<usize>) -> Arc<HandshakeRow> {
         let mut rows = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         let of_listener = rows.entry(listener.clone()).or_insert_with(|| {
             let row = || Arc::new(HandshakeRow::new());

@@ -9,10 +9,8 @@ use std::{
 };
 
 use l4way_model::{EndpointAddress, Transport};
-use l4way_tls::{ClientIdentity, Terminator, suite_name};
-use rustls::CommonState;
 
-use crate::{CloseReason, HandshakeKind, counters::Labels};
+use crate::{ClientIdentity, CloseReason, Labels};
 
 /// What happened in one session, for the access log.
 #[derive(Clone, Debug)]
@@ -67,28 +65,6 @@ pub struct TlsRecord {
     pub resumed: bool,
     /// Who the client is, if it showed a certificate.
     pub client: Option<ClientIdentity>,
-}
-
-impl TlsRecord {
-    /// A session that the proxy ended, of a client that asked for this name. Who the client is,
-    /// `terminator` tells.
-    pub fn of(
-        server_name: Option<Box<str>>,
-        session: &CommonState,
-        terminator: Option<&Terminator>,
-    ) -> Self {
-        let protocol = session.alpn_protocol();
-        Self {
-            server_name,
-            version: Some(if HandshakeKind::of(session).tls13 { "1.3" } else { "1.2" }),
-            cipher_suite: session.negotiated_cipher_suite().map(suite_name),
-            application_protocol: protocol.map(|name| String::from_utf8_lossy(name).into_owned()),
-            resumed: HandshakeKind::of(session).resumed,
-            client: terminator
-                .zip(session.peer_certificates())
-                .and_then(|(terminator, chain)| terminator.identify(chain)),
-        }
-    }
 }
 
 /// The way to where records go, which may be switched on and off while sessions run. Off, it costs a
@@ -149,6 +125,6 @@ impl Records {
 }
 
 /// When something began that has gone on for so long, if nobody has asked the clock then.
-pub(crate) fn began_before(duration: Duration) -> SystemTime {
+pub fn began_before(duration: Duration) -> SystemTime {
     SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -152,17 +152,6 @@ impl From<RefusedReason> for CloseReason {
     }
 }
 
-impl CloseReason {
-    /// Why a client's TLS handshake failed.
-    pub fn of_handshake(error: &rustls::Error) -> Self {
-        use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
-        match error {
-            NoCertificatesPresented | InvalidCertificate(_) => Self::ClientCertificate,
-            _ => Self::HandshakeFailed,
-        }
-    }
-}
-
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

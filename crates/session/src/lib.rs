@@ -1,0 +1,23 @@
+//! What is told of sessions, whoever carries them: counters and their rows, the records of the access
+//! log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
+//!
+//! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it without
+//! locked instructions. [`Counters::snapshot`] adds the rows up. A [`SessionRecord`] is made of a session
+//! that has ended, if [`Records`] are on.
+#![forbid(unsafe_code)]
+
+mod counters;
+mod identity;
+mod keepalive;
+mod reason;
+mod record;
+mod snapshot;
+
+pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward, WorkerCounters};
+pub use identity::ClientIdentity;
+pub use keepalive::Keepalive;
+pub use reason::{CloseClass, CloseReason};
+pub use record::{Records, SessionRecord, TlsRecord, began_before};
+pub use snapshot::{
+    CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+};
