@@ -9,11 +9,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use l4way_host::{Heart, random_seed};
 use l4way_model::{
     BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
     ListenerReport,
 };
-use l4way_proxy::{Budget, Heart, HttpsSink, Limits, random_seed};
+use l4way_proxy::{Budget, HttpsSink, Limits};
 use l4way_proxy_core::{Rng, Seldom};
 use l4way_tls::Originators;
 use tokio::{

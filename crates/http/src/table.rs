@@ -6,11 +6,11 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue};
+use l4way_host::random_seed;
 use l4way_model::{
     BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, HttpTerms, ListenerId,
     PathMatch, Route, SessionTerms, Target as ModelTarget, TlsListener, TlsPort,
 };
-use l4way_proxy::random_seed;
 use l4way_proxy_core::{Hostnames, WeightedPick};
 use l4way_tls::{Originator, Originators};
 

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use l4way_host::Heart;
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::{Budget, Heart, Limits, Proxy};
+use l4way_proxy::{Budget, Limits, Proxy};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::Heart;
 use l4way_kernel::{EndpointRow, KernelPath, Observer, ProxiedFlows, Settings, Totals};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::Heart;
 
 /// Who may carry sessions in place of the proxy.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ pub use health::{
 };
 pub use hostnames::Hostnames;
 pub use pick::WeightedPick;
-pub use plan::{Bind, HandOver, Plan, plan};
+pub use plan::{HandOver, Plan, plan};
 pub use rng::Rng;
 pub use seldom::Seldom;
 pub use silent::longest_silent_of_most;

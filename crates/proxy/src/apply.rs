@@ -9,21 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::{bind_udp_shared, is_in_the_way, listen_tcp_shared};
 use l4way_model::{
-    ApplyReport, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
+    ApplyReport, Bind, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
     ListenerReport, Parts as ConfigParts, Route, TlsPort, Transport,
 };
-use l4way_proxy_core::{Bind, plan};
+use l4way_proxy_core::plan;
 
 use crate::{
-    bind,
+    Settings,
     budget::{Allowance, Kind},
     compile::{Compiler, Parts},
     keys::Keys,
     proxy::Workers,
     routes::{BackendKey, ListenerKey},
-    socket::is_in_the_way,
     tls::TlsTable,
+    udp,
     worker::{Command, UdpFlow},
 };
 
@@ -305,7 +306,7 @@ impl Applied {
         let binds = &binds[..];
         self.release_ports(workers, binds);
         let sockets: Result<Vec<_>, BindFailure> =
-            binds.iter().map(|&bind| Ok((bind, bind::open(bind, &workers.settings)?))).collect();
+            binds.iter().map(|&bind| Ok((bind, open(bind, &workers.settings)?))).collect();
         match sockets {
             Ok(sockets) => {
                 let allowance = Arc::new(workers.budget.allow(kind_of(binds)));
@@ -393,6 +394,15 @@ fn kind_of(binds: &[Bind]) -> Kind {
     }
 }
 
+/// One socket for each worker, bound and, if TCP, listening.
+fn open(bind: Bind, settings: &Settings) -> Result<Vec<OwnedFd>, BindFailure> {
+    let (address, count) = (bind.address, settings.workers);
+    match bind.transport {
+        Transport::Tcp => listen_tcp_shared(address, count, settings.keepalive, settings.backlog),
+        Transport::Udp => bind_udp_shared(address, count, udp::prepare),
+    }
+}
+
 /// Gives each worker one of the sockets.
 fn open_at_all(
     workers: &Workers,
@@ -413,10 +423,10 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
+    use l4way_session::Counters;
 
     use super::*;
     use crate::{Budget, Settings};
-    use l4way_session::Counters;
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");

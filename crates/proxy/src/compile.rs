@@ -2,20 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use l4way_host::random_seed;
 use l4way_model::{
     BackendId, Endpoint, Hostname, ListenerId, RefusedReason, Route as ModelRoute,
     Target as ModelTarget, TlsListener as ModelTlsListener, TlsMode as ModelTlsMode, TlsRoute,
     Transport,
 };
 use l4way_proxy_core::{Hostnames, WeightedPick};
+use l4way_session::{Counters, Labels, Row};
 use l4way_tls::{Originators, Terminators};
 
 use crate::{
     routes::{BackendKey, Forward, ListenerKey, Refusal, Route, Target},
-    socket::random_seed,
     tls::{Counted, TlsListener, TlsMode},
 };
-use l4way_session::{Counters, Labels, Row};
 
 /// Makes a listener's part of what one of the workers is told.
 pub(crate) struct Compiler<'a> {

@@ -6,6 +6,7 @@ use std::{
 
 use l4way_model::SessionTerms;
 use l4way_proxy_core::{HealthView, Rng};
+use l4way_session::{Records, SessionRecord, WorkerCounters};
 
 use crate::{
     Budget, Settings,
@@ -14,7 +15,6 @@ use crate::{
     poll::Poll,
     routes::{Backends, Choosing},
 };
-use l4way_session::{Records, SessionRecord, WorkerCounters};
 
 /// What all sessions of a worker use, TCP and UDP alike.
 #[derive(Debug)]

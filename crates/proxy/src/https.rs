@@ -3,10 +3,10 @@
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use l4way_model::ListenerId;
+use l4way_session::{HandshakeRow, Labels};
 use l4way_tls::Terminator;
 
 use crate::Place;
-use l4way_session::{HandshakeRow, Labels};
 
 /// A client that asks for the name of an HTTPS listener, before its handshake.
 #[derive(Debug)]

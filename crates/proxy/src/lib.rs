@@ -20,12 +20,10 @@
 #![deny(unsafe_code)]
 
 mod apply;
-mod bind;
 mod budget;
 mod compile;
 mod context;
 mod endpoint_sessions;
-mod heart;
 mod https;
 mod keys;
 mod limits;
@@ -33,24 +31,19 @@ mod loops;
 mod mailbox;
 mod memory;
 mod poll;
-mod port_holder;
 mod proxy;
 mod routes;
 mod settings;
 mod slab;
-mod socket;
 mod tcp;
 mod tls;
 mod udp;
 mod worker;
 
-pub use bind::listen_tcp;
 pub use budget::{Allowance, Budget, Kind, MakeRoom, Place};
 pub use endpoint_sessions::EndpointSessions;
-pub use heart::Heart;
 pub use https::{HttpsClient, HttpsSink};
-pub use limits::{Limits, local_ports};
+pub use limits::Limits;
 pub use memory::{MemoryBudget, MemoryLoad};
 pub use proxy::Proxy;
 pub use settings::Settings;
-pub use socket::{is_connected_to_itself, random_seed};

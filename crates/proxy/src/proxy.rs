@@ -6,22 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::{Heart, random_seed};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::Rng;
+use l4way_session::Counters;
 
 use crate::{
-    Budget, EndpointSessions, Heart, Limits, Settings,
+    Budget, EndpointSessions, Limits, Settings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
     mailbox::{self, Sender},
     poll::Poll,
     routes::Backends,
-    socket::random_seed,
     tcp::{Peers, Ring, Tcp},
     worker::{self, Command, Done, Worker},
 };
-use l4way_session::Counters;
 
 /// A running proxy, seen from the one thread that controls it. Dropping it resets all sessions.
 #[derive(Debug)]

@@ -11,9 +11,8 @@ use std::{
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, RefusedReason};
 use l4way_proxy_core::{EndpointOf, HealthView, Rng, WeightedPick, less_loaded};
-use l4way_tls::Originator;
-
 use l4way_session::Row;
+use l4way_tls::Originator;
 
 /// Names a listener while it exists, and no other after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,9 +6,9 @@ use std::{
 };
 
 use l4way_proxy_core::EndpointStore;
+use l4way_session::{Keepalive, Records};
 
 use crate::{Budget, HttpsSink, MemoryBudget};
-use l4way_session::{Keepalive, Records};
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::{BackendId, Endpoint, SessionTerms, Transport};
-use l4way_proxy_core::Bind;
+use l4way_model::{BackendId, Bind, Endpoint, SessionTerms, Transport};
+use l4way_session::CloseReason;
 
 use crate::{
     Allowance,
@@ -23,7 +23,6 @@ use crate::{
     tls::TlsTable,
     udp::Udp,
 };
-use l4way_session::CloseReason;
 
 /// What the control thread, or another worker, tells a worker.
 #[derive(Debug)]

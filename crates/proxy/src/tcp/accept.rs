@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use l4way_model::Transport;
-use l4way_proxy_core::Bind;
+use l4way_host::local_address;
+use l4way_model::{Bind, Transport};
+use l4way_session::{CloseReason, Row, SessionRecord, TlsRecord};
 use l4way_tls::{Terminator, describe_session};
 use rustix::{
     io::Errno,
@@ -25,10 +26,8 @@ use crate::{
     loops::{Chain, wrote_to},
     poll::{Interest, Token},
     routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
-    socket::local_address,
     worker::Command,
 };
-use l4way_session::{CloseReason, Row, SessionRecord, TlsRecord};
 
 /// Connections accepted from one socket before others get their turn.
 const BURST: usize = 64;

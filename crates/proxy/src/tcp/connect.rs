@@ -1,7 +1,9 @@
 use std::{net::SocketAddr, ops::RangeInclusive, os::fd::OwnedFd};
 
+use l4way_host::{is_connected_to_itself, set_keepalive};
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointFailure, SSL_REQUEST};
+use l4way_session::{CloseReason, Toward};
 use l4way_tls::POSTGRESQL;
 use rustix::{
     io::Errno,
@@ -18,9 +20,7 @@ use crate::{
     context::Context,
     poll::{Interest, Token},
     routes::Upstream,
-    socket::{is_connected_to_itself, set_keepalive},
 };
-use l4way_session::{CloseReason, Toward};
 
 /// What is read at once during a handshake.
 const HANDSHAKE_READ: usize = 16 << 10;

@@ -10,6 +10,7 @@ use l4way_model::ListenerId;
 use l4way_proxy_core::{
     Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
 };
+use l4way_session::CloseReason;
 use l4way_tls::{POSTGRESQL, Terminator, handshake_failure, handshake_kind};
 use rustix::net::{Shutdown, shutdown};
 
@@ -27,7 +28,6 @@ use crate::{
     routes::ListenerKey,
     tls::{Counted, TlsMode, TlsTable},
 };
-use l4way_session::CloseReason;
 
 /// How many clients a worker lets get through their handshakes at a time, as a share of the sessions
 /// that it may have.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use l4way_session::CloseReason;
+
 use super::{Connection, Tcp};
 use crate::{MemoryLoad, context::Context};
-use l4way_session::CloseReason;
 
 /// Above this many unsent bytes in all workers' sessions, each reads as little as it can, however much
 /// memory there is.

@@ -1,4 +1,5 @@
 use l4way_proxy_core::EndpointFailure;
+use l4way_session::{CloseReason, Toward};
 
 use super::{
     pump::{Broken, Moved},
@@ -6,7 +7,6 @@ use super::{
     side::Io,
 };
 use crate::context::Context;
-use l4way_session::{CloseReason, Toward};
 
 impl Session {
     /// Moves what there is in both directions.

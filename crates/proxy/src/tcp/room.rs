@@ -10,11 +10,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use l4way_model::AtLimit;
 use l4way_proxy_core::longest_silent_of_most;
+use l4way_session::{CloseReason, Labels};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Connection, Tcp, accept::PAUSE, session::Session};
 use crate::{context::Context, poll::SlotId};
-use l4way_session::{CloseReason, Labels};
 
 /// How long it may take until others have made room that were asked.
 const ANSWER: Duration = Duration::from_millis(10);

@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use l4way_host::local_address;
 use l4way_model::Transport;
 use l4way_proxy_core::{EndpointFailure, TimerId};
+use l4way_session::{CloseReason, Row, SessionRecord, began_before};
 use l4way_tls::Originator;
 use rustix::{io::Errno, net::sockopt};
 
@@ -20,9 +22,7 @@ use crate::{
     loops::{Chain, Trace},
     poll::{Readiness, SlotId},
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
-    socket::local_address,
 };
-use l4way_session::{CloseReason, Row, SessionRecord, began_before};
 
 /// What ends later than this after it began may have waited for the client.
 const AT_ONCE: Duration = Duration::from_secs(1);

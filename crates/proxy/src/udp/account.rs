@@ -6,13 +6,13 @@ use std::{
 
 use l4way_model::{EndpointAddress, Transport};
 use l4way_proxy_core::{EndpointOf, FlowKey};
+use l4way_session::{CloseReason, Row, SessionRecord, Toward, began_before};
 
 use super::send::Outcome;
 use crate::{
     context::Context,
     routes::{Forward, UpstreamLease},
 };
-use l4way_session::{CloseReason, Row, SessionRecord, Toward, began_before};
 
 /// What is to be told of a session when it ends, and counted while it lasts.
 #[derive(Debug)]

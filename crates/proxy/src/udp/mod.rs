@@ -23,7 +23,10 @@ use std::{
     time::Instant,
 };
 
-use l4way_proxy_core::{Bind, FlowKey};
+use l4way_host::is_in_the_way;
+use l4way_model::Bind;
+use l4way_proxy_core::FlowKey;
+use l4way_session::CloseReason;
 use rustix::{io::Errno, net::sockopt};
 
 use self::{
@@ -37,11 +40,9 @@ use crate::{
     context::{Context, earlier},
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
-    socket::is_in_the_way,
     tcp::Tcp,
     worker::UdpFlow,
 };
-use l4way_session::CloseReason;
 
 /// What the kernel should keep for a socket that serves all clients of a listener, in bytes; it takes
 /// less if `net.core.rmem_max` says so.

@@ -1,6 +1,7 @@
 use std::{os::fd::AsFd, time::Instant};
 
 use l4way_proxy_core::FlowKey;
+use l4way_session::Toward;
 
 use super::{
     account::Account,
@@ -10,7 +11,6 @@ use super::{
     upstream::Upstream,
 };
 use crate::loops::Trace;
-use l4way_session::Toward;
 
 /// A client and the endpoint that it talks to.
 #[derive(Debug)]

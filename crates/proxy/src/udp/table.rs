@@ -4,6 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointFailure, FlowId, FlowKey, FlowTable};
+use l4way_session::{CloseReason, Toward};
 use rustix::io::Errno;
 
 use super::{
@@ -22,7 +23,6 @@ use crate::{
     routes::{Forward, UpstreamLease},
     tcp::Tcp,
 };
-use l4way_session::{CloseReason, Toward};
 
 /// A session that has not been answered for so long, and in which nothing was sent meanwhile, is the first
 /// that makes room: nearly all servers that answer at all do so sooner.

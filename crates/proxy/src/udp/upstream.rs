@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::is_connected_to_itself;
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::FlowId;
 use rustix::{
@@ -30,7 +31,6 @@ use crate::{
     Allowance, Place,
     context::Context,
     poll::{Interest, Token},
-    socket::is_connected_to_itself,
 };
 
 /// How long a socket isn't used.
@@ -246,11 +246,11 @@ mod tests {
 
     use l4way_model::SessionTerms;
     use l4way_proxy_core::{EndpointStore, FlowKey, FlowTable, Rng};
+    use l4way_session::{Records, WorkerCounters};
     use rustix::net::getsockname;
 
     use super::*;
     use crate::{Budget, Kind, context::Tenths, loops::Loops, poll::Poll, routes::Backends};
-    use l4way_session::{Records, WorkerCounters};
 
     fn context(descriptors: usize) -> (Context, Allowance) {
         let budget = Budget::new(descriptors, NonZeroUsize::MIN);
@@ -272,7 +272,7 @@ mod tests {
             counters: Arc::new(WorkerCounters::default()),
             records: Records::default(),
             terms: SessionTerms::default(),
-            local_ports: crate::local_ports(),
+            local_ports: l4way_host::local_ports(),
             udp_session_limit: descriptors,
         };
         (ctx, allowance)

@@ -6,15 +6,17 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use l4way_session::Keepalive;
 use rustix::{
     io::Errno,
     net::{getsockname, sockopt},
 };
 
-use l4way_session::Keepalive;
-
 /// Has a silent TCP peer probed.
-pub(crate) fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<(), Errno> {
+///
+/// # Errors
+/// If the kernel refuses the values.
+pub fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<(), Errno> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, keepalive.idle)?;
     sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
@@ -23,7 +25,7 @@ pub(crate) fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<()
 
 /// The address of an accepted connection that the client wrote to: the one that the listening
 /// socket is bound on, unless that is bound on all addresses.
-pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
+pub fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     if !bind.ip().is_unspecified() {
         return bind;
     }
@@ -32,7 +34,7 @@ pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
 
 /// Whether a UDP socket on one address keeps another from being bound on the other: it is the same,
 /// or one of them is all addresses of the family (those of IPv6 are apart, see `IPV6_V6ONLY`).
-pub(crate) fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
+pub fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
     let is_any = bound.ip().is_unspecified() || wanted.ip().is_unspecified();
     bound.port() == wanted.port()
         && bound.is_ipv4() == wanted.is_ipv4()
