@@ -62,11 +62,15 @@ impl Reception {
 
 impl HttpsSink for Reception {
     fn take(&self, client: HttpsClient) {
-        let Some(Port { view, drained }) = self.ports.load().get(&client.bind).cloned() else {
-            // Its listener has gone meanwhile.
-            return client.handshakes.fail(CloseReason::ListenerRemoved);
-        };
-        self.runtime.spawn(serve(client, self.shared.clone(), view, drained));
+        let port = self.ports.load().get(&client.bind).cloned();
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            match port {
+                Some(Port { view, drained }) => serve(client, shared, view, drained).await,
+                // Its listener has gone meanwhile.
+                None => client.handshakes.fail(CloseReason::ListenerRemoved),
+            }
+        });
     }
 }
 

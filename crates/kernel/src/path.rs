@@ -10,7 +10,7 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
     ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
-use l4way_session::{CloseReason, Counters, Labels, Records, Row};
+use l4way_session::{CloseReason, Counters, Labels, Records, Row, Writer};
 use rustix::io::Errno;
 
 use crate::{
@@ -372,12 +372,13 @@ impl KernelPath {
     }
 
     fn row(&self, carried: &Carried, backend: Option<&BackendId>) -> Arc<Row> {
-        self.counters.kernel_row(Labels {
+        let labels = Labels {
             transport: carried.transport,
             listener: carried.listener.clone(),
             route: Some(carried.route.clone()),
             backend: backend.cloned(),
-        })
+        };
+        self.counters.row(labels, Writer::Kernel)
     }
 
     /// Makes the rules those of `ruleset`; these flows stay with the proxy.

@@ -460,7 +460,7 @@ mod tests {
     use std::sync::mpsc;
 
     use l4way_model::GatewayId;
-    use l4way_session::{Counters, RowSnapshot};
+    use l4way_session::{Counters, RowSnapshot, Writer};
 
     use super::*;
 
@@ -484,8 +484,8 @@ mod tests {
             let counters = Counters::new(1);
             let gateway = GatewayId::new("ns", "gw");
             let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
-            let row =
-                counters.kernel_row(Labels { transport, listener, route: None, backend: None });
+            let labels = Labels { transport, listener, route: None, backend: None };
+            let row = counters.row(labels, Writer::Kernel);
             let mut sessions = Sessions::new(Socket::open(0).unwrap(), Records::to(sender));
             let endpoint = sessions.endpoint(&row, address(ENDPOINT));
             let mut directory = Directory::default();

@@ -9,7 +9,7 @@ use l4way_model::{
     Transport,
 };
 use l4way_proxy_core::{Hostnames, WeightedPick};
-use l4way_session::{Counters, Labels, Row};
+use l4way_session::{Counters, Labels, Row, Writer};
 use l4way_tls::{Originators, Terminators};
 
 use crate::{
@@ -47,7 +47,7 @@ impl Compiler<'_> {
             route: route.map(|route| route.id.clone()),
             backend: backend.cloned(),
         };
-        self.counters.row(labels, self.worker)
+        self.counters.row(labels, Writer::Worker(self.worker))
     }
 
     /// A route as the worker has it.
@@ -114,10 +114,10 @@ impl Compiler<'_> {
 
     /// What counts the clients that get no session. Those of HTTPS are the HTTP side's to count.
     pub(crate) fn counted(&self, https: bool) -> Counted {
-        let worker = (!https).then_some(self.worker);
+        let writer = if https { Writer::Http } else { Writer::Worker(self.worker) };
         Counted {
             row: self.row(Transport::Tcp, None, None),
-            handshakes: Some(self.counters.handshakes(self.listener, worker)),
+            handshakes: Some(self.counters.handshakes(self.listener, writer)),
         }
     }
 }

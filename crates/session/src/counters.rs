@@ -1,9 +1,8 @@
-//! What is counted. Each worker writes rows of its own, resolved once when a session begins;
-//! a reader adds them up.
+//! What is counted. Each writer has rows of its own, resolved once when a session begins; a reader
+//! adds them up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    iter,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,10 +13,11 @@ use std::{
 use l4way_model::{BackendId, ListenerId, RouteId, Transport};
 
 use crate::{
-    CloseReason,
+    CloseReason, Writer,
     snapshot::{
         CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
     },
+    writer::ByWriter,
 };
 
 /// What a row of counters is about.
@@ -38,7 +38,7 @@ pub struct Labels {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds without a locked instruction: only the worker that owns the counter may call it.
+    /// Adds without a locked instruction: only the thread that owns the counter may call it.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
@@ -87,8 +87,7 @@ impl Histogram {
     }
 }
 
-/// One worker's counters of one listener, route and backend, or those of the sessions that the
-/// kernel carries. Only one thread at a time may write each.
+/// One writer's counters of one listener, route and backend. Only one thread at a time may write each.
 #[derive(Debug)]
 pub struct Row {
     labels: Arc<Labels>,
@@ -230,7 +229,7 @@ impl HandshakeKind {
     }
 }
 
-/// Counts the TLS handshakes of one listener's clients. Only one thread may write each.
+/// One writer's counters of the TLS handshakes of one listener's clients. Only one thread may write each.
 #[derive(Debug)]
 pub struct HandshakeRow {
     succeeded: [Counter; HandshakeKind::ALL.len()],
@@ -300,19 +299,17 @@ impl WorkerCounters {
     }
 }
 
-/// All the counters of a proxy. Cheap to share: the one to hand to whoever serves metrics.
+/// Counters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
 #[derive(Debug)]
 pub struct Counters {
     workers: Vec<Arc<WorkerCounters>>,
-    /// Each label's rows, by worker; the last is for sessions that the kernel carries. The lock is taken by who reads or reconfigures, never by a
-    /// worker.
-    rows: Mutex<BTreeMap<Arc<Labels>, Vec<Arc<Row>>>>,
-    /// Each listener's handshakes, by worker; the last is for those of HTTPS.
-    handshakes: Mutex<BTreeMap<ListenerId, Vec<Arc<HandshakeRow>>>>,
+    /// The lock is taken by who reads or reconfigures, never by who carries sessions.
+    rows: Mutex<BTreeMap<Arc<Labels>, ByWriter<Row>>>,
+    handshakes: Mutex<BTreeMap<ListenerId, ByWriter<HandshakeRow>>>,
 }
 
 impl Counters {
-    /// Counters of so many workers, all 0.
+    /// Counters of a proxy with so many workers, all 0.
     pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
@@ -321,63 +318,50 @@ impl Counters {
         }
     }
 
-    /// What a worker counts apart from listeners.
+    /// Counters of a worker that belong to no listener.
+    ///
+    /// # Panics
+    /// If there are not so many workers.
     pub fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
         self.workers[worker].clone()
     }
 
-    /// The row with these labels that `worker` writes.
-    pub fn row(&self, labels: Labels, worker: usize) -> Arc<Row> {
+    /// The writer's row with these labels.
+    pub fn row(&self, labels: Labels, writer: Writer) -> Arc<Row> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = Arc::new(labels);
-        let of_label = rows.entry(labels).or_insert_with_key(|labels| {
-            let row = || Arc::new(Row::new(labels.clone()));
-            iter::repeat_with(row).take(self.workers.len() + 1).collect()
-        });
-        of_label[worker].clone()
+        let labels = match rows.get_key_value(&labels) {
+            Some((labels, _)) => labels.clone(),
+            None => Arc::new(labels),
+        };
+        rows.entry(labels.clone()).or_default().get(writer, || Row::new(labels))
     }
 
-    /// The row with these labels that counts sessions which the kernel carries.
-    pub fn kernel_row(&self, labels: Labels) -> Arc<Row> {
-        self.row(labels, self.workers.len())
-    }
-
-    /// The handshakes of a listener that `worker` counts; without one, those of HTTPS.
-    pub fn handshakes(&self, listener: &ListenerId, worker: Option<usize>) -> Arc<HandshakeRow> {
+    /// The writer's row of a listener's handshakes.
+    pub fn handshakes(&self, listener: &ListenerId, writer: Writer) -> Arc<HandshakeRow> {
         let mut rows = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_listener = rows.entry(listener.clone()).or_insert_with(|| {
-            let row = || Arc::new(HandshakeRow::new());
-            iter::repeat_with(row).take(self.workers.len() + 1).collect()
-        });
-        of_listener[worker.unwrap_or(self.workers.len())].clone()
+        rows.entry(listener.clone()).or_default().get(writer, HandshakeRow::new)
     }
 
     /// The backends that sessions are with. To look at them leaves every row for whoever takes the next
     /// [snapshot](Self::snapshot).
     pub fn busy_backends(&self) -> BTreeSet<BackendId> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_busy = |(labels, of_label): (&Arc<Labels>, &Vec<Arc<Row>>)| {
-            let mut sum = RowSnapshot::new(labels.clone());
-            of_label.iter().for_each(|row| row.add_to(&mut sum));
-            labels.backend.clone().filter(|_| sum.active() > 0)
+        let is_busy = |(labels, of_label): (&Arc<Labels>, &ByWriter<Row>)| {
+            labels.backend.clone().filter(|_| sum(labels, of_label).active() > 0)
         };
         rows.iter().filter_map(is_busy).collect()
     }
 
-    /// The sums over all workers. A row lasts as long as its route is in force, its listener drains
+    /// The sums over all writers. A row lasts as long as its route is in force, its listener drains
     /// or sessions that took it are left; should it come back later, it starts at 0 like a counter
     /// after a restart.
     pub fn snapshot(&self) -> CounterSnapshot {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let sums = rows.iter().map(|(labels, of_label)| {
-            let mut sum = RowSnapshot::new(labels.clone());
-            of_label.iter().for_each(|row| row.add_to(&mut sum));
-            sum
-        });
+        let sums = rows.iter().map(|(labels, of_label)| sum(labels, of_label));
         let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         let handshake_sums = handshakes.iter().map(|(listener, of_listener)| {
             let mut sum = HandshakeSnapshot::new(listener.clone());
-            of_listener.iter().for_each(|row| row.add_to(&mut sum));
+            of_listener.rows().for_each(|row| row.add_to(&mut sum));
             sum
         });
         let snapshot = CounterSnapshot {
@@ -386,8 +370,15 @@ impl Counters {
             workers: self.workers.iter().map(|worker| WorkerSnapshot::of(worker)).collect(),
         };
         // After the sums, so that a row's last counts are seen once.
-        rows.retain(|_, of_label| of_label.iter().any(|row| Arc::strong_count(row) > 1));
-        handshakes.retain(|_, rows| rows.iter().any(|row| Arc::strong_count(row) > 1));
+        rows.retain(|_, of_label| of_label.is_used());
+        handshakes.retain(|_, of_listener| of_listener.is_used());
         snapshot
     }
+}
+
+/// What all writers have counted with these labels.
+fn sum(labels: &Arc<Labels>, rows: &ByWriter<Row>) -> RowSnapshot {
+    let mut sum = RowSnapshot::new(labels.clone());
+    rows.rows().for_each(|row| row.add_to(&mut sum));
+    sum
 }

@@ -12,6 +12,7 @@ mod keepalive;
 mod reason;
 mod record;
 mod snapshot;
+mod writer;
 
 pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward, WorkerCounters};
 pub use identity::ClientIdentity;
@@ -21,3 +22,4 @@ pub use record::{Records, SessionRecord, TlsRecord, began_before};
 pub use snapshot::{
     CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
 };
+pub use writer::Writer;

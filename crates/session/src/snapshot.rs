@@ -7,7 +7,7 @@ use crate::{
     counters::{BUCKETS_US, HandshakeKind, Labels, WorkerCounters},
 };
 
-/// All counters at one time, summed over the workers.
+/// All counters at one time, summed over who writes them.
 #[derive(Clone, Debug, Default)]
 pub struct CounterSnapshot {
     /// One row for each listener, route and backend, in the order of their labels.
@@ -181,7 +181,7 @@ mod tests {
 
     use l4way_model::{GatewayId, ListenerId, RefusedReason, Transport};
 
-    use crate::{CloseReason, Counters, Labels, counters::Toward};
+    use crate::{CloseReason, Counters, Labels, Toward, Writer};
 
     fn labels() -> Labels {
         let gateway = GatewayId::new("ns", "gw");
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn a_row_is_the_sum_of_the_workers_rows() {
         let counters = Counters::new(2);
-        let rows = [counters.row(labels(), 0), counters.row(labels(), 1)];
+        let rows =
+            [counters.row(labels(), Writer::Worker(0)), counters.row(labels(), Writer::Worker(1))];
         for row in &rows {
             (0..3).for_each(|_| row.open());
             row.end(CloseReason::Closed);
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn a_row_lasts_while_anybody_may_count_in_it_and_one_look_longer() {
         let counters = Counters::new(1);
-        let row = counters.row(labels(), 0);
+        let row = counters.row(labels(), Writer::Worker(0));
         let rows = || counters.snapshot().rows.len();
         assert!(iter::repeat_with(rows).take(3).all(|rows| rows == 1));
         row.end(CloseReason::Closed);
