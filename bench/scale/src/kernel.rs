@@ -40,7 +40,7 @@ pub(crate) fn measure(listeners: usize) -> Result<()> {
     let mut kernel = KernelPath::start(l4way_kernel::Settings {
         source_address: SourceAddress::default(),
         drain_deadline: settings.drain_deadline,
-        records: settings.records,
+        tap: settings.tap,
         counters: proxy.counters(),
     })?;
     let config = Config::new((0..listeners).map(listener))

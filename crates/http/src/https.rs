@@ -112,11 +112,12 @@ async fn serve(
         Ok(stream) => stream,
         Err(reason) => {
             handshakes.fail(reason);
-            return record.end(reason);
+            return record.refuse(reason);
         }
     };
     let (_, session) = stream.get_ref();
     record.describe(session, &terminator);
+    record.begin();
     handshakes.succeed(handshake_kind(session), begun.elapsed());
     let http2 = session.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };

@@ -6,7 +6,7 @@ use std::{
 
 use l4way_proxy::{Budget, MemoryBudget};
 use l4way_proxy_core::EndpointStore;
-use l4way_session::{Keepalive, Records};
+use l4way_session::{Keepalive, Tap};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
 ///
@@ -33,9 +33,9 @@ pub struct Settings {
     pub silence: Duration,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
-    /// Where a record of each connection of HTTPS goes when it ends. Of one that began while they were
-    /// off, it has the server name and nothing else of the TLS session. Default: nowhere.
-    pub records: Records,
+    /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened, the
+    /// record has the server name and nothing else of the TLS session. Default: nobody listens.
+    pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
     /// What may be held of bodies. Default: see [`MemoryBudget`].
@@ -53,7 +53,7 @@ impl Default for Settings {
             budget: None,
             silence: Duration::from_secs(30),
             pool_timeout: Duration::from_secs(30),
-            records: Records::default(),
+            tap: Tap::default(),
             endpoints: EndpointStore::new(Instant::now()),
             memory: Arc::default(),
         }

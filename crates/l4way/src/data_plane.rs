@@ -94,7 +94,7 @@ impl DataPlane {
         let settings = l4way_kernel::Settings {
             source_address,
             drain_deadline: sessions.drain_deadline,
-            records: sessions.records.clone(),
+            tap: sessions.tap.clone(),
             counters: self.sessions.counters(),
         };
         self.kernel = Kernel::start(settings, &self.kernel_counters);

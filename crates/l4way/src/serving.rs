@@ -11,7 +11,7 @@ use std::{
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
 use l4way_proxy::{MemoryBudget, Settings};
-use l4way_session::Records;
+use l4way_session::Tap;
 use tokio::{
     runtime,
     sync::watch,
@@ -92,8 +92,8 @@ impl Serving {
     pub(crate) fn start(args: &SessionArgs, admin: AdminPlaces) -> Result<Self, String> {
         let access_log = access_log::Switch::new(args.access_log.as_deref())
             .map_err(|error| format!("--access-log: {error}"))?;
-        let sessions = session_settings(args, access_log.records());
-        let http = http_settings(args, access_log.records());
+        let sessions = session_settings(args, access_log.tap());
+        let http = http_settings(args, access_log.tap());
         let endpoints = EndpointHealth::start(sessions.endpoints.clone());
         let mut data_plane = DataPlane::start(sessions.clone(), http)
             .map_err(|error| format!("can't start the workers: {error}"))?;
@@ -235,7 +235,7 @@ impl Serving {
         if let Err(error) = logging::change(&logs.level, logs.format) {
             tracing::error!("{error}; the log goes on as before");
         }
-        if logs.access_log == self.access_log.records().is_on() {
+        if logs.access_log == self.access_log.tap().wants_records() {
             return;
         }
         match self.access_log.set(logs.access_log) {
@@ -294,12 +294,12 @@ impl Serving {
     }
 }
 
-fn session_settings(args: &SessionArgs, records: Records) -> Settings {
+fn session_settings(args: &SessionArgs, tap: Tap) -> Settings {
     let defaults = Settings::default();
     Settings {
         workers: args.workers.unwrap_or(defaults.workers),
         drain_deadline: args.drain_timeout,
-        records,
+        tap,
         memory: args.memory_budget.map(MemoryBudget::new).map_or(defaults.memory, Arc::new),
         ..defaults
     }
@@ -328,10 +328,10 @@ fn start_kernel_path(
     Ok(())
 }
 
-fn http_settings(args: &SessionArgs, records: Records) -> l4way_http::Settings {
+fn http_settings(args: &SessionArgs, tap: Tap) -> l4way_http::Settings {
     l4way_http::Settings {
         drain_deadline: args.drain_timeout,
-        records,
+        tap,
         ..l4way_http::Settings::default()
     }
 }

@@ -6,7 +6,7 @@ use std::{
 
 use l4way_model::SessionTerms;
 use l4way_proxy_core::{HealthView, Rng};
-use l4way_session::{Records, SessionRecord, WorkerCounters};
+use l4way_session::{SessionRecord, Tap, WorkerCounters};
 
 use crate::{
     Budget, Settings,
@@ -41,7 +41,7 @@ pub(crate) struct Context {
     /// Whether sessions come back.
     pub(crate) loops: Loops,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) records: Records,
+    pub(crate) tap: Tap,
     /// The ports that the kernel gives to connections: an endpoint's may be among them.
     pub(crate) local_ports: RangeInclusive<u16>,
     /// The most UDP sessions that this worker may have.
@@ -81,9 +81,9 @@ impl Context {
         }
     }
 
-    /// Hands a record over, if records are on, or counts it as dropped.
-    pub(crate) fn record(&self, record: impl FnOnce() -> SessionRecord) {
-        if !self.records.record(record) {
+    /// Tells of the end of a session. A record that the access log has no room for is counted.
+    pub(crate) fn end(&self, record: impl FnOnce() -> SessionRecord) {
+        if !self.tap.end(record) {
             self.counters.drop_record();
         }
     }

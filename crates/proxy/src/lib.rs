@@ -14,7 +14,7 @@
 //! [`Proxy::start`] begins with nothing to carry; [`Proxy::apply`] and [`Proxy::update_endpoints`]
 //! change that while it runs; [`Proxy::retry_failed`], called now and then, binds what was taken
 //! before; [`Proxy::drain`] and [`Proxy::stop`] end it. [`Proxy::counters`] is for metrics,
-//! [`Settings::records`] for an access log.
+//! [`Settings::tap`] for an access log.
 //!
 //! [`model::Config`]: l4way_model::Config
 #![deny(unsafe_code)]

@@ -96,7 +96,7 @@ impl Proxy {
                 begun: now,
                 next_tenth: now,
                 rng: Rng::new(random_seed()),
-                records: settings.records.clone(),
+                tap: settings.tap.clone(),
                 terms: SessionTerms::default(),
                 health: settings.endpoints.view(),
                 loops: Loops::new(traces),

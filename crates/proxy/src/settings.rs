@@ -6,7 +6,7 @@ use std::{
 };
 
 use l4way_proxy_core::EndpointStore;
-use l4way_session::{Keepalive, Records};
+use l4way_session::{Keepalive, Tap};
 
 use crate::{Budget, HttpsSink, MemoryBudget};
 
@@ -38,8 +38,8 @@ pub struct Settings {
     pub silence: Duration,
     /// How long the sessions of a removed listener may go on. Default: 60 s.
     pub drain_deadline: Duration,
-    /// Where a record of each session goes when it ends. Default: nowhere.
-    pub records: Records,
+    /// Tap through which sessions are told of. Default: nobody listens.
+    pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
     /// What sessions may hold. Default: see [`MemoryBudget`].
@@ -63,7 +63,7 @@ impl Default for Settings {
             budget: None,
             silence: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(60),
-            records: Records::default(),
+            tap: Tap::default(),
             endpoints: EndpointStore::new(Instant::now()),
             memory: Arc::default(),
             stalled: Duration::from_secs(30),

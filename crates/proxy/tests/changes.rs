@@ -18,7 +18,7 @@ use std::{
 use common::*;
 use l4way_model::{BindFailureKind, Config, ListenerReport, Target};
 use l4way_proxy::{Proxy, Settings};
-use l4way_session::{CloseReason, Records};
+use l4way_session::{CloseReason, Tap};
 use socket2::{Domain, Socket, Type};
 
 fn split(address: SocketAddr, a: u32, b: u32) -> Arc<Config> {
@@ -312,7 +312,7 @@ fn stopping_resets_sessions_at_once_even_while_draining() {
 #[test]
 fn each_session_leaves_a_record() {
     let (send, records) = mpsc::sync_channel(16);
-    let settings = Settings { records: Records::to(send), ..settings() };
+    let settings = Settings { tap: Tap::to(send), ..settings() };
     let upstream = echo();
     let (mut proxy, address) = proxy_with(settings, vec![upstream]);
     let client = connect(address);
@@ -337,7 +337,7 @@ fn each_session_leaves_a_record() {
 #[test]
 fn records_are_switched_while_sessions_run() {
     let settings = settings();
-    let switch = settings.records.clone();
+    let switch = settings.tap.clone();
     let (proxy, address) = proxy_with(settings, vec![echo()]);
     let first = connect(address);
     ping(&first, "nobody asks");
@@ -365,7 +365,7 @@ fn records_are_switched_while_sessions_run() {
 #[test]
 fn records_that_nobody_takes_are_dropped_and_counted() {
     let (send, _records) = mpsc::sync_channel(0);
-    let settings = Settings { records: Records::to(send), ..settings() };
+    let settings = Settings { tap: Tap::to(send), ..settings() };
     let (proxy, address) = proxy_with(settings, vec![named("ok")]);
     for _ in 0..5 {
         assert_eq!(read_all(&connect(address)).unwrap(), "ok");
@@ -379,7 +379,7 @@ fn records_that_nobody_takes_are_dropped_and_counted() {
 #[test]
 fn a_record_tells_the_address_the_client_wrote_to() {
     let (send, records) = mpsc::sync_channel(16);
-    let mut proxy = Proxy::start(Settings { records: Records::to(send), ..settings() }).unwrap();
+    let mut proxy = Proxy::start(Settings { tap: Tap::to(send), ..settings() }).unwrap();
     let any = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
     let table = endpoints([("b", vec![named("ok")])]);
     all_bound(&proxy.apply(config([listener("l", any, Some(route_to("b")))]), &table));

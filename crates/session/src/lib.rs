@@ -2,8 +2,8 @@
 //! log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
 //!
 //! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it without
-//! locked instructions. [`Counters::snapshot`] adds the rows up. A [`SessionRecord`] is made of a session
-//! that has ended, if [`Records`] are on.
+//! locked instructions; [`Counters::snapshot`] adds the rows up. Through a [`Tap`] he tells of beginnings,
+//! verdicts and ends: of the latter with a [`SessionRecord`], which the access log writes.
 #![forbid(unsafe_code)]
 
 mod counters;
@@ -12,14 +12,16 @@ mod keepalive;
 mod reason;
 mod record;
 mod snapshot;
+mod tap;
 mod writer;
 
 pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward, WorkerCounters};
 pub use identity::ClientIdentity;
 pub use keepalive::Keepalive;
 pub use reason::{CloseClass, CloseReason};
-pub use record::{Records, SessionRecord, TlsRecord, began_before};
+pub use record::{SessionRecord, TlsRecord};
 pub use snapshot::{
     CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
 };
+pub use tap::{SessionObserver, SessionStart, Tap, Verdict};
 pub use writer::Writer;

@@ -1,16 +1,12 @@
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{SyncSender, TrySendError},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use l4way_model::{EndpointAddress, Transport};
 
-use crate::{ClientIdentity, CloseReason, Labels};
+use crate::{ClientIdentity, CloseReason, Labels, SessionStart};
 
 /// What happened in one session, for the access log.
 #[derive(Clone, Debug)]
@@ -67,64 +63,37 @@ pub struct TlsRecord {
     pub client: Option<ClientIdentity>,
 }
 
-/// The way to where records go, which may be switched on and off while sessions run. Off, it costs a
-/// session the look whether it is on. Clones are one and the same.
-///
-/// A session leaves a record if it is on when the session ends. If it was off when the session began,
-/// the record tells the beginning by the clock at its end.
-#[derive(Clone, Debug, Default)]
-pub struct Records(Arc<Switch>);
-
-#[derive(Debug, Default)]
-struct Switch {
-    on: AtomicBool,
-    /// Where they go, once it has been on.
-    sink: OnceLock<SyncSender<SessionRecord>>,
-}
-
-impl Records {
-    /// Records go to this sink from the beginning.
-    pub fn to(sink: SyncSender<SessionRecord>) -> Self {
-        Self(Arc::new(Switch { on: AtomicBool::new(true), sink: sink.into() }))
-    }
-
-    /// Switches it on. Records go to `sink`, unless there has been another one before.
-    pub fn switch_on(&self, sink: Option<SyncSender<SessionRecord>>) {
-        if let Some(sink) = sink {
-            // Whoever makes a second one has to see that it gets nothing.
-            let _ = self.0.sink.set(sink);
-        }
-        self.0.on.store(true, Relaxed);
-    }
-
-    /// Switches it off. The sink stays open.
-    pub fn switch_off(&self) {
-        self.0.on.store(false, Relaxed);
-    }
-
-    /// Whether anybody wants records; if not, nothing should be spent on collecting them.
-    pub fn is_on(&self) -> bool {
-        self.0.on.load(Relaxed)
-    }
-
-    /// Hands a record over, if it is on. False if the sink has no room for it.
-    pub fn record(&self, record: impl FnOnce() -> SessionRecord) -> bool {
-        if !self.is_on() {
-            return true;
-        }
-        let Some(sink) = self.0.sink.get() else { return true };
-        match sink.try_send(record()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => false,
-            Err(TrySendError::Disconnected(_)) => {
-                self.switch_off();
-                true
-            }
+impl SessionRecord {
+    /// Record of a session that has carried nothing and tried no endpoint: whoever knows more changes it.
+    /// Without `started`, the beginning is told by the clock now.
+    pub fn new(
+        session: SessionStart,
+        started: Option<SystemTime>,
+        duration: Duration,
+        reason: CloseReason,
+    ) -> Self {
+        let SessionStart { labels, downstream, local } = session;
+        Self {
+            transport: labels.transport,
+            labels,
+            endpoint: None,
+            attempts: 0,
+            downstream,
+            local,
+            bytes_upstream: 0,
+            bytes_downstream: 0,
+            datagrams_upstream: 0,
+            datagrams_downstream: 0,
+            started: started.unwrap_or_else(|| began_before(duration)),
+            duration,
+            connect_time: None,
+            reason,
+            tls: None,
         }
     }
 }
 
 /// When something began that has gone on for so long, if nobody has asked the clock then.
-pub fn began_before(duration: Duration) -> SystemTime {
+fn began_before(duration: Duration) -> SystemTime {
     SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH)
 }

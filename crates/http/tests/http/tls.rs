@@ -7,7 +7,7 @@ use l4way_model::{
     Parts, ServerTls, TlsListener, TlsMode, TlsOptions, TlsPort,
 };
 use l4way_proxy::Proxy;
-use l4way_session::{CloseReason, HandshakeSnapshot, Records};
+use l4way_session::{CloseReason, HandshakeSnapshot, Tap};
 use rcgen::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer,
@@ -197,7 +197,7 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
 async fn a_connection_is_told_when_it_has_ended() {
     let pair = key_pair(&["a.test"]);
     let (send, records) = std::sync::mpsc::sync_channel(8);
-    let mut sides = Sides::with(Settings { records: Records::to(send), ..Settings::default() });
+    let mut sides = Sides::with(Settings { tap: Tap::to(send), ..Settings::default() });
     let address = free_address();
     let backend = named("a").await;
     sides.apply(

@@ -1,13 +1,8 @@
-use std::{
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use l4way_host::local_address;
-use l4way_model::{Bind, Transport};
-use l4way_session::{CloseReason, Row, SessionRecord, TlsRecord};
+use l4way_model::Bind;
+use l4way_session::{CloseReason, Row, SessionRecord, SessionStart, TlsRecord, Verdict};
 use l4way_tls::{Terminator, describe_session};
 use rustix::{
     io::Errno,
@@ -326,26 +321,23 @@ pub(super) fn refuse(
     reason: CloseReason,
 ) {
     row.end(reason);
-    ctx.record(|| SessionRecord {
-        transport: Transport::Tcp,
-        labels: row.labels().clone(),
-        endpoint: None,
-        attempts: 0,
-        downstream: client.downstream,
-        local: local_address(socket, client.bind),
-        bytes_upstream: 0,
-        bytes_downstream: 0,
-        datagrams_upstream: 0,
-        datagrams_downstream: 0,
-        started: SystemTime::now(),
-        duration: Duration::ZERO,
-        connect_time: None,
-        reason,
+    ctx.tap.decide(|| (client.session_start(row, socket), Verdict::Refused(reason)));
+    ctx.end(|| SessionRecord {
         tls: client.record(tls),
+        ..SessionRecord::new(client.session_start(row, socket), None, Duration::ZERO, reason)
     });
 }
 
 impl Client {
+    /// What is known from the beginning of the session that it has by this socket.
+    pub(super) fn session_start(&self, row: &Row, socket: &OwnedFd) -> SessionStart {
+        SessionStart {
+            labels: row.labels().clone(),
+            downstream: self.downstream,
+            local: local_address(socket, self.bind),
+        }
+    }
+
     /// What there is to tell of its TLS session in the access log.
     pub(super) fn record(&self, tls: Option<&Tls>) -> Option<Box<TlsRecord>> {
         let client = self.tls.as_ref()?;

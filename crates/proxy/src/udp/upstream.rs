@@ -246,7 +246,7 @@ mod tests {
 
     use l4way_model::SessionTerms;
     use l4way_proxy_core::{EndpointStore, FlowKey, FlowTable, Rng};
-    use l4way_session::{Records, WorkerCounters};
+    use l4way_session::{Tap, WorkerCounters};
     use rustix::net::getsockname;
 
     use super::*;
@@ -270,7 +270,7 @@ mod tests {
             worker: 0,
             loops: Loops::default(),
             counters: Arc::new(WorkerCounters::default()),
-            records: Records::default(),
+            tap: Tap::default(),
             terms: SessionTerms::default(),
             local_ports: l4way_host::local_ports(),
             udp_session_limit: descriptors,

@@ -154,7 +154,7 @@ fn who_has_no_valid_certificate_is_kept_out_or_known() {
     let unknown = other.sign(&["client.test"]);
     for optional in [false, true] {
         let (send, records) = std::sync::mpsc::sync_channel(16);
-        let settings = Settings { records: l4way_session::Records::to(send), ..settings() };
+        let settings = Settings { tap: l4way_session::Tap::to(send), ..settings() };
         let mut proxy = Proxy::start(settings).unwrap();
         let address = free_address();
         let tls = validating(server_tls(&[&own]), &authority, optional);

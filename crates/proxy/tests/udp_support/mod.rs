@@ -19,7 +19,7 @@ use l4way_model::{
     RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
 use l4way_proxy::{Proxy, Settings};
-use l4way_session::{CloseReason, Records, RowSnapshot, SessionRecord};
+use l4way_session::{CloseReason, RowSnapshot, SessionRecord, Tap};
 
 /// How long to wait for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,7 +123,7 @@ impl Bench {
     /// A proxy that listens on `ip` and sends everything to the backend `a`.
     pub(crate) fn new(ip: IpAddr, settings: Settings) -> Self {
         let (sink, records) = sync_channel(4_096);
-        let settings = Settings { records: Records::to(sink), ..settings };
+        let settings = Settings { tap: Tap::to(sink), ..settings };
         let proxy = Proxy::start(settings).expect("threads and epoll");
         let listener = Listener {
             id: listener_id("dns"),
