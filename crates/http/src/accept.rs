@@ -9,8 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use l4way_host::listen_tcp;
 use l4way_model::{BindFailure, BindFailureKind};
-use l4way_proxy::Allowance;
-use l4way_proxy_core::Seldom;
+use l4way_proxy_core::{Allowance, Seldom};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,

@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use l4way_proxy::MemoryLoad;
+use l4way_proxy_core::MemoryLoad;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,

@@ -9,13 +9,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use l4way_host::{Heart, random_seed};
+use l4way_host::{Heart, local_ports, raise_descriptors, random_seed};
 use l4way_model::{
     BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
     ListenerReport,
 };
-use l4way_proxy::{Budget, HttpsSink, Limits};
-use l4way_proxy_core::{Rng, Seldom};
+use l4way_proxy::HttpsSink;
+use l4way_proxy_core::{DescriptorBudget, Limits, Rng, Seldom, WantedLimits};
 use l4way_tls::Originators;
 use tokio::{
     runtime::{self, Handle},
@@ -160,8 +160,8 @@ impl HttpProxy {
     /// If the thread or its epoll instance can't be made.
     pub fn start(settings: Settings) -> io::Result<Self> {
         let own = || {
-            let limits = Limits::probe(&l4way_proxy::Settings::default());
-            Budget::new(limits.session_descriptors, NonZeroUsize::MIN)
+            let limits = Limits::new(raise_descriptors(), local_ports(), WantedLimits::default());
+            DescriptorBudget::new(limits.session_descriptors, NonZeroUsize::MIN)
         };
         let budget = settings.budget.clone().unwrap_or_else(own);
         let counters = Arc::<Counters>::default();

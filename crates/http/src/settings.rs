@@ -4,8 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Budget, MemoryBudget};
-use l4way_proxy_core::EndpointStore;
+use l4way_host::memory;
+use l4way_proxy_core::{DescriptorBudget, EndpointStore, MemoryBudget};
 use l4way_session::{Keepalive, Tap};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
@@ -27,7 +27,7 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The descriptors that connections of both sides use, if others take of them, too. Default: a budget of
     /// its own, as large as the limit of open files lets it be.
-    pub budget: Option<Arc<Budget>>,
+    pub budget: Option<Arc<DescriptorBudget>>,
     /// How long a connection has to have been idle before it may have to end, so that there is room for
     /// the next one at the limit. Default: 30 s.
     pub silence: Duration,
@@ -38,7 +38,7 @@ pub struct Settings {
     pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
-    /// What may be held of bodies. Default: see [`MemoryBudget`].
+    /// What may be held of bodies. Default: a quarter of the [memory](l4way_host::memory).
     pub memory: Arc<MemoryBudget>,
 }
 
@@ -55,7 +55,7 @@ impl Default for Settings {
             pool_timeout: Duration::from_secs(30),
             tap: Tap::default(),
             endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::default(),
+            memory: Arc::new(MemoryBudget::of(memory())),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::MemoryLoad;
+use l4way_proxy_core::MemoryLoad;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{control::Shared, counters::ErrorReason};

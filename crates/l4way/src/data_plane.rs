@@ -13,7 +13,8 @@ use l4way_host::Heart;
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::{Budget, Limits, Proxy};
+use l4way_proxy::Proxy;
+use l4way_proxy_core::{DescriptorBudget, Limits};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
@@ -38,7 +39,7 @@ pub(crate) struct Counters {
     sessions: Arc<l4way_session::Counters>,
     http: Arc<l4way_http::Counters>,
     kernel: KernelCounters,
-    budget: Arc<Budget>,
+    budget: Arc<DescriptorBudget>,
 }
 
 /// All counters at one time.
@@ -67,8 +68,8 @@ impl DataPlane {
         http.endpoints = sessions.endpoints.clone();
         // What one takes or holds, the other can't.
         http.memory = sessions.memory.clone();
-        let descriptors = Limits::probe(&sessions).session_descriptors;
-        let budget = Budget::new(descriptors, sessions.workers);
+        let descriptors = sessions.limits().session_descriptors;
+        let budget = DescriptorBudget::new(descriptors, sessions.workers);
         http.budget = Some(budget.clone());
         sessions.budget = Some(budget);
         let http = HttpProxy::start(http)?;

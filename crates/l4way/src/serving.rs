@@ -10,7 +10,8 @@ use std::{
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::{MemoryBudget, Settings};
+use l4way_proxy::Settings;
+use l4way_proxy_core::MemoryBudget;
 use l4way_session::Tap;
 use tokio::{
     runtime,

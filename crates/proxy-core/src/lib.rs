@@ -6,11 +6,14 @@
 //! a test can replay anything.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod endpoint;
 mod flow;
 mod greeting;
 mod health;
 mod hostnames;
+mod limits;
+mod memory;
 mod pick;
 mod plan;
 mod rng;
@@ -18,7 +21,7 @@ mod seldom;
 mod silent;
 mod timers;
 
-pub use endpoint::less_loaded;
+pub use budget::{Allowance, BudgetKind, DescriptorBudget, DescriptorPool, Descriptors, MakeRoom};
 pub use flow::{FlowId, FlowKey, FlowTable};
 pub use greeting::{
     Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
@@ -28,6 +31,8 @@ pub use health::{
     HealthView, PassedOver,
 };
 pub use hostnames::Hostnames;
+pub use limits::{Limits, WantedLimits};
+pub use memory::{MemoryBudget, MemoryLoad};
 pub use pick::WeightedPick;
 pub use plan::{HandOver, Plan, plan};
 pub use rng::Rng;

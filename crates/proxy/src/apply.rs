@@ -14,11 +14,10 @@ use l4way_model::{
     ApplyReport, Bind, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
     ListenerReport, Parts as ConfigParts, Route, TlsPort, Transport,
 };
-use l4way_proxy_core::plan;
+use l4way_proxy_core::{Allowance, BudgetKind, plan};
 
 use crate::{
     Settings,
-    budget::{Allowance, Kind},
     compile::{Compiler, Parts},
     keys::Keys,
     proxy::Workers,
@@ -387,10 +386,10 @@ fn binds_of(config: &Config, id: &ListenerId) -> Vec<Bind> {
 }
 
 /// What the sessions of these sockets, which are one listener's, take descriptors as.
-fn kind_of(binds: &[Bind]) -> Kind {
+fn kind_of(binds: &[Bind]) -> BudgetKind {
     match binds.first().map(|bind| bind.transport) {
-        Some(Transport::Udp) => Kind::Udp,
-        _ => Kind::Tcp,
+        Some(Transport::Udp) => BudgetKind::Udp,
+        _ => BudgetKind::Tcp,
     }
 }
 
@@ -423,10 +422,11 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
+    use l4way_proxy_core::DescriptorBudget;
     use l4way_session::Counters;
 
     use super::*;
-    use crate::{Budget, Settings};
+    use crate::Settings;
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");
@@ -467,7 +467,7 @@ mod tests {
         };
         let counters = Arc::new(Counters::new(1));
         let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");
-        let budget = Budget::new(100, settings.workers);
+        let budget = DescriptorBudget::new(100, settings.workers);
         let workers = Workers::new(vec![mailbox], Arc::new(settings), budget, counters.clone());
         let mut applied = Applied::default();
         let endpoint = || [SocketAddr::from(([192, 0, 2, 2], 53)).into()].into();

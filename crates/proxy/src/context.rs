@@ -5,12 +5,11 @@ use std::{
 };
 
 use l4way_model::SessionTerms;
-use l4way_proxy_core::{HealthView, Rng};
+use l4way_proxy_core::{DescriptorBudget, DescriptorPool, HealthView, Rng};
 use l4way_session::{SessionRecord, Tap, WorkerCounters};
 
 use crate::{
-    Budget, Settings,
-    budget::Pool,
+    Settings,
     loops::Loops,
     poll::Poll,
     routes::{Backends, Choosing},
@@ -35,8 +34,8 @@ pub(crate) struct Context {
     /// What is known of endpoints.
     pub(crate) health: HealthView,
     /// The descriptors that sessions may use, and this worker's part of them, which has its number.
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) budget: Arc<DescriptorBudget>,
+    pub(crate) pool: Arc<DescriptorPool>,
     pub(crate) worker: usize,
     /// Whether sessions come back.
     pub(crate) loops: Loops,

@@ -6,7 +6,7 @@
 //! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own. It takes
 //! no lock but for one session in sixteen, which leaves a trace by which sessions are known that come back;
 //! and all that others write of what it reads is its mailbox, through which commands come, those traces,
-//! and what is taken of the [`Budget`] of descriptors. Each socket to listen on exists once per worker
+//! and what is taken of the [`DescriptorBudget`]. Each socket to listen on exists once per worker
 //! (`SO_REUSEPORT`); a worker that accepts a connection gives it to another one that has clearly
 //! fewer, and from then on a session stays with its worker.
 //!
@@ -16,20 +16,18 @@
 //! before; [`Proxy::drain`] and [`Proxy::stop`] end it. [`Proxy::counters`] is for metrics,
 //! [`Settings::tap`] for an access log.
 //!
+//! [`DescriptorBudget`]: l4way_proxy_core::DescriptorBudget
 //! [`model::Config`]: l4way_model::Config
 #![deny(unsafe_code)]
 
 mod apply;
-mod budget;
 mod compile;
 mod context;
 mod endpoint_sessions;
 mod https;
 mod keys;
-mod limits;
 mod loops;
 mod mailbox;
-mod memory;
 mod poll;
 mod proxy;
 mod routes;
@@ -40,10 +38,7 @@ mod tls;
 mod udp;
 mod worker;
 
-pub use budget::{Allowance, Budget, Kind, MakeRoom, Place};
 pub use endpoint_sessions::EndpointSessions;
 pub use https::{HttpsClient, HttpsSink};
-pub use limits::Limits;
-pub use memory::{MemoryBudget, MemoryLoad};
 pub use proxy::Proxy;
 pub use settings::Settings;

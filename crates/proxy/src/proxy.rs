@@ -8,11 +8,11 @@ use std::{
 
 use l4way_host::{Heart, random_seed};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
-use l4way_proxy_core::Rng;
+use l4way_proxy_core::{DescriptorBudget, Limits, Rng};
 use l4way_session::Counters;
 
 use crate::{
-    Budget, EndpointSessions, Limits, Settings,
+    EndpointSessions, Settings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
@@ -42,7 +42,7 @@ impl Proxy {
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        let limits = Limits::probe(&settings);
+        let limits = settings.limits();
         let settings = Arc::new(settings);
         let count = settings.workers.get();
         let counters = Arc::new(Counters::new(count));
@@ -51,7 +51,7 @@ impl Proxy {
             .collect::<io::Result<Vec<_>>>()?
             .into_iter()
             .unzip();
-        let own = || Budget::new(limits.session_descriptors, settings.workers);
+        let own = || DescriptorBudget::new(limits.session_descriptors, settings.workers);
         let budget = settings.budget.clone().unwrap_or_else(own);
         let ring = Arc::new(Ring::new(senders.clone()));
         budget.set_sessions(ring.clone());
@@ -175,7 +175,7 @@ impl Proxy {
     }
 
     /// The descriptors that sessions use.
-    pub fn budget(&self) -> &Arc<Budget> {
+    pub fn budget(&self) -> &Arc<DescriptorBudget> {
         &self.workers.budget
     }
 
@@ -210,7 +210,7 @@ impl Drop for Proxy {
 pub(crate) struct Workers {
     mailboxes: Vec<Sender<Command>>,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<DescriptorBudget>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -219,7 +219,7 @@ impl Workers {
     pub(crate) fn new(
         mailboxes: Vec<Sender<Command>>,
         settings: Arc<Settings>,
-        budget: Arc<Budget>,
+        budget: Arc<DescriptorBudget>,
         counters: Arc<Counters>,
     ) -> Self {
         Self { mailboxes, settings, budget, counters }

@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy_core::EndpointStore;
+use l4way_host::{local_ports, memory, raise_descriptors};
+use l4way_proxy_core::{DescriptorBudget, EndpointStore, Limits, MemoryBudget, WantedLimits};
 use l4way_session::{Keepalive, Tap};
 
-use crate::{Budget, HttpsSink, MemoryBudget};
+use crate::HttpsSink;
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
@@ -25,14 +26,14 @@ pub struct Settings {
     /// The most UDP sessions at a time, over all workers. Default: what descriptors and local ports
     /// allow, see [`Limits`].
     ///
-    /// [`Limits`]: crate::Limits
+    /// [`Limits`]: l4way_proxy_core::Limits
     pub udp_session_limit: Option<NonZeroUsize>,
     /// The most descriptors that sessions use at a time, over all workers: two for a TCP session,
     /// one for a UDP session. Default: what `RLIMIT_NOFILE` allows, less a reserve.
     pub session_descriptors: Option<NonZeroUsize>,
     /// The descriptors, if others take of them, too; with a pool for each worker. Default: a budget of its
     /// own, as above.
-    pub budget: Option<Arc<Budget>>,
+    pub budget: Option<Arc<DescriptorBudget>>,
     /// How long a client has to have been silent before it may have to leave, so that there is room
     /// for the next one at the limit. Default: 30 s.
     pub silence: Duration,
@@ -42,13 +43,24 @@ pub struct Settings {
     pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
-    /// What sessions may hold. Default: see [`MemoryBudget`].
+    /// What sessions may hold. Default: a quarter of the [memory](memory).
     pub memory: Arc<MemoryBudget>,
     /// How long a peer has taken nothing that may be reset when the memory budget is used up.
     /// Default: 30 s.
     pub stalled: Duration,
     /// Who serves the clients of HTTPS listeners; without one they are refused. Default: none.
     pub https: Option<Arc<dyn HttpsSink>>,
+}
+
+impl Settings {
+    /// Limits of sessions with these settings. Raises the soft limit of open files to the hard one.
+    pub fn limits(&self) -> Limits {
+        let wanted = WantedLimits {
+            session_descriptors: self.session_descriptors,
+            udp_sessions: self.udp_session_limit,
+        };
+        Limits::new(raise_descriptors(), local_ports(), wanted)
+    }
 }
 
 impl Default for Settings {
@@ -65,7 +77,7 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(60),
             tap: Tap::default(),
             endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::default(),
+            memory: Arc::new(MemoryBudget::of(memory())),
             stalled: Duration::from_secs(30),
             https: None,
         }

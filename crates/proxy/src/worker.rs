@@ -10,10 +10,10 @@ use std::{
 };
 
 use l4way_model::{BackendId, Bind, Endpoint, SessionTerms, Transport};
+use l4way_proxy_core::Allowance;
 use l4way_session::CloseReason;
 
 use crate::{
-    Allowance,
     context::{Context, earlier},
     endpoint_sessions::{Answer, Question},
     mailbox::Receiver,

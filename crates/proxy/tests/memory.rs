@@ -12,7 +12,8 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{MemoryBudget, Settings};
+use l4way_proxy::Settings;
+use l4way_proxy_core::MemoryBudget;
 use l4way_session::CloseReason;
 
 /// An endpoint that sends without end to who begins with `*`, and echoes what others send.

@@ -1,4 +1,5 @@
 //! What an observer is told of sessions.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Bytes};
 use l4way_http::{ErrorReason, Settings, Timeouts};
-use l4way_proxy::MemoryBudget;
+use l4way_proxy_core::MemoryBudget;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},

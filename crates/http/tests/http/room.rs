@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use l4way_http::{HttpProxy, Settings};
-use l4way_proxy::{Budget, Kind};
+use l4way_proxy_core::{BudgetKind, DescriptorBudget};
 use tokio::time::sleep;
 
 use crate::{
@@ -15,8 +15,11 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// A proxy with so many descriptors and one port, toward this endpoint.
-fn start(descriptors: usize, endpoint: SocketAddr) -> (HttpProxy, SocketAddr, Arc<Budget>) {
-    let budget = Budget::new(descriptors, NonZeroUsize::MIN);
+fn start(
+    descriptors: usize,
+    endpoint: SocketAddr,
+) -> (HttpProxy, SocketAddr, Arc<DescriptorBudget>) {
+    let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
     let settings =
         Settings { budget: Some(budget.clone()), silence: SILENCE, ..Settings::default() };
     let mut proxy = HttpProxy::start(settings).unwrap();
@@ -102,7 +105,7 @@ async fn requests_wait_for_descriptors_toward_endpoints() {
 #[tokio::test]
 async fn others_leave_something_and_get_it_back() {
     let (proxy, address, budget) = start(32, named("n").await);
-    let tcp = budget.allow(Kind::Tcp);
+    let tcp = budget.allow(BudgetKind::Tcp);
     let held: Vec<_> = std::iter::from_fn(|| tcp.take(2)).collect();
     assert_eq!(get(address, "any", "/").await.name(), "n");
     drop((held, proxy));

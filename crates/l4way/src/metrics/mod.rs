@@ -14,7 +14,7 @@ use std::{
 };
 
 use l4way_model::{ListenerId, PathReport, Transport};
-use l4way_proxy::MemoryBudget;
+use l4way_proxy_core::MemoryBudget;
 use l4way_session::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,

@@ -2,6 +2,7 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use l4way_host::local_address;
 use l4way_model::Bind;
+use l4way_proxy_core::{Allowance, Descriptors};
 use l4way_session::{CloseReason, Row, SessionRecord, SessionStart, TlsRecord, Verdict};
 use l4way_tls::{Terminator, describe_session};
 use rustix::{
@@ -16,7 +17,6 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    Allowance, Place,
     context::Context,
     loops::{Chain, wrote_to},
     poll::{Interest, Token},
@@ -66,7 +66,7 @@ pub(crate) struct Client {
     /// The address of the socket that it was accepted from.
     pub(super) bind: SocketAddr,
     /// What it takes of this worker's descriptors.
-    pub(super) place: Place,
+    pub(super) place: Descriptors,
     /// What it said at the beginning of its TLS session.
     pub(super) tls: Option<Box<ClientTls>>,
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use l4way_proxy_core::MemoryLoad;
 use l4way_session::CloseReason;
 
 use super::{Connection, Tcp};
-use crate::{MemoryLoad, context::Context};
+use crate::context::Context;
 
 /// Above this many unsent bytes in all workers' sessions, each reads as little as it can, however much
 /// memory there is.

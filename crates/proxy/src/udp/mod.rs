@@ -25,7 +25,7 @@ use std::{
 
 use l4way_host::is_in_the_way;
 use l4way_model::Bind;
-use l4way_proxy_core::FlowKey;
+use l4way_proxy_core::{Allowance, FlowKey};
 use l4way_session::CloseReason;
 use rustix::{io::Errno, net::sockopt};
 
@@ -36,7 +36,6 @@ use self::{
     table::Table,
 };
 use crate::{
-    Allowance,
     context::{Context, earlier},
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},

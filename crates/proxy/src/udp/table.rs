@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use l4way_model::EndpointAddress;
-use l4way_proxy_core::{EndpointFailure, FlowId, FlowKey, FlowTable};
+use l4way_proxy_core::{Allowance, EndpointFailure, FlowId, FlowKey, FlowTable};
 use l4way_session::{CloseReason, Toward, Verdict};
 use rustix::io::Errno;
 
@@ -17,7 +17,6 @@ use super::{
     upstream::{Upstream, Upstreams},
 };
 use crate::{
-    Allowance,
     context::Context,
     loops::{CameBack, Chain},
     routes::{Forward, Refusal, UpstreamLease},
