@@ -1,5 +1,5 @@
-//! What the host and the process give to whoever carries sessions: sockets to listen on, and who has a
-//! port that is taken; the process's limits and memory; threads that give signs of life.
+//! What the host and the process give to whoever carries sessions: sockets to listen on, and who
+//! has a port that is taken; the process's limits and memory; threads that give signs of life.
 #![forbid(unsafe_code)]
 
 mod heart;

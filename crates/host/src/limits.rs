@@ -5,7 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The kernel's range of local ports where none can be read (Linux's own default).
 const DEFAULT_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
-/// Raises the soft limit of open files (`RLIMIT_NOFILE`) to the hard one. Returns how many there may be.
+/// Raises the soft limit of open files (`RLIMIT_NOFILE`) to the hard one. Returns how many there
+/// may be.
 pub fn raise_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -30,8 +30,8 @@ pub fn listen_tcp(
     open().map_err(|error| failure(wanted, error))
 }
 
-/// As many sockets of one process that listen on a TCP address and share it (`SO_REUSEPORT`). They don't
-/// block.
+/// As many sockets of one process that listen on a TCP address and share it (`SO_REUSEPORT`). They
+/// don't block.
 ///
 /// # Errors
 /// If the address can't be bound, or is taken by a process that would share it.

@@ -8,7 +8,7 @@ use std::{
 use l4way_proxy_core::{Allowance, BudgetKind, DescriptorBudget, Descriptors, MakeRoom};
 use tokio::time::sleep;
 
-use crate::{counters::Counters, pulse::Pulse, watch::Watched};
+use crate::{counters::HttpCounters, pulse::Pulse, watch::Watched};
 
 /// Descriptors of a client's connection: its own, and one for a connection to an endpoint.
 const DESCRIPTORS: usize = 2;
@@ -53,7 +53,7 @@ impl Room {
         budget: Arc<DescriptorBudget>,
         connections: Arc<Watched<Pulse>>,
         silence: Duration,
-        counters: Arc<Counters>,
+        counters: Arc<HttpCounters>,
     ) -> Arc<Self> {
         budget.set_http(Arc::new(Clients { connections, silence, counters }));
         let allowance = budget.allow_without_share(BudgetKind::Http);
@@ -174,7 +174,7 @@ impl Drop for UpstreamPlace {
 struct Clients {
     connections: Arc<Watched<Pulse>>,
     silence: Duration,
-    counters: Arc<Counters>,
+    counters: Arc<HttpCounters>,
 }
 
 impl MakeRoom for Clients {

@@ -12,7 +12,7 @@ use l4way_session::{Keepalive, Tap};
 ///
 /// [`HttpProxy`]: crate::HttpProxy
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HttpSettings {
     /// How many endpoints a request tries to connect to before it is answered 503 or 504.
     /// Default: 3.
     pub connect_attempts: NonZeroUsize,
@@ -33,16 +33,16 @@ pub struct Settings {
     pub silence: Duration,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
-    /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened, the
-    /// record has the server name and nothing else of the TLS session. Default: nobody listens.
+    /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened,
+    /// the record has the server name and nothing else of the TLS session. Default: nobody listens.
     pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
-    /// What may be held of bodies. Default: a quarter of the [memory](l4way_host::memory).
+    /// What may be held of bodies. Default: a quarter of the [`memory`].
     pub memory: Arc<MemoryBudget>,
 }
 
-impl Default for Settings {
+impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             connect_attempts: NonZeroUsize::MIN.saturating_add(2),

@@ -42,7 +42,7 @@ pub enum SourceAddress {
 
 /// What is the same for all sessions.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct KernelSettings {
     /// What endpoints see.
     pub source_address: SourceAddress,
     /// How long sessions may go on after their listener is gone.
@@ -98,7 +98,7 @@ impl KernelPath {
     ///
     /// # Errors
     /// What the kernel path needs and isn't there, as a clause for a person.
-    pub fn start(settings: Settings) -> Result<Self, String> {
+    pub fn start(settings: KernelSettings) -> Result<Self, String> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| match Errno::from_io_error(&error) {

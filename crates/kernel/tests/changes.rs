@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_kernel::{KernelPath, Settings, SourceAddress};
+use l4way_kernel::{KernelPath, KernelSettings, SourceAddress};
 use l4way_model::{
     ApplyReport, BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, PathReport,
     Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
@@ -70,7 +70,7 @@ impl Bench {
         });
         let endpoint = UdpSocket::bind(ENDPOINT).unwrap();
         endpoint.set_read_timeout(Some(PATIENCE)).unwrap();
-        let proxy = Proxy::start(l4way_proxy::Settings::default()).unwrap();
+        let proxy = Proxy::start(l4way_proxy::ProxySettings::default()).unwrap();
         let mut bench = Self { proxy, kernel: None, terms: SessionTerms::default(), endpoint };
         bench.apply();
         bench
@@ -82,7 +82,7 @@ impl Bench {
 
     /// The same, where sessions have so long when their listener is gone.
     fn start_draining_kernel(&mut self, tap: Tap, drain_deadline: Duration) {
-        let settings = Settings {
+        let settings = KernelSettings {
             source_address: SourceAddress::Masquerade,
             drain_deadline,
             tap,

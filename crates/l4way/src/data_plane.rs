@@ -37,7 +37,7 @@ pub(crate) struct DataPlane {
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
     sessions: Arc<l4way_session::Counters>,
-    http: Arc<l4way_http::Counters>,
+    http: Arc<l4way_http::HttpCounters>,
     kernel: KernelCounters,
     budget: Arc<DescriptorBudget>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct CounterSnapshot {
     /// Of TCP and UDP sessions.
     pub(crate) sessions: l4way_session::CounterSnapshot,
     /// Of HTTP requests.
-    pub(crate) http: l4way_http::CounterSnapshot,
+    pub(crate) http: l4way_http::HttpSnapshot,
     /// Of the kernel path, if there is one.
     pub(crate) kernel: Option<KernelSnapshot>,
     /// Descriptors that sessions use.
@@ -61,8 +61,8 @@ impl DataPlane {
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
     pub(crate) fn start(
-        mut sessions: l4way_proxy::Settings,
-        mut http: l4way_http::Settings,
+        mut sessions: l4way_proxy::ProxySettings,
+        mut http: l4way_http::HttpSettings,
     ) -> io::Result<Self> {
         // What one finds out, the other knows.
         http.endpoints = sessions.endpoints.clone();
@@ -90,9 +90,9 @@ impl DataPlane {
     pub(crate) fn start_kernel_path(
         &mut self,
         source_address: SourceAddress,
-        sessions: &l4way_proxy::Settings,
+        sessions: &l4way_proxy::ProxySettings,
     ) -> Option<&str> {
-        let settings = l4way_kernel::Settings {
+        let settings = l4way_kernel::KernelSettings {
             source_address,
             drain_deadline: sessions.drain_deadline,
             tap: sessions.tap.clone(),

@@ -10,7 +10,7 @@ use std::{
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::Settings;
+use l4way_proxy::ProxySettings;
 use l4way_proxy_core::MemoryBudget;
 use l4way_session::Tap;
 use tokio::{
@@ -295,9 +295,9 @@ impl Serving {
     }
 }
 
-fn session_settings(args: &SessionArgs, tap: Tap) -> Settings {
-    let defaults = Settings::default();
-    Settings {
+fn session_settings(args: &SessionArgs, tap: Tap) -> ProxySettings {
+    let defaults = ProxySettings::default();
+    ProxySettings {
         workers: args.workers.unwrap_or(defaults.workers),
         drain_deadline: args.drain_timeout,
         tap,
@@ -310,7 +310,7 @@ fn session_settings(args: &SessionArgs, tap: Tap) -> Settings {
 fn start_kernel_path(
     data_plane: &mut DataPlane,
     args: &SessionArgs,
-    sessions: &Settings,
+    sessions: &ProxySettings,
 ) -> Result<(), String> {
     let source_address = match args.kernel_source_address {
         SourceAddressArg::Masquerade => SourceAddress::Masquerade,
@@ -329,11 +329,11 @@ fn start_kernel_path(
     Ok(())
 }
 
-fn http_settings(args: &SessionArgs, tap: Tap) -> l4way_http::Settings {
-    l4way_http::Settings {
+fn http_settings(args: &SessionArgs, tap: Tap) -> l4way_http::HttpSettings {
+    l4way_http::HttpSettings {
         drain_deadline: args.drain_timeout,
         tap,
-        ..l4way_http::Settings::default()
+        ..l4way_http::HttpSettings::default()
     }
 }
 

@@ -407,9 +407,10 @@ impl HealthView {
         }
     }
 
-    /// The index of the endpoint that a session should take, out of `count`: the one with fewer `sessions`
-    /// of two that are drawn at random and not passed over. `tried` are those that have failed the session,
-    /// in rising order and without repeats: they are left out. `None` if nothing is left.
+    /// The index of the endpoint that a session should take, out of `count`: the one with fewer
+    /// `sessions` of two that are drawn at random and not passed over. `tried` are those that have
+    /// failed the session, in rising order and without repeats: they are left out. `None` if
+    /// nothing is left.
     pub fn choose<'e>(
         &self,
         rng: &mut Rng,

@@ -14,8 +14,8 @@ pub struct WantedLimits {
 pub struct Limits {
     /// Open files (`RLIMIT_NOFILE`); the soft limit has been raised to the hard one.
     pub descriptors: usize,
-    /// Those that sessions may use: the size of the [`DescriptorBudget`](crate::DescriptorBudget). Two for a TCP session or a
-    /// client of HTTP, one for a UDP session.
+    /// Those that sessions may use: the size of the [`DescriptorBudget`](crate::DescriptorBudget).
+    /// Two for a TCP session or a client of HTTP, one for a UDP session.
     pub session_descriptors: usize,
     /// Local ports for connections to endpoints (`net.ipv4.ip_local_port_range`). Each endpoint
     /// takes as many TCP sessions; of UDP sessions there are as many altogether.

@@ -6,8 +6,9 @@ use std::{
 /// The share of the memory that there is which sessions may hold.
 const SHARE: usize = 4;
 
-/// What the process may hold of bytes that one side of a session has sent and the other has not taken:
-/// one budget for TCP, TLS and HTTP. Only who holds something counts, so idle sessions cost nothing of it.
+/// What the process may hold of bytes that one side of a session has sent and the other has not
+/// taken: one budget for TCP, TLS and HTTP. Only who holds something counts, so idle sessions cost
+/// nothing of it.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: NonZeroUsize,

@@ -17,7 +17,7 @@ use l4way_model::{
 use l4way_proxy_core::{Allowance, BudgetKind, plan};
 
 use crate::{
-    Settings,
+    ProxySettings,
     compile::{Compiler, Parts},
     keys::Keys,
     proxy::Workers,
@@ -394,7 +394,7 @@ fn kind_of(binds: &[Bind]) -> BudgetKind {
 }
 
 /// One socket for each worker, bound and, if TCP, listening.
-fn open(bind: Bind, settings: &Settings) -> Result<Vec<OwnedFd>, BindFailure> {
+fn open(bind: Bind, settings: &ProxySettings) -> Result<Vec<OwnedFd>, BindFailure> {
     let (address, count) = (bind.address, settings.workers);
     match bind.transport {
         Transport::Tcp => listen_tcp_shared(address, count, settings.keepalive, settings.backlog),
@@ -426,7 +426,7 @@ mod tests {
     use l4way_session::Counters;
 
     use super::*;
-    use crate::Settings;
+    use crate::ProxySettings;
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");
@@ -460,10 +460,10 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_backends_and_listeners_that_are_gone() {
-        let settings = Settings {
+        let settings = ProxySettings {
             workers: NonZeroUsize::MIN,
             drain_deadline: Duration::ZERO,
-            ..Settings::default()
+            ..ProxySettings::default()
         };
         let counters = Arc::new(Counters::new(1));
         let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");

@@ -9,7 +9,7 @@ use l4way_proxy_core::{DescriptorBudget, DescriptorPool, HealthView, Rng};
 use l4way_session::{SessionRecord, Tap, WorkerCounters};
 
 use crate::{
-    Settings,
+    ProxySettings,
     loops::Loops,
     poll::Poll,
     routes::{Backends, Choosing},
@@ -27,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) begun: Instant,
     pub(crate) next_tenth: Instant,
     pub(crate) rng: Rng,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<ProxySettings>,
     /// What the configuration says of all sessions.
     pub(crate) terms: SessionTerms,
     pub(crate) backends: Backends,

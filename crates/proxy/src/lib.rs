@@ -14,7 +14,7 @@
 //! [`Proxy::start`] begins with nothing to carry; [`Proxy::apply`] and [`Proxy::update_endpoints`]
 //! change that while it runs; [`Proxy::retry_failed`], called now and then, binds what was taken
 //! before; [`Proxy::drain`] and [`Proxy::stop`] end it. [`Proxy::counters`] is for metrics,
-//! [`Settings::tap`] for an access log.
+//! [`ProxySettings::tap`] for an access log.
 //!
 //! [`DescriptorBudget`]: l4way_proxy_core::DescriptorBudget
 //! [`model::Config`]: l4way_model::Config
@@ -41,4 +41,4 @@ mod worker;
 pub use endpoint_sessions::EndpointSessions;
 pub use https::{HttpsClient, HttpsSink};
 pub use proxy::Proxy;
-pub use settings::Settings;
+pub use settings::ProxySettings;

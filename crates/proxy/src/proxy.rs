@@ -12,7 +12,7 @@ use l4way_proxy_core::{DescriptorBudget, Limits, Rng};
 use l4way_session::Counters;
 
 use crate::{
-    EndpointSessions, Settings,
+    EndpointSessions, ProxySettings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
@@ -41,7 +41,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
-    pub fn start(settings: Settings) -> io::Result<Self> {
+    pub fn start(settings: ProxySettings) -> io::Result<Self> {
         let limits = settings.limits();
         let settings = Arc::new(settings);
         let count = settings.workers.get();
@@ -115,8 +115,8 @@ impl Proxy {
 
     /// Carries `config` from now on, with these endpoints. Only what differs from before is
     /// touched: established sessions go on, but for those of listeners that are gone, which have
-    /// [`Settings::drain_deadline`] left, and stay if their listener is back before. A listener that
-    /// can't be bound doesn't keep the others from it.
+    /// [`ProxySettings::drain_deadline`] left, and stay if their listener is back before. A
+    /// listener that can't be bound doesn't keep the others from it.
     ///
     /// `endpoints` are of all backends that there are: of those that `config` names, and of others that
     /// may have sessions from before. One that isn't among them is gone: UDP sessions with it end at
@@ -209,7 +209,7 @@ impl Drop for Proxy {
 #[derive(Debug)]
 pub(crate) struct Workers {
     mailboxes: Vec<Sender<Command>>,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<ProxySettings>,
     pub(crate) budget: Arc<DescriptorBudget>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -218,7 +218,7 @@ impl Workers {
     /// Those that read the other ends of these mailboxes.
     pub(crate) fn new(
         mailboxes: Vec<Sender<Command>>,
-        settings: Arc<Settings>,
+        settings: Arc<ProxySettings>,
         budget: Arc<DescriptorBudget>,
         counters: Arc<Counters>,
     ) -> Self {

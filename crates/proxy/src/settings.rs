@@ -13,7 +13,7 @@ use crate::HttpsSink;
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ProxySettings {
     /// Worker threads. Default: one for each CPU that the process may use.
     pub workers: NonZeroUsize,
     /// How many endpoints a TCP session tries before it is reset. Default: 3.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub tap: Tap,
     /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
     pub endpoints: Arc<EndpointStore>,
-    /// What sessions may hold. Default: a quarter of the [memory](memory).
+    /// What sessions may hold. Default: a quarter of the [`memory`].
     pub memory: Arc<MemoryBudget>,
     /// How long a peer has taken nothing that may be reset when the memory budget is used up.
     /// Default: 30 s.
@@ -52,7 +52,7 @@ pub struct Settings {
     pub https: Option<Arc<dyn HttpsSink>>,
 }
 
-impl Settings {
+impl ProxySettings {
     /// Limits of sessions with these settings. Raises the soft limit of open files to the hard one.
     pub fn limits(&self) -> Limits {
         let wanted = WantedLimits {
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for ProxySettings {
     fn default() -> Self {
         Self {
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),

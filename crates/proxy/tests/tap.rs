@@ -13,7 +13,7 @@ use std::{
 
 use common::*;
 use l4way_model::EndpointAddress;
-use l4way_proxy::Settings;
+use l4way_proxy::ProxySettings;
 use l4way_session::{CloseReason, SessionObserver, SessionRecord, SessionStart, Tap, Verdict};
 
 /// One thing that was told.
@@ -47,11 +47,11 @@ impl SessionObserver for Listening {
     }
 }
 
-fn listening() -> (Settings, Receiver<Told>) {
+fn listening() -> (ProxySettings, Receiver<Told>) {
     let (send, told) = channel();
     let tap = Tap::default();
     tap.observe(Arc::new(Listening(Mutex::new(send))));
-    (Settings { tap, ..settings() }, told)
+    (ProxySettings { tap, ..settings() }, told)
 }
 
 #[test]

@@ -87,7 +87,8 @@ impl Histogram {
     }
 }
 
-/// One writer's counters of one listener, route and backend. Only one thread at a time may write each.
+/// One writer's counters of one listener, route and backend. Only one thread at a time may write
+/// each.
 #[derive(Debug)]
 pub struct Row {
     labels: Arc<Labels>,
@@ -229,7 +230,8 @@ impl HandshakeKind {
     }
 }
 
-/// One writer's counters of the TLS handshakes of one listener's clients. Only one thread may write each.
+/// One writer's counters of the TLS handshakes of one listener's clients. Only one thread may write
+/// each.
 #[derive(Debug)]
 pub struct HandshakeRow {
     succeeded: [Counter; HandshakeKind::ALL.len()],

@@ -1,9 +1,10 @@
-//! What is told of sessions, whoever carries them: counters and their rows, the records of the access
-//! log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
+//! What is told of sessions, whoever carries them: counters and their rows, the records of the
+//! access log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
 //!
-//! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it without
-//! locked instructions; [`Counters::snapshot`] adds the rows up. Through a [`Tap`] he tells of beginnings,
-//! verdicts and ends: of the latter with a [`SessionRecord`], which the access log writes.
+//! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it
+//! without locked instructions; [`Counters::snapshot`] adds the rows up. Through a [`Tap`] he tells
+//! of beginnings, verdicts and ends: of the latter with a [`SessionRecord`], which the access log
+//! writes.
 #![forbid(unsafe_code)]
 
 mod counters;

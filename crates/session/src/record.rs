@@ -17,8 +17,8 @@ pub struct SessionRecord {
     pub labels: Arc<Labels>,
     /// The endpoint, if the session got as far as trying one: the last one that was tried.
     pub endpoint: Option<EndpointAddress>,
-    /// How many endpoints were tried, this one among them; 0 if none was. A UDP session has one: where a
-    /// client's datagrams go elsewhere, that is another session.
+    /// How many endpoints were tried, this one among them; 0 if none was. A UDP session has one:
+    /// where a client's datagrams go elsewhere, that is another session.
     pub attempts: u8,
     /// The client's address.
     pub downstream: SocketAddr,
@@ -64,8 +64,8 @@ pub struct TlsRecord {
 }
 
 impl SessionRecord {
-    /// Record of a session that has carried nothing and tried no endpoint: whoever knows more changes it.
-    /// Without `started`, the beginning is told by the clock now.
+    /// Record of a session that has carried nothing and tried no endpoint: whoever knows more
+    /// changes it. Without `started`, the beginning is told by the clock now.
     pub fn new(
         session: SessionStart,
         started: Option<SystemTime>,

@@ -40,27 +40,27 @@ pub enum Verdict {
     Refused(CloseReason),
 }
 
-/// Listener to what happens to sessions: for flows and traces. It is called by those who carry sessions,
-/// in the middle of their work, so it must not block.
+/// Listener to what happens to sessions: for flows and traces. It is called by those who carry
+/// sessions, in the middle of their work, so it must not block.
 pub trait SessionObserver: fmt::Debug + Send + Sync {
     /// A session began: its client is let in, and there is a backend for it.
     fn began(&self, session: &SessionStart);
 
-    /// It was decided where a session goes. One that is refused has not begun. Datagrams that begin no
-    /// session are refused by the batch. A connection of HTTPS gets no other verdict than a refusal, for
-    /// each of its requests goes its own way.
+    /// It was decided where a session goes. One that is refused has not begun. Datagrams that begin
+    /// no session are refused by the batch. A connection of HTTPS gets no other verdict than a
+    /// refusal, for each of its requests goes its own way.
     fn decided(&self, session: &SessionStart, verdict: &Verdict);
 
     /// A session ended, or a connection was refused.
     fn ended(&self, record: &SessionRecord);
 }
 
-/// The tap on sessions. It has two outlets: the access log's, for records, which may be opened and closed
-/// while sessions run; and an observer's. While both are closed it costs a session the look whether they
-/// are, and nothing is collected. Clones are one and the same.
+/// The tap on sessions. It has two outlets: the access log's, for records, which may be opened and
+/// closed while sessions run; and an observer's. While both are closed it costs a session the look
+/// whether they are, and nothing is collected. Clones are one and the same.
 ///
-/// A session leaves a record if somebody listens when it ends. If nobody did when it began, the record
-/// tells the beginning by the clock at its end.
+/// A session leaves a record if somebody listens when it ends. If nobody did when it began, the
+/// record tells the beginning by the clock at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Tap(Arc<Outlets>);
 
@@ -107,13 +107,15 @@ impl Tap {
         self.open() & RECORDS != 0
     }
 
-    /// Whether anybody listens; if not, nothing should be spent on collecting what there is to tell.
+    /// Whether anybody listens; if not, nothing should be spent on collecting what there is to
+    /// tell.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.open() != 0
     }
 
-    /// Tells that a session begins. Returns the time by the clock, if anybody listens, for its record.
+    /// Tells that a session begins. Returns the time by the clock, if anybody listens, for its
+    /// record.
     #[inline]
     pub fn begin(&self, session: impl FnOnce() -> SessionStart) -> Option<SystemTime> {
         if !self.is_open() {

@@ -22,8 +22,8 @@ pub fn handshake_failure(error: &rustls::Error) -> CloseReason {
     }
 }
 
-/// Description of a session that the proxy ended, of a client that asked for this name. Who the client is,
-/// `terminator` tells.
+/// Description of a session that the proxy ended, of a client that asked for this name. Who the
+/// client is, `terminator` tells.
 pub fn describe_session(
     server_name: Option<Box<str>>,
     session: &CommonState,

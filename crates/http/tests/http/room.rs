@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use l4way_http::{HttpProxy, Settings};
+use l4way_http::{HttpProxy, HttpSettings};
 use l4way_proxy_core::{BudgetKind, DescriptorBudget};
 use tokio::time::sleep;
 
@@ -21,7 +21,7 @@ fn start(
 ) -> (HttpProxy, SocketAddr, Arc<DescriptorBudget>) {
     let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
     let settings =
-        Settings { budget: Some(budget.clone()), silence: SILENCE, ..Settings::default() };
+        HttpSettings { budget: Some(budget.clone()), silence: SILENCE, ..HttpSettings::default() };
     let mut proxy = HttpProxy::start(settings).unwrap();
     let address = free_address();
     let ports = [port(address, vec![listener("", all_to("b"))])];

@@ -106,7 +106,7 @@ struct Scrape {
     rows: Vec<(Vec<SessionLabel>, RowSnapshot)>,
     handshakes: Vec<HandshakeSnapshot>,
     workers: Vec<WorkerSnapshot>,
-    http: l4way_http::CounterSnapshot,
+    http: l4way_http::HttpSnapshot,
     kernel: Option<KernelSnapshot>,
     descriptors: u64,
     control: ControlMetrics,

@@ -1,10 +1,11 @@
 //! Which of a worker's TCP clients leave, so that there is room for the next one.
 //!
-//! Only who has been silent for [`Settings::silence`] leaves, the longest silent first: clients whose
-//! handshake isn't over, then those that have never sent a byte since their session began, whatever the
-//! endpoint sends. A client that was heard once stays, unless the terms say [`AtLimit::Evict`].
+//! Only who has been silent for [`ProxySettings::silence`] leaves, the longest silent first:
+//! clients whose handshake isn't over, then those that have never sent a byte since their session
+//! began, whatever the endpoint sends. A client that was heard once stays, unless the terms say
+//! [`AtLimit::Evict`].
 //!
-//! [`Settings::silence`]: crate::Settings::silence
+//! [`ProxySettings::silence`]: crate::ProxySettings::silence
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -222,7 +222,7 @@ pub(crate) fn proxy<'a>(
 }
 
 pub(crate) fn proxy_with<'a>(
-    settings: l4way_proxy::Settings,
+    settings: l4way_proxy::ProxySettings,
     listeners: Vec<TlsListener>,
     backends: impl IntoIterator<Item = (&'a str, SocketAddr)>,
 ) -> (Proxy, SocketAddr) {
