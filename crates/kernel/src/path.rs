@@ -10,7 +10,7 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
     ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
-use l4way_session::{CloseReason, Counters, Labels, Row, Tap, Writer};
+use l4way_session::{CloseReason, Labels, Row, SessionCounters, Tap, Writer};
 use rustix::io::Errno;
 
 use crate::{
@@ -50,7 +50,7 @@ pub struct KernelSettings {
     /// Tap through which sessions are told of.
     pub tap: Tap,
     /// What sessions are counted in.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<SessionCounters>,
 }
 
 /// Tells of the UDP flows that the proxy carries, of some of its listeners: clients, and whom they
@@ -69,7 +69,7 @@ pub struct KernelPath {
     timeouts: BTreeSet<u32>,
     tap: Tap,
     drain_deadline: Duration,
-    counters: Arc<Counters>,
+    counters: Arc<SessionCounters>,
     host: Host,
     /// Of the configuration that was applied last.
     taken: Taken,

@@ -462,7 +462,7 @@ mod tests {
     use std::sync::mpsc;
 
     use l4way_model::GatewayId;
-    use l4way_session::{Counters, RowSnapshot, Writer};
+    use l4way_session::{RowSnapshot, SessionCounters, Writer};
 
     use super::*;
 
@@ -476,14 +476,14 @@ mod tests {
 
     struct Fixture {
         sessions: Sessions,
-        counters: Counters,
+        counters: SessionCounters,
         records: mpsc::Receiver<SessionRecord>,
     }
 
     impl Fixture {
         fn new(transport: Transport) -> Self {
             let (sender, records) = mpsc::sync_channel(16);
-            let counters = Counters::new(1);
+            let counters = SessionCounters::new(1);
             let gateway = GatewayId::new("ns", "gw");
             let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
             let labels = Labels { transport, listener, route: None, backend: None };

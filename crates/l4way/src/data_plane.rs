@@ -36,7 +36,7 @@ pub(crate) struct DataPlane {
 /// What is counted. Cheap to share.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    sessions: Arc<l4way_session::Counters>,
+    sessions: Arc<l4way_session::SessionCounters>,
     http: Arc<l4way_http::HttpCounters>,
     kernel: KernelCounters,
     budget: Arc<DescriptorBudget>,
@@ -46,7 +46,7 @@ pub(crate) struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CounterSnapshot {
     /// Of TCP and UDP sessions.
-    pub(crate) sessions: l4way_session::CounterSnapshot,
+    pub(crate) sessions: l4way_session::SessionSnapshot,
     /// Of HTTP requests.
     pub(crate) http: l4way_http::HttpSnapshot,
     /// Of the kernel path, if there is one.

@@ -423,7 +423,7 @@ mod tests {
 
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
     use l4way_proxy_core::DescriptorBudget;
-    use l4way_session::Counters;
+    use l4way_session::SessionCounters;
 
     use super::*;
     use crate::ProxySettings;
@@ -465,7 +465,7 @@ mod tests {
             drain_deadline: Duration::ZERO,
             ..ProxySettings::default()
         };
-        let counters = Arc::new(Counters::new(1));
+        let counters = Arc::new(SessionCounters::new(1));
         let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");
         let budget = DescriptorBudget::new(100, settings.workers);
         let workers = Workers::new(vec![mailbox], Arc::new(settings), budget, counters.clone());

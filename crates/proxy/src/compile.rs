@@ -9,7 +9,7 @@ use l4way_model::{
     Transport,
 };
 use l4way_proxy_core::{Hostnames, WeightedPick};
-use l4way_session::{Counters, Labels, Row, Writer};
+use l4way_session::{Labels, Row, SessionCounters, Writer};
 use l4way_tls::{Originators, Terminators};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 /// Makes a listener's part of what one of the workers is told.
 pub(crate) struct Compiler<'a> {
     pub(crate) parts: &'a Parts,
-    pub(crate) counters: &'a Counters,
+    pub(crate) counters: &'a SessionCounters,
     /// The worker's number.
     pub(crate) worker: usize,
     pub(crate) listener: &'a ListenerId,

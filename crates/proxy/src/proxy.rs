@@ -9,7 +9,7 @@ use std::{
 use l4way_host::{Heart, random_seed};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
 use l4way_proxy_core::{DescriptorBudget, Limits, Rng};
-use l4way_session::Counters;
+use l4way_session::SessionCounters;
 
 use crate::{
     EndpointSessions, ProxySettings,
@@ -45,7 +45,7 @@ impl Proxy {
         let limits = settings.limits();
         let settings = Arc::new(settings);
         let count = settings.workers.get();
-        let counters = Arc::new(Counters::new(count));
+        let counters = Arc::new(SessionCounters::new(count));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| mailbox::mailbox())
             .collect::<io::Result<Vec<_>>>()?
@@ -165,7 +165,7 @@ impl Proxy {
     }
 
     /// The counters, to be read by any thread at any time, even when the proxy has ended.
-    pub fn counters(&self) -> Arc<Counters> {
+    pub fn counters(&self) -> Arc<SessionCounters> {
         self.workers.counters.clone()
     }
 
@@ -211,7 +211,7 @@ pub(crate) struct Workers {
     mailboxes: Vec<Sender<Command>>,
     pub(crate) settings: Arc<ProxySettings>,
     pub(crate) budget: Arc<DescriptorBudget>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) counters: Arc<SessionCounters>,
 }
 
 impl Workers {
@@ -220,7 +220,7 @@ impl Workers {
         mailboxes: Vec<Sender<Command>>,
         settings: Arc<ProxySettings>,
         budget: Arc<DescriptorBudget>,
-        counters: Arc<Counters>,
+        counters: Arc<SessionCounters>,
     ) -> Self {
         Self { mailboxes, settings, budget, counters }
     }

@@ -15,7 +15,7 @@ use l4way_model::{BackendId, ListenerId, RouteId, Transport};
 use crate::{
     CloseReason, Writer,
     snapshot::{
-        CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+        HandshakeSnapshot, HistogramSnapshot, RowSnapshot, SessionSnapshot, WorkerSnapshot,
     },
     writer::ByWriter,
 };
@@ -301,17 +301,17 @@ impl WorkerCounters {
     }
 }
 
-/// Counters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
+/// SessionCounters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
 #[derive(Debug)]
-pub struct Counters {
+pub struct SessionCounters {
     workers: Vec<Arc<WorkerCounters>>,
     /// The lock is taken by who reads or reconfigures, never by who carries sessions.
     rows: Mutex<BTreeMap<Arc<Labels>, ByWriter<Row>>>,
     handshakes: Mutex<BTreeMap<ListenerId, ByWriter<HandshakeRow>>>,
 }
 
-impl Counters {
-    /// Counters of a proxy with so many workers, all 0.
+impl SessionCounters {
+    /// SessionCounters of a proxy with so many workers, all 0.
     pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
@@ -320,7 +320,7 @@ impl Counters {
         }
     }
 
-    /// Counters of a worker that belong to no listener.
+    /// SessionCounters of a worker that belong to no listener.
     ///
     /// # Panics
     /// If there are not so many workers.
@@ -357,7 +357,7 @@ impl Counters {
     /// The sums over all writers. A row lasts as long as its route is in force, its listener drains
     /// or sessions that took it are left; should it come back later, it starts at 0 like a counter
     /// after a restart.
-    pub fn snapshot(&self) -> CounterSnapshot {
+    pub fn snapshot(&self) -> SessionSnapshot {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let sums = rows.iter().map(|(labels, of_label)| sum(labels, of_label));
         let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -366,7 +366,7 @@ impl Counters {
             of_listener.rows().for_each(|row| row.add_to(&mut sum));
             sum
         });
-        let snapshot = CounterSnapshot {
+        let snapshot = SessionSnapshot {
             rows: sums.collect(),
             handshakes: handshake_sums.collect(),
             workers: self.workers.iter().map(|worker| WorkerSnapshot::of(worker)).collect(),

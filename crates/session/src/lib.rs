@@ -2,7 +2,7 @@
 //! access log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
 //!
 //! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it
-//! without locked instructions; [`Counters::snapshot`] adds the rows up. Through a [`Tap`] he tells
+//! without locked instructions; [`SessionCounters::snapshot`] adds the rows up. Through a [`Tap`] he tells
 //! of beginnings, verdicts and ends: of the latter with a [`SessionRecord`], which the access log
 //! writes.
 #![forbid(unsafe_code)]
@@ -16,13 +16,15 @@ mod snapshot;
 mod tap;
 mod writer;
 
-pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward, WorkerCounters};
+pub use counters::{
+    HandshakeKind, HandshakeRow, Labels, Row, SessionCounters, Toward, WorkerCounters,
+};
 pub use identity::ClientIdentity;
 pub use keepalive::Keepalive;
 pub use reason::{CloseClass, CloseReason};
 pub use record::{SessionRecord, TlsRecord};
 pub use snapshot::{
-    CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+    HandshakeSnapshot, HistogramSnapshot, RowSnapshot, SessionSnapshot, WorkerSnapshot,
 };
 pub use tap::{SessionObserver, SessionStart, Tap, Verdict};
 pub use writer::Writer;

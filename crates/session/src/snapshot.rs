@@ -9,7 +9,7 @@ use crate::{
 
 /// All counters at one time, summed over who writes them.
 #[derive(Clone, Debug, Default)]
-pub struct CounterSnapshot {
+pub struct SessionSnapshot {
     /// One row for each listener, route and backend, in the order of their labels.
     pub rows: Vec<RowSnapshot>,
     /// The TLS handshakes of each listener, in the order of their ids.
@@ -181,7 +181,7 @@ mod tests {
 
     use l4way_model::{GatewayId, ListenerId, RefusedReason, Transport};
 
-    use crate::{CloseReason, Counters, Labels, Toward, Writer};
+    use crate::{CloseReason, Labels, SessionCounters, Toward, Writer};
 
     fn labels() -> Labels {
         let gateway = GatewayId::new("ns", "gw");
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_row_is_the_sum_of_the_workers_rows() {
-        let counters = Counters::new(2);
+        let counters = SessionCounters::new(2);
         let rows =
             [counters.row(labels(), Writer::Worker(0)), counters.row(labels(), Writer::Worker(1))];
         for row in &rows {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_row_lasts_while_anybody_may_count_in_it_and_one_look_longer() {
-        let counters = Counters::new(1);
+        let counters = SessionCounters::new(1);
         let row = counters.row(labels(), Writer::Worker(0));
         let rows = || counters.snapshot().rows.len();
         assert!(iter::repeat_with(rows).take(3).all(|rows| rows == 1));
