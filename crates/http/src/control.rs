@@ -163,7 +163,7 @@ impl HttpProxy {
             let limits = Limits::new(raise_descriptors(), local_ports(), WantedLimits::default());
             DescriptorBudget::new(limits.session_descriptors, NonZeroUsize::MIN)
         };
-        let budget = settings.budget.clone().unwrap_or_else(own);
+        let budget = settings.process.descriptors.clone().unwrap_or_else(own);
         let counters = Arc::<HttpCounters>::default();
         let connections = Arc::<Watched<Pulse>>::default();
         let shared = Arc::new(Shared {

@@ -1,11 +1,10 @@
 use std::{
     num::NonZeroUsize,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use l4way_host::memory;
-use l4way_proxy_core::{DescriptorBudget, EndpointStore, MemoryBudget};
+use l4way_proxy_core::ProcessWide;
 use l4way_session::{Keepalive, Tap};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
@@ -25,9 +24,6 @@ pub struct HttpSettings {
     pub backlog: u32,
     /// How long who may be silent. Default: see [`Timeouts`].
     pub timeouts: Timeouts,
-    /// The descriptors that connections of both sides use, if others take of them, too. Default: a budget of
-    /// its own, as large as the limit of open files lets it be.
-    pub budget: Option<Arc<DescriptorBudget>>,
     /// How long a connection has to have been idle before it may have to end, so that there is room for
     /// the next one at the limit. Default: 30 s.
     pub silence: Duration,
@@ -36,10 +32,10 @@ pub struct HttpSettings {
     /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened,
     /// the record has the server name and nothing else of the TLS session. Default: nobody listens.
     pub tap: Tap,
-    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
-    pub endpoints: Arc<EndpointStore>,
-    /// What may be held of bodies. Default: a quarter of the [`memory`].
-    pub memory: Arc<MemoryBudget>,
+    /// What is shared by all who carry sessions in this process. Default: nothing is known of
+    /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
+    /// own.
+    pub process: ProcessWide,
 }
 
 impl Default for HttpSettings {
@@ -50,12 +46,10 @@ impl Default for HttpSettings {
             keepalive: Keepalive::default(),
             backlog: 4_096,
             timeouts: Timeouts::default(),
-            budget: None,
             silence: Duration::from_secs(30),
             pool_timeout: Duration::from_secs(30),
             tap: Tap::default(),
-            endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::new(MemoryBudget::of(memory())),
+            process: ProcessWide::new(Instant::now(), memory()),
         }
     }
 }

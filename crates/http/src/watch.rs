@@ -112,7 +112,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
                 exchange.end(reason);
             }
         }
-        let memory = &shared.settings.memory;
+        let memory = &shared.settings.process.memory;
         if memory.load() == MemoryLoad::Full {
             let mut stalled: Vec<_> = exchanges
                 .iter()

@@ -64,14 +64,10 @@ impl DataPlane {
         mut sessions: l4way_proxy::ProxySettings,
         mut http: l4way_http::HttpSettings,
     ) -> io::Result<Self> {
-        // What one finds out, the other knows.
-        http.endpoints = sessions.endpoints.clone();
-        // What one takes or holds, the other can't.
-        http.memory = sessions.memory.clone();
         let descriptors = sessions.limits().session_descriptors;
         let budget = DescriptorBudget::new(descriptors, sessions.workers);
-        http.budget = Some(budget.clone());
-        sessions.budget = Some(budget);
+        sessions.process.descriptors = Some(budget);
+        http.process = sessions.process.clone();
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;

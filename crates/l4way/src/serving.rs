@@ -95,7 +95,7 @@ impl Serving {
             .map_err(|error| format!("--access-log: {error}"))?;
         let sessions = session_settings(args, access_log.tap());
         let http = http_settings(args, access_log.tap());
-        let endpoints = EndpointHealth::start(sessions.endpoints.clone());
+        let endpoints = EndpointHealth::start(sessions.process.endpoints.clone());
         let mut data_plane = DataPlane::start(sessions.clone(), http)
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
@@ -103,7 +103,7 @@ impl Serving {
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
             endpoints: Some(endpoints.clone()),
-            memory: Some(sessions.memory.clone()),
+            memory: Some(sessions.process.memory.clone()),
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
@@ -296,14 +296,13 @@ impl Serving {
 }
 
 fn session_settings(args: &SessionArgs, tap: Tap) -> ProxySettings {
-    let defaults = ProxySettings::default();
-    ProxySettings {
-        workers: args.workers.unwrap_or(defaults.workers),
-        drain_deadline: args.drain_timeout,
-        tap,
-        memory: args.memory_budget.map(MemoryBudget::new).map_or(defaults.memory, Arc::new),
-        ..defaults
+    let mut settings =
+        ProxySettings { drain_deadline: args.drain_timeout, tap, ..ProxySettings::default() };
+    settings.workers = args.workers.unwrap_or(settings.workers);
+    if let Some(bytes) = args.memory_budget {
+        settings.process.memory = Arc::new(MemoryBudget::new(bytes));
     }
+    settings
 }
 
 /// Has the kernel carry sessions, as far as that is asked for.

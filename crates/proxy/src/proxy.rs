@@ -52,7 +52,7 @@ impl Proxy {
             .into_iter()
             .unzip();
         let own = || DescriptorBudget::new(limits.session_descriptors, settings.workers);
-        let budget = settings.budget.clone().unwrap_or_else(own);
+        let budget = settings.process.descriptors.clone().unwrap_or_else(own);
         let ring = Arc::new(Ring::new(senders.clone()));
         budget.set_sessions(ring.clone());
         let workers = Workers::new(senders, settings, budget, counters);
@@ -98,7 +98,7 @@ impl Proxy {
                 rng: Rng::new(random_seed()),
                 tap: settings.tap.clone(),
                 terms: SessionTerms::default(),
-                health: settings.endpoints.view(),
+                health: settings.process.endpoints.view(),
                 loops: Loops::new(traces),
                 settings,
                 backends: Backends::default(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use l4way_host::{local_ports, memory, raise_descriptors};
-use l4way_proxy_core::{DescriptorBudget, EndpointStore, Limits, MemoryBudget, WantedLimits};
+use l4way_proxy_core::{Limits, ProcessWide, WantedLimits};
 use l4way_session::{Keepalive, Tap};
 
 use crate::HttpsSink;
@@ -31,9 +31,6 @@ pub struct ProxySettings {
     /// The most descriptors that sessions use at a time, over all workers: two for a TCP session,
     /// one for a UDP session. Default: what `RLIMIT_NOFILE` allows, less a reserve.
     pub session_descriptors: Option<NonZeroUsize>,
-    /// The descriptors, if others take of them, too; with a pool for each worker. Default: a budget of its
-    /// own, as above.
-    pub budget: Option<Arc<DescriptorBudget>>,
     /// How long a client has to have been silent before it may have to leave, so that there is room
     /// for the next one at the limit. Default: 30 s.
     pub silence: Duration,
@@ -41,10 +38,10 @@ pub struct ProxySettings {
     pub drain_deadline: Duration,
     /// Tap through which sessions are told of. Default: nobody listens.
     pub tap: Tap,
-    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
-    pub endpoints: Arc<EndpointStore>,
-    /// What sessions may hold. Default: a quarter of the [`memory`].
-    pub memory: Arc<MemoryBudget>,
+    /// What is shared by all who carry sessions in this process. Default: nothing is known of
+    /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
+    /// own.
+    pub process: ProcessWide,
     /// How long a peer has taken nothing that may be reset when the memory budget is used up.
     /// Default: 30 s.
     pub stalled: Duration,
@@ -72,12 +69,10 @@ impl Default for ProxySettings {
             backlog: 4_096,
             udp_session_limit: None,
             session_descriptors: None,
-            budget: None,
             silence: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(60),
             tap: Tap::default(),
-            endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::new(MemoryBudget::of(memory())),
+            process: ProcessWide::new(Instant::now(), memory()),
             stalled: Duration::from_secs(30),
             https: None,
         }

@@ -40,7 +40,8 @@ fn who_has_been_stalled_longest_goes_when_memory_is_short() {
     const READERS: usize = 100;
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(256 << 10).unwrap()));
     let stall = Duration::from_millis(300);
-    let settings = ProxySettings { memory: memory.clone(), stalled: stall, ..settings() };
+    let mut settings = ProxySettings { stalled: stall, ..settings() };
+    settings.process.memory = memory.clone();
     let (proxy, address) = proxy_with(settings, vec![flood()]);
     let used = connect(address);
     ping(&used, "before");
@@ -58,7 +59,8 @@ fn who_has_been_stalled_longest_goes_when_memory_is_short() {
 fn nobody_goes_as_long_as_there_is_room() {
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(1 << 30).unwrap()));
     let stall = Duration::from_millis(1);
-    let settings = ProxySettings { memory: memory.clone(), stalled: stall, ..settings() };
+    let mut settings = ProxySettings { stalled: stall, ..settings() };
+    settings.process.memory = memory.clone();
     let (proxy, address) = proxy_with(settings, vec![flood()]);
     let mut readers: Vec<_> = (0..10).map(|_| stalled(address)).collect();
     eventually("all of them are stalled", || memory.held() >= 10 << 10);

@@ -2,9 +2,9 @@
 //! access log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
 //!
 //! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it
-//! without locked instructions; [`SessionCounters::snapshot`] adds the rows up. Through a [`Tap`] he tells
-//! of beginnings, verdicts and ends: of the latter with a [`SessionRecord`], which the access log
-//! writes.
+//! without locked instructions; [`SessionCounters::snapshot`] adds the rows up. Through a [`Tap`]
+//! he tells of beginnings, verdicts and ends: of the latter with a [`SessionRecord`], which the
+//! access log writes.
 #![forbid(unsafe_code)]
 
 mod counters;

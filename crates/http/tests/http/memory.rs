@@ -22,7 +22,9 @@ const KIBIBYTE: usize = 1 << 10;
 
 fn budget(bytes: usize) -> (Arc<MemoryBudget>, HttpSettings) {
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(bytes).unwrap()));
-    (memory.clone(), HttpSettings { memory, ..HttpSettings::default() })
+    let mut settings = HttpSettings::default();
+    settings.process.memory = memory.clone();
+    (memory, settings)
 }
 
 /// A client that takes little at a time.

@@ -20,8 +20,8 @@ fn start(
     endpoint: SocketAddr,
 ) -> (HttpProxy, SocketAddr, Arc<DescriptorBudget>) {
     let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
-    let settings =
-        HttpSettings { budget: Some(budget.clone()), silence: SILENCE, ..HttpSettings::default() };
+    let mut settings = HttpSettings { silence: SILENCE, ..HttpSettings::default() };
+    settings.process.descriptors = Some(budget.clone());
     let mut proxy = HttpProxy::start(settings).unwrap();
     let address = free_address();
     let ports = [port(address, vec![listener("", all_to("b"))])];

@@ -38,7 +38,7 @@ impl Tcp {
             return;
         }
         self.tell(ctx);
-        let memory = &ctx.settings.memory;
+        let memory = &ctx.settings.process.memory;
         let load = memory.load();
         self.io.sending.budget = match load {
             MemoryLoad::Light => UNSENT_BUDGET.min(memory.limit() / 2) / ctx.settings.workers.get(),
@@ -60,7 +60,7 @@ impl Tcp {
 
     /// Tells the budget how much more or less sessions hold than it knows of.
     fn tell(&mut self, ctx: &Context) {
-        let (memory, unsent) = (&ctx.settings.memory, self.io.sending.unsent);
+        let (memory, unsent) = (&ctx.settings.process.memory, self.io.sending.unsent);
         if unsent >= self.held.bytes {
             memory.hold(unsent - self.held.bytes);
         } else {
@@ -83,7 +83,7 @@ impl Tcp {
         stalled.sort_unstable_by_key(|(since, _)| *since);
         for (_, id) in stalled {
             // Other workers do the same at this time.
-            if ctx.settings.memory.surplus() == 0 {
+            if ctx.settings.process.memory.surplus() == 0 {
                 break;
             }
             self.end(ctx, id, CloseReason::MemoryBudget);

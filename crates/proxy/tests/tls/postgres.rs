@@ -8,7 +8,6 @@ use std::{
 };
 
 use l4way_model::{Authorities, BackendTls, Target, TlsMode};
-use l4way_proxy::ProxySettings;
 use l4way_proxy_core::EndpointStore;
 use l4way_session::CloseReason;
 
@@ -82,7 +81,8 @@ fn an_endpoint_that_refuses_tls_gets_nothing() {
     let a = authority.sign(&["a.test"]);
     let endpoint = answering(b'N', tls_endpoint(&a, None, echo_after("")));
     let store = EndpointStore::new(Instant::now());
-    let settings = ProxySettings { endpoints: store.clone(), ..common::settings() };
+    let mut settings = common::settings();
+    settings.process.endpoints = store.clone();
     let (proxy, address) =
         proxy_with(settings, vec![passthrough("a.test", "a")], [("a", endpoint)]);
     for count in 1..5 {
