@@ -1,5 +1,5 @@
-//! What the host and the process give to whoever carries sessions: sockets to listen on, and who
-//! has a port that is taken; the process's limits and memory; threads that give signs of life.
+//! The host and the process, for whoever carries sessions: sockets to listen on, and the process
+//! that has a port; limits and memory; threads that give signs of life.
 #![forbid(unsafe_code)]
 
 mod heart;

@@ -24,8 +24,9 @@ fn cgroup_limit() -> Option<usize> {
         .min()
 }
 
-/// Where the limits are that hold for a process with this `/proc/self/cgroup`: its cgroup's, and those of
-/// all above it. In a container, whose own cgroup is mounted as the root, that is the root's.
+/// Files with the limits that hold for a process with this `/proc/self/cgroup`: its cgroup's, and
+/// those of all above it. In a container, whose own cgroup is mounted as the root, that is the
+/// root's.
 fn limit_files(cgroups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in cgroups.lines() {

@@ -32,7 +32,7 @@ pub fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     getsockname(socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(bind)
 }
 
-/// Whether a UDP socket on one address keeps another from being bound on the other: it is the same,
+/// True if a UDP socket on one address keeps another from being bound on the other: it is the same,
 /// or one of them is all addresses of the family (those of IPv6 are apart, see `IPV6_V6ONLY`).
 pub fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
     let is_any = bound.ip().is_unspecified() || wanted.ip().is_unspecified();
@@ -41,9 +41,10 @@ pub fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
         && (is_any || bound.ip() == wanted.ip())
 }
 
-/// Whether a socket is connected to itself. The kernel may choose the very port that is connected to as the
-/// local one where nobody listens on it, and TCP then has both ends meet (RFC 9293, section 3.5). Such a
-/// socket gives clients their own bytes back, and keeps the endpoint from starting.
+/// True if a socket is connected to itself. The kernel may choose the very port that is connected
+/// to as the local one where nobody listens on it, and TCP then has both ends meet (RFC 9293,
+/// section 3.5). Such a socket gives clients their own bytes back, and keeps the endpoint from
+/// starting.
 pub fn is_connected_to_itself(socket: impl AsFd, peer: SocketAddr) -> bool {
     let local = getsockname(socket).ok().and_then(|name| SocketAddr::try_from(name).ok());
     local == Some(peer)

@@ -60,7 +60,7 @@ impl Record {
         }
     }
 
-    /// What is known of the session from its beginning.
+    /// Start of the session, as observers have it.
     fn session_start(&self) -> SessionStart {
         SessionStart { labels: self.labels.clone(), downstream: self.downstream, local: self.local }
     }

@@ -32,7 +32,7 @@ pub struct HttpSettings {
     /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened,
     /// the record has the server name and nothing else of the TLS session. Default: nobody listens.
     pub tap: Tap,
-    /// What is shared by all who carry sessions in this process. Default: nothing is known of
+    /// State that all share who carry sessions in this process. Default: nothing is known of
     /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
     /// own.
     pub process: ProcessWide,

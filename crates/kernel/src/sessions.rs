@@ -447,7 +447,7 @@ impl Session {
     }
 }
 
-/// What is known from the beginning of a session that is counted in this row.
+/// Start of a session that is counted in this row.
 fn start(row: &Row, key: FlowKey) -> SessionStart {
     SessionStart { labels: row.labels().clone(), downstream: key.client, local: key.local }
 }

@@ -1,4 +1,4 @@
-//! Who may take how many descriptors.
+//! Descriptors, and the shares of them that listeners may take.
 
 use std::{
     fmt,
@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-/// What part of the descriptors only listeners may take that have few: one in so many.
+/// The part of the descriptors that only listeners may take which have few: one in so many.
 const RESERVE: usize = 8;
 /// Descriptors of a TCP session: a listener's own share is no use if it is less.
 const LEAST: usize = 2;
 
-/// What takes descriptors.
+/// Kind of taker of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetKind {
     /// TCP and TLS listeners, with the clients of HTTPS that they accept: two for a session.
@@ -29,7 +29,7 @@ impl BudgetKind {
     const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Http];
 }
 
-/// Who can have idle clients leave where others want to come.
+/// Carrier that can have idle clients leave where others want to come.
 pub trait MakeRoom: fmt::Debug + Send + Sync {
     /// Has one client leave that may have to. False if it is known that there is none. It doesn't block.
     fn make_room(&self) -> bool;
@@ -69,13 +69,13 @@ struct Listener {
 #[repr(align(128))]
 pub struct DescriptorPool {
     limit: usize,
-    /// What is in nobody's share.
+    /// Descriptors that are in nobody's share.
     common: AtomicUsize,
     used: AtomicUsize,
     kinds: [Few; BudgetKind::ALL.len()],
 }
 
-/// How many somebody has, and how many are kept for him.
+/// Number of descriptors that somebody has, and of those that are kept for him.
 #[derive(Debug, Default)]
 struct Few {
     used: AtomicUsize,
@@ -92,7 +92,7 @@ impl Few {
     }
 }
 
-/// What a listener has, and may have, of one pool.
+/// Part of one pool that a listener has, and may have.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Share {
@@ -137,12 +137,12 @@ impl DescriptorBudget {
         &self.pools[worker]
     }
 
-    /// How many there are.
+    /// Descriptors that there are.
     pub fn descriptors(&self) -> usize {
         self.pools.iter().map(|pool| pool.limit).sum()
     }
 
-    /// How many are taken.
+    /// Descriptors that are taken.
     pub fn used(&self) -> usize {
         self.pools.iter().map(|pool| pool.used()).sum()
     }
@@ -235,19 +235,19 @@ impl DescriptorPool {
         }
     }
 
-    /// How many there are.
+    /// Descriptors that there are.
     #[inline]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many are taken.
+    /// Descriptors that are taken.
     #[inline]
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// Whether so many are free for whoever comes.
+    /// True if so many are free for whoever comes.
     #[inline]
     pub fn has_free(&self, count: usize) -> bool {
         self.used() + count <= self.common.load(Relaxed)
@@ -297,7 +297,7 @@ impl Allowance {
         from.iter().chain(before).find_map(|share| share.take(count))
     }
 
-    /// How many of this worker's descriptors are taken, by whomever.
+    /// Descriptors of this worker's that are taken, by whomever.
     #[inline]
     pub fn used_of(&self, worker: usize) -> usize {
         self.all[worker].pool.used()
@@ -333,7 +333,7 @@ impl Descriptors {
         self.share.worker
     }
 
-    /// How many they are.
+    /// Number of them.
     pub fn count(&self) -> usize {
         self.count as usize
     }

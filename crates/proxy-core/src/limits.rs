@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroUsize, ops::RangeInclusive};
 
-/// What somebody wants of limits. Without it, they are what the system allows.
+/// Limits that somebody asks for. `None`: as much as the system allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WantedLimits {
     /// The most descriptors that sessions use at a time.
@@ -9,7 +9,7 @@ pub struct WantedLimits {
     pub udp_sessions: Option<NonZeroUsize>,
 }
 
-/// How much the proxy can carry at a time, by what the system allows the process.
+/// Limits of sessions at a time, by what the system allows the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open files (`RLIMIT_NOFILE`); the soft limit has been raised to the hard one.

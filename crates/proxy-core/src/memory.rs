@@ -6,16 +6,16 @@ use std::{
 /// The share of the memory that there is which sessions may hold.
 const SHARE: usize = 4;
 
-/// What the process may hold of bytes that one side of a session has sent and the other has not
-/// taken: one budget for TCP, TLS and HTTP. Only who holds something counts, so idle sessions cost
-/// nothing of it.
+/// Budget of the bytes that the process may hold, which one side of a session has sent and the
+/// other has not taken: one budget for TCP, TLS and HTTP. Only who holds something counts, so idle
+/// sessions cost nothing of it.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: NonZeroUsize,
     held: AtomicUsize,
 }
 
-/// How much of a [`MemoryBudget`] is in use.
+/// Load of a [`MemoryBudget`]: how much of it is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryLoad {
     /// Less than 80 %.
@@ -37,19 +37,19 @@ impl MemoryBudget {
         Self::new(NonZeroUsize::new(memory / SHARE).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// How many bytes may be held.
+    /// Bytes that may be held.
     #[inline]
     pub fn limit(&self) -> usize {
         self.limit.get()
     }
 
-    /// How many bytes are held.
+    /// Bytes that are held.
     #[inline]
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
     }
 
-    /// How much of it is in use.
+    /// Load that it has.
     #[inline]
     pub fn load(&self) -> MemoryLoad {
         let (held, limit) = (self.held(), self.limit());
@@ -62,7 +62,7 @@ impl MemoryBudget {
         }
     }
 
-    /// How many bytes have to be given back until there is room again: a tenth of it.
+    /// Bytes that have to be given back until there is room again: a tenth of it.
     pub fn surplus(&self) -> usize {
         self.held().saturating_sub(self.limit() - self.limit() / 10)
     }

@@ -38,7 +38,7 @@ pub struct ProxySettings {
     pub drain_deadline: Duration,
     /// Tap through which sessions are told of. Default: nobody listens.
     pub tap: Tap,
-    /// What is shared by all who carry sessions in this process. Default: nothing is known of
+    /// State that all share who carry sessions in this process. Default: nothing is known of
     /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
     /// own.
     pub process: ProcessWide,

@@ -1,4 +1,4 @@
-//! What is counted. Each writer has rows of its own, resolved once when a session begins; a reader
+//! Counters. Each writer has rows of its own, resolved once when a session begins; a reader
 //! adds them up.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
     writer::ByWriter,
 };
 
-/// What a row of counters is about.
+/// Labels of a row of counters: the sessions that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels {
     /// TCP or UDP.
@@ -64,7 +64,7 @@ pub(crate) const BUCKETS_US: [u64; 14] = [
     1_000_000, 5_000_000,
 ];
 
-/// How long something took.
+/// Durations, counted in buckets.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     buckets: [Counter; BUCKETS_US.len() + 1],
@@ -127,7 +127,7 @@ impl Row {
         }
     }
 
-    /// What it counts.
+    /// The sessions that it counts.
     #[inline]
     pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
@@ -206,12 +206,12 @@ impl Row {
     }
 }
 
-/// How a TLS handshake ended well.
+/// Kind of TLS handshake, of those that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandshakeKind {
     /// The version: TLS 1.3, or else 1.2.
     pub tls13: bool,
-    /// Whether an earlier session was resumed.
+    /// An earlier session was resumed.
     pub resumed: bool,
 }
 
@@ -378,7 +378,7 @@ impl SessionCounters {
     }
 }
 
-/// What all writers have counted with these labels.
+/// Sums over all writers' rows with these labels.
 fn sum(labels: &Arc<Labels>, rows: &ByWriter<Row>) -> RowSnapshot {
     let mut sum = RowSnapshot::new(labels.clone());
     rows.rows().for_each(|row| row.add_to(&mut sum));

@@ -6,7 +6,7 @@ pub struct ClientIdentity {
     /// Its alternative names, each with its kind: `DNS:a.example.com`, `URI:spiffe://…`, `IP:…`,
     /// `email:…`.
     pub alternative_names: Vec<String>,
-    /// Whether an authority that the listener trusts has signed it. Where clients get in without a
-    /// valid certificate, it may not.
+    /// An authority that the listener trusts has signed it. It need not have where clients get in
+    /// without a valid certificate.
     pub verified: bool,
 }

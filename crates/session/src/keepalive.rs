@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// When a silent TCP peer is probed, and given up (tcp(7)).
+/// Times after which a silent TCP peer is probed, and given up (tcp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence before the first probe (`TCP_KEEPIDLE`). Default: 60 s.

@@ -1,4 +1,4 @@
-//! What is told of sessions, whoever carries them: counters and their rows, the records of the
+//! Telling of sessions, whoever carries them: counters and their rows, the records of the
 //! access log, why a session ended, who its client is. No I/O, and nothing of TLS or sockets.
 //!
 //! Whoever carries sessions takes a [`Row`] for each listener, route and backend, and writes it

@@ -8,7 +8,7 @@ use l4way_model::{EndpointAddress, Transport};
 
 use crate::{ClientIdentity, CloseReason, Labels, SessionStart};
 
-/// What happened in one session, for the access log.
+/// Record of a session that has ended or was refused, for the access log.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
     /// TCP or UDP.
@@ -17,8 +17,8 @@ pub struct SessionRecord {
     pub labels: Arc<Labels>,
     /// The endpoint, if the session got as far as trying one: the last one that was tried.
     pub endpoint: Option<EndpointAddress>,
-    /// How many endpoints were tried, this one among them; 0 if none was. A UDP session has one:
-    /// where a client's datagrams go elsewhere, that is another session.
+    /// Number of endpoints that were tried, this one among them; 0 if none was. A UDP session has
+    /// one: where a client's datagrams go elsewhere, that is another session.
     pub attempts: u8,
     /// The client's address.
     pub downstream: SocketAddr,
@@ -32,16 +32,16 @@ pub struct SessionRecord {
     pub datagrams_upstream: u64,
     /// Datagrams from the endpoint to the client; 0 for TCP.
     pub datagrams_downstream: u64,
-    /// When the session began.
+    /// Time at which the session began.
     pub started: SystemTime,
-    /// How long it lasted.
+    /// Time from its beginning to its end.
     pub duration: Duration,
-    /// How long the connection to the endpoint took, failed attempts included; for UDP, the time to
-    /// the first reply. `None` if it never came to that.
+    /// Time that the connection to the endpoint took, failed attempts included; for UDP, the time
+    /// to the first reply. `None` if it never came to that.
     pub connect_time: Option<Duration>,
-    /// Why it ended.
+    /// Reason of its end.
     pub reason: CloseReason,
-    /// What its TLS session with the client was like; of those that go through to the endpoint, the
+    /// Its TLS session with the client; of those that go through to the endpoint, the
     /// server name is known.
     pub tls: Option<Box<TlsRecord>>,
 }
@@ -57,9 +57,9 @@ pub struct TlsRecord {
     pub cipher_suite: Option<String>,
     /// The application protocol (RFC 7301), if one was agreed on.
     pub application_protocol: Option<String>,
-    /// Whether the client resumed an earlier session.
+    /// The client resumed an earlier session.
     pub resumed: bool,
-    /// Who the client is, if it showed a certificate.
+    /// Identity of the client, if it showed a certificate.
     pub client: Option<ClientIdentity>,
 }
 
@@ -93,7 +93,7 @@ impl SessionRecord {
     }
 }
 
-/// When something began that has gone on for so long, if nobody has asked the clock then.
+/// Beginning of something that has gone on for so long, if nobody has asked the clock then.
 fn began_before(duration: Duration) -> SystemTime {
     SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -14,14 +14,14 @@ pub struct SessionSnapshot {
     pub rows: Vec<RowSnapshot>,
     /// The TLS handshakes of each listener, in the order of their ids.
     pub handshakes: Vec<HandshakeSnapshot>,
-    /// What each worker counts apart from listeners.
+    /// Counters of each worker that belong to no listener.
     pub workers: Vec<WorkerSnapshot>,
 }
 
 /// The counters of one listener, route and backend. All but [`active`](Self::active) only grow.
 #[derive(Clone, Debug)]
 pub struct RowSnapshot {
-    /// What it is about.
+    /// The sessions that it is about.
     pub labels: Arc<Labels>,
     /// Sessions begun; refused ones aren't.
     pub opened: u64,
@@ -125,7 +125,7 @@ impl HandshakeSnapshot {
     }
 }
 
-/// How often something took how long.
+/// Durations, counted in buckets.
 #[derive(Clone, Debug, Default)]
 pub struct HistogramSnapshot {
     pub(crate) buckets: [u64; BUCKETS_US.len() + 1],
@@ -145,13 +145,13 @@ impl HistogramSnapshot {
         bounds.zip(sums)
     }
 
-    /// How many durations there are.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 }
 
-/// What a worker counts apart from listeners.
+/// Counters of a worker that belong to no listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerSnapshot {
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).

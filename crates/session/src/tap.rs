@@ -31,7 +31,7 @@ pub struct SessionStart {
     pub local: SocketAddr,
 }
 
-/// Where a session goes.
+/// Decision on where a session goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// To this endpoint, which has accepted the connection if it is one of TCP.
@@ -68,7 +68,7 @@ pub struct Tap(Arc<Outlets>);
 struct Outlets {
     /// The open ones: [`RECORDS`], [`OBSERVER`] or both.
     open: AtomicU8,
-    /// Where records go, once they have been wanted.
+    /// Sink of records, once they have been wanted.
     sink: OnceLock<SyncSender<SessionRecord>>,
     observer: OnceLock<Arc<dyn SessionObserver>>,
 }
@@ -102,12 +102,12 @@ impl Tap {
         }
     }
 
-    /// Whether records are wanted.
+    /// True if records are wanted.
     pub fn wants_records(&self) -> bool {
         self.open() & RECORDS != 0
     }
 
-    /// Whether anybody listens; if not, nothing should be spent on collecting what there is to
+    /// True if anybody listens; if not, nothing should be spent on collecting what there is to
     /// tell.
     #[inline]
     pub fn is_open(&self) -> bool {

@@ -31,7 +31,7 @@ impl<T> ByWriter<T> {
         self.0.values().map(|row| &**row)
     }
 
-    /// Whether a writer has its row still.
+    /// True while a writer has its row.
     pub(crate) fn is_used(&self) -> bool {
         self.0.values().any(|row| Arc::strong_count(row) > 1)
     }

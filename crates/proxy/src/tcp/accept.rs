@@ -329,7 +329,7 @@ pub(super) fn refuse(
 }
 
 impl Client {
-    /// What is known from the beginning of the session that it has by this socket.
+    /// Start of the session that it has by this socket.
     pub(super) fn session_start(&self, row: &Row, socket: &OwnedFd) -> SessionStart {
         SessionStart {
             labels: row.labels().clone(),

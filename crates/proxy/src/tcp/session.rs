@@ -142,7 +142,7 @@ impl Session {
         is_empty && (self.upward.at_end || !self.down.readable)
     }
 
-    /// What is known of it from its beginning.
+    /// Its start, as observers and records have it.
     fn session_start(&self) -> SessionStart {
         self.client.session_start(&self.row, &self.down.socket)
     }

@@ -131,8 +131,8 @@ impl Account {
     }
 }
 
-/// What is known from the beginning of a session that is counted in this row. `bind` is the address
-/// of the socket that the client wrote to.
+/// Start of a session that is counted in this row. `bind` is the address of the socket that the
+/// client wrote to.
 pub(super) fn session_start(row: &Row, key: &FlowKey, bind: SocketAddr) -> SessionStart {
     SessionStart {
         labels: row.labels().clone(),
