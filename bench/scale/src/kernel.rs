@@ -12,7 +12,7 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId,
     ListenerReport, PathReport, Route, RouteId, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
 
 use crate::{
     Result, say,
@@ -35,12 +35,12 @@ const FIRST_PORT: usize = 10_000;
 /// Measures it. This process has to have a network namespace of its own, which forwards.
 pub(crate) fn measure(listeners: usize) -> Result<()> {
     let cannot = |error| format!("can't start a proxy: {error}");
-    let settings = Settings::default();
+    let settings = ProxySettings::default();
     let proxy = Proxy::start(settings.clone()).map_err(cannot)?;
-    let mut kernel = KernelPath::start(l4way_kernel::Settings {
+    let mut kernel = KernelPath::start(l4way_kernel::KernelSettings {
         source_address: SourceAddress::default(),
         drain_deadline: settings.drain_deadline,
-        records: settings.records,
+        tap: settings.tap,
         counters: proxy.counters(),
     })?;
     let config = Config::new((0..listeners).map(listener))

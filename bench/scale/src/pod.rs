@@ -42,9 +42,9 @@ impl Pod {
         let backends = Backends::new(compiled.backends.clone(), None, &slices, &addresses);
         let cannot = |error| format!("can't start a proxy: {error}");
         let workers = NonZeroUsize::new(2).unwrap_or(NonZeroUsize::MIN);
-        let settings = l4way_proxy::Settings { workers, ..Default::default() };
+        let settings = l4way_proxy::ProxySettings { workers, ..Default::default() };
         let mut sessions = Proxy::start(settings).map_err(cannot)?;
-        let mut http = HttpProxy::start(l4way_http::Settings::default()).map_err(cannot)?;
+        let mut http = HttpProxy::start(l4way_http::HttpSettings::default()).map_err(cannot)?;
         let config = Arc::new(compiled.config.clone());
         http.prepare(&config, backends.table());
         let report = sessions.apply(config, backends.table());

@@ -7,9 +7,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use l4way_host::listen_tcp;
 use l4way_model::{BindFailure, BindFailureKind};
-use l4way_proxy::{Allowance, listen_tcp};
-use l4way_proxy_core::Seldom;
+use l4way_proxy_core::{Allowance, Seldom};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,

@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use l4way_proxy::MemoryLoad;
+use l4way_proxy_core::MemoryLoad;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -96,7 +96,7 @@ pub(crate) async fn serve_http(
         let (interval, patience) = PING;
         protocol.timer(TokioTimer::new()).max_header_list_size(MAX_HEAD as u32);
         protocol.keep_alive_interval(interval).keep_alive_timeout(patience);
-        let heavy = connection.shared.settings.memory.load() >= MemoryLoad::Heavy;
+        let heavy = connection.shared.settings.process.memory.load() >= MemoryLoad::Heavy;
         let (of_stream, of_connection) = if heavy { WINDOWS_LEAST } else { WINDOWS };
         protocol.initial_stream_window_size(of_stream);
         protocol.initial_connection_window_size(of_connection);

@@ -9,12 +9,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use l4way_host::{Heart, local_ports, raise_descriptors, random_seed};
 use l4way_model::{
     BindFailure, Config, EndpointPlace, EndpointTable, HttpListener, HttpPort, ListenerId,
     ListenerReport,
 };
-use l4way_proxy::{Budget, Heart, HttpsSink, Limits, random_seed};
-use l4way_proxy_core::{Rng, Seldom};
+use l4way_proxy::HttpsSink;
+use l4way_proxy_core::{DescriptorBudget, Limits, Rng, Seldom, WantedLimits};
 use l4way_tls::Originators;
 use tokio::{
     runtime::{self, Handle},
@@ -23,9 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    Counters, Settings,
+    HttpCounters, HttpSettings,
     accept::Socket,
-    counters::Labels,
+    counters::RequestLabels,
     drain::Drain,
     endpoints::{Endpoints, Upstreams},
     https::{self, Reception},
@@ -92,8 +93,8 @@ struct Https {
 /// What all tasks share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) settings: Settings,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) settings: HttpSettings,
+    pub(crate) counters: Arc<HttpCounters>,
     pub(crate) room: Arc<Room>,
     /// The endpoints that views get: of the backends that rules of the wanted configuration name.
     endpoints: ArcSwap<Endpoints>,
@@ -121,7 +122,7 @@ impl Shared {
     }
 
     /// Tells that a request has come back, if that hasn't been told lately.
-    pub(crate) fn tell_loop(&self, labels: &Labels, client: IpAddr) {
+    pub(crate) fn tell_loop(&self, labels: &RequestLabels, client: IpAddr) {
         let now = Instant::now().into_std();
         let told = self.loops_told.lock().unwrap_or_else(PoisonError::into_inner).note(now);
         let (Some(times), Some(listener), Some(route)) = (told, &labels.listener, &labels.route)
@@ -157,13 +158,13 @@ impl HttpProxy {
     ///
     /// # Errors
     /// If the thread or its epoll instance can't be made.
-    pub fn start(settings: Settings) -> io::Result<Self> {
+    pub fn start(settings: HttpSettings) -> io::Result<Self> {
         let own = || {
-            let limits = Limits::probe(&l4way_proxy::Settings::default());
-            Budget::new(limits.session_descriptors, NonZeroUsize::MIN)
+            let limits = Limits::new(raise_descriptors(), local_ports(), WantedLimits::default());
+            DescriptorBudget::new(limits.session_descriptors, NonZeroUsize::MIN)
         };
-        let budget = settings.budget.clone().unwrap_or_else(own);
-        let counters = Arc::<Counters>::default();
+        let budget = settings.process.descriptors.clone().unwrap_or_else(own);
+        let counters = Arc::<HttpCounters>::default();
         let connections = Arc::<Watched<Pulse>>::default();
         let shared = Arc::new(Shared {
             room: Room::new(budget, connections.clone(), settings.silence, counters.clone()),
@@ -215,7 +216,7 @@ impl HttpProxy {
     /// Gets ready for `config`, with these endpoints: serves the clients of its HTTPS listeners from now
     /// on, and stops listening on the ports that it has no HTTP listeners on. On return they are free.
     /// Their connections end after the requests that there are, and have
-    /// [`Settings::drain_deadline`] left, unless the port is back before.
+    /// [`HttpSettings::drain_deadline`] left, unless the port is back before.
     pub fn prepare(&mut self, config: &Arc<Config>, endpoints: &EndpointTable) {
         let wanted: BTreeSet<_> = config.http_ports().iter().flat_map(HttpPort::binds).collect();
         let unwanted = |bind: &SocketAddr| !wanted.contains(bind);
@@ -343,7 +344,7 @@ impl HttpProxy {
     }
 
     /// The counters, to be read by any thread at any time.
-    pub fn counters(&self) -> Arc<Counters> {
+    pub fn counters(&self) -> Arc<HttpCounters> {
         self.shared.counters.clone()
     }
 

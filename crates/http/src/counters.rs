@@ -12,11 +12,11 @@ use std::{
 use http::StatusCode;
 use l4way_model::{BackendId, ListenerId, RefusedReason, RouteId};
 
-use crate::snapshot::{CounterSnapshot, RowSnapshot};
+use crate::snapshot::{HttpSnapshot, RequestRowSnapshot};
 
 /// What a row of counters is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Labels {
+pub struct RequestLabels {
     /// The listener, and with it the Gateway; none for requests that belong to none.
     pub listener: Option<ListenerId>,
     /// The route; none for requests that no rule matches.
@@ -147,7 +147,7 @@ impl Counter {
 /// The counters of one listener, route and backend.
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub(crate) labels: Arc<Labels>,
+    pub(crate) labels: Arc<RequestLabels>,
     /// Requests that were answered, by the hundreds of the status code.
     answered: [Counter; 5],
     errors: [Counter; ErrorReason::ALL.len()],
@@ -156,7 +156,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(labels: Arc<Labels>) -> Self {
+    fn new(labels: Arc<RequestLabels>) -> Self {
         let (answered, errors) = Default::default();
         Self { labels, answered, errors, upgrades: Counter::default() }
     }
@@ -173,8 +173,8 @@ impl Row {
         self.errors[reason as usize].increment();
     }
 
-    fn snapshot(&self) -> RowSnapshot {
-        RowSnapshot {
+    fn snapshot(&self) -> RequestRowSnapshot {
+        RequestRowSnapshot {
             labels: self.labels.clone(),
             answered: self.answered.each_ref().map(Counter::get),
             errors: self.errors.each_ref().map(Counter::get),
@@ -187,8 +187,8 @@ impl Row {
 ///
 /// [`HttpProxy`]: crate::HttpProxy
 #[derive(Debug, Default)]
-pub struct Counters {
-    rows: Mutex<BTreeMap<Arc<Labels>, Arc<Row>>>,
+pub struct HttpCounters {
+    rows: Mutex<BTreeMap<Arc<RequestLabels>, Arc<Row>>>,
     connections: Counter,
     /// Times that accepting was paused for lack of descriptors or memory.
     pub(crate) accept_pauses: Counter,
@@ -200,9 +200,9 @@ pub struct Counters {
     pub(crate) records_dropped: Counter,
 }
 
-impl Counters {
+impl HttpCounters {
     /// The row with these labels.
-    pub(crate) fn row(&self, labels: Labels) -> Arc<Row> {
+    pub(crate) fn row(&self, labels: RequestLabels) -> Arc<Row> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = Arc::new(labels);
         rows.entry(labels.clone()).or_insert_with(|| Arc::new(Row::new(labels))).clone()
@@ -215,9 +215,9 @@ impl Counters {
 
     /// All of them at one time. A row lasts as long as its rule is in force or requests that took
     /// it are left; should it come back later, it starts at 0 like a counter after a restart.
-    pub fn snapshot(&self) -> CounterSnapshot {
+    pub fn snapshot(&self) -> HttpSnapshot {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = CounterSnapshot {
+        let snapshot = HttpSnapshot {
             rows: rows.values().map(|row| row.snapshot()).collect(),
             active_connections: self.active_connections(),
             accept_pauses: self.accept_pauses.get(),
@@ -233,10 +233,10 @@ impl Counters {
 
 /// A connection, among the active ones while it lasts.
 #[derive(Debug)]
-pub(crate) struct ActiveConnection(Arc<Counters>);
+pub(crate) struct ActiveConnection(Arc<HttpCounters>);
 
 impl ActiveConnection {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(counters: Arc<HttpCounters>) -> Self {
         counters.connections.increment();
         Self(counters)
     }

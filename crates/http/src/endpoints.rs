@@ -10,7 +10,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, EndpointPlace, EndpointTable};
-use l4way_proxy_core::{EndpointOf, HealthView, Rng, less_loaded};
+use l4way_proxy_core::{EndpointOf, HealthView, Rng};
 
 use crate::pool::Pool;
 
@@ -116,12 +116,9 @@ impl Endpoints {
     ) -> Option<UpstreamLease> {
         let now = Instant::now();
         let upstreams = &self.0.get(backend)?.upstreams;
-        let state = |index: usize| {
-            let endpoint = EndpointOf { backend, address: &upstreams[index].address };
-            health.state_for_session(endpoint, now)
-        };
+        let endpoint = |index: usize| EndpointOf { backend, address: &upstreams[index].address };
         let requests = |index: usize| upstreams[index].requests.load(Relaxed);
-        let index = less_loaded(rng, upstreams.len(), tried, state, requests)?;
+        let index = health.choose(rng, upstreams.len(), tried, now, endpoint, requests)?;
         tried.insert(tried.partition_point(|&before| before < index), index);
         Some(UpstreamLease::new(upstreams[index].clone()))
     }

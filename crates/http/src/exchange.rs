@@ -29,7 +29,7 @@ pub(crate) async fn exchange(
     ongoing: &Arc<Exchange>,
 ) -> Result<(Response<Incoming>, UpstreamLease), ErrorReason> {
     let mut tried = Vec::new();
-    let health = shared.settings.endpoints.view();
+    let health = shared.settings.process.endpoints.view();
     let mut failure = ErrorReason::NoEndpoint;
     for _ in 0..shared.settings.connect_attempts.get() {
         let Some(lease) =

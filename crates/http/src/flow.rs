@@ -10,7 +10,7 @@ use std::{
 };
 
 use hyper::body::{Buf, Bytes};
-use l4way_proxy::{MemoryBudget, MemoryLoad};
+use l4way_proxy_core::{MemoryBudget, MemoryLoad};
 
 use crate::ongoing::{Exchange, Way};
 

@@ -10,7 +10,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use l4way_proxy::{CloseReason, HandshakeKind, HttpsClient, HttpsSink, TlsRecord};
+use l4way_proxy::{HttpsClient, HttpsSink};
+use l4way_session::{CloseReason, TlsRecord};
+use l4way_tls::{handshake_failure, handshake_kind};
 use rustls::ServerConnection;
 use tokio::{net::TcpStream, runtime::Handle, time::timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -60,11 +62,15 @@ impl Reception {
 
 impl HttpsSink for Reception {
     fn take(&self, client: HttpsClient) {
-        let Some(Port { view, drained }) = self.ports.load().get(&client.bind).cloned() else {
-            // Its listener has gone meanwhile.
-            return client.handshakes.fail(CloseReason::ListenerRemoved);
-        };
-        self.runtime.spawn(serve(client, self.shared.clone(), view, drained));
+        let port = self.ports.load().get(&client.bind).cloned();
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            match port {
+                Some(Port { view, drained }) => serve(client, shared, view, drained).await,
+                // Its listener has gone meanwhile.
+                None => client.handshakes.fail(CloseReason::ListenerRemoved),
+            }
+        });
     }
 }
 
@@ -106,12 +112,13 @@ async fn serve(
         Ok(stream) => stream,
         Err(reason) => {
             handshakes.fail(reason);
-            return record.end(reason);
+            return record.refuse(reason);
         }
     };
     let (_, session) = stream.get_ref();
     record.describe(session, &terminator);
-    handshakes.succeed(HandshakeKind::of(session), begun.elapsed());
+    record.begin();
+    handshakes.succeed(handshake_kind(session), begun.elapsed());
     let http2 = session.alpn_protocol() == Some(HTTP2);
     let security = Security::Tls { server_name: client.server_name };
     let peer = Peer::new(client.downstream.ip());
@@ -131,7 +138,7 @@ async fn serve(
 /// Why a handshake failed.
 fn reason(error: &io::Error) -> CloseReason {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => CloseReason::of_handshake(error),
+        Some(error) => handshake_failure(error),
         None => CloseReason::HandshakeAborted,
     }
 }

@@ -60,6 +60,6 @@ mod upgrade;
 mod watch;
 
 pub use control::{EndpointRequests, HttpProxy};
-pub use counters::{Counters, ErrorReason, Labels};
-pub use settings::{Settings, Timeouts};
-pub use snapshot::{CounterSnapshot, RowSnapshot};
+pub use counters::{ErrorReason, HttpCounters, RequestLabels};
+pub use settings::{HttpSettings, Timeouts};
+pub use snapshot::{HttpSnapshot, RequestRowSnapshot};

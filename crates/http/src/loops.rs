@@ -3,8 +3,8 @@
 //! through a chain of proxies, and only one that takes the same rule again has gone round.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use l4way_host::random_seed;
 use l4way_model::{ListenerId, RouteId};
-use l4way_proxy::random_seed;
 
 /// Who has forwarded a request.
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");

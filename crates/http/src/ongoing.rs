@@ -63,7 +63,7 @@ impl Exchange {
         patient: bool,
     ) -> Arc<Self> {
         let begun = Instant::now();
-        let flow = || Flow::new(shared.settings.memory.clone(), begun);
+        let flow = || Flow::new(shared.settings.process.memory.clone(), begun);
         pulse.begin_exchange();
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             shared: shared.clone(),

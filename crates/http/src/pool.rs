@@ -9,9 +9,10 @@ use std::{
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use l4way_host::is_connected_to_itself;
 use l4way_model::EndpointAddress;
-use l4way_proxy::{Keepalive, is_connected_to_itself};
 use l4way_proxy_core::EndpointFailure;
+use l4way_session::Keepalive;
 use l4way_tls::Originator;
 use rustls::ClientConnection;
 use socket2::{SockRef, TcpKeepalive};

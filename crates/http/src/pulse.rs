@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::CloseReason;
+use l4way_session::CloseReason;
 use tokio::sync::Notify;
 
 use crate::{control::Shared, settings::Timeouts};

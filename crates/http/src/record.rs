@@ -6,9 +6,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use l4way_model::Transport;
-use l4way_proxy::{CloseReason, Labels, SessionRecord, TlsRecord};
-use l4way_tls::Terminator;
+use l4way_session::{CloseReason, Labels, SessionRecord, SessionStart, TlsRecord, Verdict};
+use l4way_tls::{Terminator, describe_session};
 use rustls::CommonState;
 
 use crate::{control::Shared, metered::Meter};
@@ -28,32 +27,41 @@ pub(crate) struct Record {
 impl Record {
     /// Takes down what the TLS session is like.
     pub(crate) fn describe(&mut self, session: &CommonState, terminator: &Terminator) {
-        if self.shared.settings.records.is_on() {
-            self.tls = TlsRecord::of(self.tls.server_name.take(), session, Some(terminator));
+        if self.shared.settings.tap.is_open() {
+            self.tls = describe_session(self.tls.server_name.take(), session, Some(terminator));
         }
     }
 
-    /// Hands it over.
+    /// Tells that the session begins.
+    pub(crate) fn begin(&self) {
+        self.shared.settings.tap.begin(|| self.session_start());
+    }
+
+    /// Tells that the session doesn't begin.
+    pub(crate) fn refuse(self, reason: CloseReason) {
+        self.shared.settings.tap.decide(|| (self.session_start(), Verdict::Refused(reason)));
+        self.end(reason);
+    }
+
+    /// Tells of the session's end.
     pub(crate) fn end(self, reason: CloseReason) {
-        let is_taken = self.shared.settings.records.record(|| SessionRecord {
-            transport: Transport::Tcp,
-            labels: self.labels,
-            endpoint: None,
-            attempts: 0,
-            downstream: self.downstream,
-            local: self.local,
-            bytes_upstream: self.meter.upstream.load(Relaxed),
-            bytes_downstream: self.meter.downstream.load(Relaxed),
-            datagrams_upstream: 0,
-            datagrams_downstream: 0,
-            started: self.started,
-            duration: self.begun.elapsed(),
-            connect_time: None,
-            reason,
-            tls: Some(Box::new(self.tls)),
+        let is_taken = self.shared.settings.tap.end(|| {
+            let Self { labels, downstream, local, .. } = self;
+            let session = SessionStart { labels, downstream, local };
+            SessionRecord {
+                bytes_upstream: self.meter.upstream.load(Relaxed),
+                bytes_downstream: self.meter.downstream.load(Relaxed),
+                tls: Some(Box::new(self.tls)),
+                ..SessionRecord::new(session, Some(self.started), self.begun.elapsed(), reason)
+            }
         });
         if !is_taken {
             self.shared.counters.records_dropped.increment();
         }
+    }
+
+    /// Start of the session, as observers have it.
+    fn session_start(&self) -> SessionStart {
+        SessionStart { labels: self.labels.clone(), downstream: self.downstream, local: self.local }
     }
 }

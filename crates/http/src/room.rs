@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Allowance, Budget, Kind, MakeRoom, Place};
+use l4way_proxy_core::{Allowance, BudgetKind, DescriptorBudget, Descriptors, MakeRoom};
 use tokio::time::sleep;
 
-use crate::{counters::Counters, pulse::Pulse, watch::Watched};
+use crate::{counters::HttpCounters, pulse::Pulse, watch::Watched};
 
 /// Descriptors of a client's connection: its own, and one for a connection to an endpoint.
 const DESCRIPTORS: usize = 2;
@@ -25,7 +25,7 @@ const LOOKS: usize = 256;
 /// clients, and may outlast them or be more than they: those that are more take one of their own.
 #[derive(Debug)]
 pub(crate) struct Room {
-    budget: Arc<Budget>,
+    budget: Arc<DescriptorBudget>,
     /// Where connections to endpoints take theirs.
     allowance: Allowance,
     held: Mutex<Held>,
@@ -36,7 +36,7 @@ struct Held {
     clients: usize,
     upstreams: usize,
     /// Of the connections to endpoints that are more than clients.
-    extra: Vec<Place>,
+    extra: Vec<Descriptors>,
     /// When somebody last looked for room.
     looked: Option<Instant>,
 }
@@ -50,19 +50,19 @@ impl Held {
 
 impl Room {
     pub(crate) fn new(
-        budget: Arc<Budget>,
+        budget: Arc<DescriptorBudget>,
         connections: Arc<Watched<Pulse>>,
         silence: Duration,
-        counters: Arc<Counters>,
+        counters: Arc<HttpCounters>,
     ) -> Arc<Self> {
         budget.set_http(Arc::new(Clients { connections, silence, counters }));
-        let allowance = budget.allow_without_share(Kind::Http);
+        let allowance = budget.allow_without_share(BudgetKind::Http);
         Arc::new(Self { budget, allowance, held: Mutex::default() })
     }
 
     /// A way to descriptors for the clients of one socket.
     pub(crate) fn allow(&self) -> Allowance {
-        self.budget.allow(Kind::Http)
+        self.budget.allow(BudgetKind::Http)
     }
 
     /// A client's descriptors, if there are some.
@@ -71,7 +71,7 @@ impl Room {
     }
 
     /// The descriptors of a client that a worker has given them.
-    pub(crate) fn client_with(self: &Arc<Self>, place: Place) -> ClientPlace {
+    pub(crate) fn client_with(self: &Arc<Self>, place: Descriptors) -> ClientPlace {
         let mut held = self.held();
         held.clients += 1;
         held.looked = None;
@@ -140,7 +140,7 @@ impl Room {
 #[derive(Debug)]
 pub(crate) struct ClientPlace {
     room: Arc<Room>,
-    place: Option<Place>,
+    place: Option<Descriptors>,
 }
 
 impl Drop for ClientPlace {
@@ -174,7 +174,7 @@ impl Drop for UpstreamPlace {
 struct Clients {
     connections: Arc<Watched<Pulse>>,
     silence: Duration,
-    counters: Arc<Counters>,
+    counters: Arc<HttpCounters>,
 }
 
 impl MakeRoom for Clients {
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn room(descriptors: usize) -> (Arc<Room>, Allowance) {
-        let budget = Budget::new(descriptors, NonZeroUsize::MIN);
+        let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
         let room = Room::new(budget, Arc::default(), Duration::ZERO, Arc::default());
         let allowance = room.allow();
         (room, allowance)

@@ -1,17 +1,17 @@
 use std::{
     num::NonZeroUsize,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{Budget, Keepalive, MemoryBudget, Records};
-use l4way_proxy_core::EndpointStore;
+use l4way_host::memory;
+use l4way_proxy_core::ProcessWide;
+use l4way_session::{Keepalive, Tap};
 
 /// How an [`HttpProxy`] behaves, apart from what it carries and on which terms.
 ///
 /// [`HttpProxy`]: crate::HttpProxy
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HttpSettings {
     /// How many endpoints a request tries to connect to before it is answered 503 or 504.
     /// Default: 3.
     pub connect_attempts: NonZeroUsize,
@@ -24,24 +24,21 @@ pub struct Settings {
     pub backlog: u32,
     /// How long who may be silent. Default: see [`Timeouts`].
     pub timeouts: Timeouts,
-    /// The descriptors that connections of both sides use, if others take of them, too. Default: a budget of
-    /// its own, as large as the limit of open files lets it be.
-    pub budget: Option<Arc<Budget>>,
     /// How long a connection has to have been idle before it may have to end, so that there is room for
     /// the next one at the limit. Default: 30 s.
     pub silence: Duration,
     /// How long a connection to an endpoint is kept for the next request. Default: 30 s.
     pub pool_timeout: Duration,
-    /// Where a record of each connection of HTTPS goes when it ends. Of one that began while they were
-    /// off, it has the server name and nothing else of the TLS session. Default: nowhere.
-    pub records: Records,
-    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
-    pub endpoints: Arc<EndpointStore>,
-    /// What may be held of bodies. Default: see [`MemoryBudget`].
-    pub memory: Arc<MemoryBudget>,
+    /// Tap through which connections of HTTPS are told of. Of one that began while nobody listened,
+    /// the record has the server name and nothing else of the TLS session. Default: nobody listens.
+    pub tap: Tap,
+    /// State that all share who carry sessions in this process. Default: nothing is known of
+    /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
+    /// own.
+    pub process: ProcessWide,
 }
 
-impl Default for Settings {
+impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             connect_attempts: NonZeroUsize::MIN.saturating_add(2),
@@ -49,12 +46,10 @@ impl Default for Settings {
             keepalive: Keepalive::default(),
             backlog: 4_096,
             timeouts: Timeouts::default(),
-            budget: None,
             silence: Duration::from_secs(30),
             pool_timeout: Duration::from_secs(30),
-            records: Records::default(),
-            endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::default(),
+            tap: Tap::default(),
+            process: ProcessWide::new(Instant::now(), memory()),
         }
     }
 }

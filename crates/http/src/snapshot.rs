@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use crate::{ErrorReason, Labels};
+use crate::{ErrorReason, RequestLabels};
 
 /// All counters at one time.
 #[derive(Clone, Debug, Default)]
-pub struct CounterSnapshot {
+pub struct HttpSnapshot {
     /// One row for each listener, route and backend, in the order of their labels.
-    pub rows: Vec<RowSnapshot>,
+    pub rows: Vec<RequestRowSnapshot>,
     /// Client connections there are, upgraded ones among them.
     pub active_connections: u64,
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
@@ -21,16 +21,16 @@ pub struct CounterSnapshot {
 
 /// The counters of one listener, route and backend.
 #[derive(Clone, Debug)]
-pub struct RowSnapshot {
+pub struct RequestRowSnapshot {
     /// What it is about.
-    pub labels: Arc<Labels>,
+    pub labels: Arc<RequestLabels>,
     pub(crate) answered: [u64; 5],
     pub(crate) errors: [u64; ErrorReason::ALL.len()],
     /// Connections that were upgraded to another protocol.
     pub upgrades: u64,
 }
 
-impl RowSnapshot {
+impl RequestRowSnapshot {
     /// Requests that were answered, by l4way or an endpoint, by class of the status code (`2xx`, …),
     /// those without any left out.
     pub fn answered(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {

@@ -6,16 +6,16 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue};
+use l4way_host::random_seed;
 use l4way_model::{
     BackendId, HeaderMatch, Hostname, HttpListener, HttpPort, HttpRule, HttpTerms, ListenerId,
     PathMatch, Route, SessionTerms, Target as ModelTarget, TlsListener, TlsPort,
 };
-use l4way_proxy::random_seed;
 use l4way_proxy_core::{Hostnames, WeightedPick};
 use l4way_tls::{Originator, Originators};
 
 use crate::{
-    counters::{Counters, ErrorReason, Labels, Row},
+    counters::{ErrorReason, HttpCounters, RequestLabels, Row},
     endpoints::Endpoints,
     loops::{Identity, Pseudonym},
     path::comparable,
@@ -40,7 +40,7 @@ pub(crate) struct Table {
 
 /// What tables are made with.
 pub(crate) struct Make<'a> {
-    pub(crate) counters: &'a Counters,
+    pub(crate) counters: &'a HttpCounters,
     pub(crate) originators: &'a Originators,
     pub(crate) identity: &'a Identity,
 }
@@ -74,7 +74,7 @@ impl Table {
 
     fn new(listeners: impl Iterator<Item = (Option<Hostname>, Listener)>, make: &Make<'_>) -> Self {
         let listeners = Hostnames::new(listeners);
-        Self { listeners, stray: make.counters.row(Labels::default()) }
+        Self { listeners, stray: make.counters.row(RequestLabels::default()) }
     }
 
     /// The listener that is for this host, in lower case: an exact hostname goes before a wildcard,
@@ -86,7 +86,7 @@ impl Table {
 
 impl Listener {
     fn new(id: &ListenerId, rules: &[HttpRule], make: &Make<'_>) -> Self {
-        let labels = Labels { listener: Some(id.clone()), ..Labels::default() };
+        let labels = RequestLabels { listener: Some(id.clone()), ..RequestLabels::default() };
         Self {
             id: id.clone(),
             rules: rules_of(id, rules, &labels, make),
@@ -106,7 +106,12 @@ impl Listener {
 }
 
 /// The rules of a listener, each with a name of its own toward others.
-fn rules_of(id: &ListenerId, rules: &[HttpRule], labels: &Labels, make: &Make<'_>) -> Vec<Rule> {
+fn rules_of(
+    id: &ListenerId,
+    rules: &[HttpRule],
+    labels: &RequestLabels,
+    make: &Make<'_>,
+) -> Vec<Rule> {
     let rule = |(place, rule): (usize, &HttpRule)| {
         let pseudonym = Pseudonym::new(make.identity, id, &rule.route.id, place);
         Rule::new(rule, pseudonym, labels, make)
@@ -158,12 +163,12 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl Rule {
-    fn new(rule: &HttpRule, pseudonym: Pseudonym, labels: &Labels, make: &Make<'_>) -> Self {
+    fn new(rule: &HttpRule, pseudonym: Pseudonym, labels: &RequestLabels, make: &Make<'_>) -> Self {
         let Make { counters, originators, .. } = make;
         let HttpRule { hostname, path, headers, route: Route { id, targets } } = rule;
-        let labels = Labels { route: Some(id.clone()), ..labels.clone() };
+        let labels = RequestLabels { route: Some(id.clone()), ..labels.clone() };
         let backend = |id: &BackendId, originator| {
-            let row = counters.row(Labels { backend: Some(id.clone()), ..labels.clone() });
+            let row = counters.row(RequestLabels { backend: Some(id.clone()), ..labels.clone() });
             Target::Backend(Picked { backend: id.clone(), originator, row })
         };
         let refused = |reason| Target::Refused(reason, counters.row(labels.clone()));

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::MemoryLoad;
+use l4way_proxy_core::MemoryLoad;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{control::Shared, counters::ErrorReason};
@@ -112,7 +112,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
                 exchange.end(reason);
             }
         }
-        let memory = &shared.settings.memory;
+        let memory = &shared.settings.process.memory;
         if memory.load() == MemoryLoad::Full {
             let mut stalled: Vec<_> = exchanges
                 .iter()

@@ -30,6 +30,6 @@ mod ruleset;
 mod sessions;
 mod watch;
 
-pub use path::{KernelPath, ProxiedFlows, Settings, SourceAddress};
+pub use path::{KernelPath, KernelSettings, ProxiedFlows, SourceAddress};
 pub use sessions::{EndpointRow, Totals};
 pub use watch::Observer;

@@ -10,7 +10,7 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointAddress, EndpointTable, Listener, ListenerId,
     ListenerReport, PathReport, RefusedReason, SessionTerms, Transport,
 };
-use l4way_proxy::{CloseReason, Counters, Labels, Records, Row};
+use l4way_session::{CloseReason, Labels, Row, SessionCounters, Tap, Writer};
 use rustix::io::Errno;
 
 use crate::{
@@ -42,15 +42,15 @@ pub enum SourceAddress {
 
 /// What is the same for all sessions.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct KernelSettings {
     /// What endpoints see.
     pub source_address: SourceAddress,
     /// How long sessions may go on after their listener is gone.
     pub drain_deadline: Duration,
-    /// Where a record of each session goes.
-    pub records: Records,
+    /// Tap through which sessions are told of.
+    pub tap: Tap,
     /// What sessions are counted in.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<SessionCounters>,
 }
 
 /// Tells of the UDP flows that the proxy carries, of some of its listeners: clients, and whom they
@@ -67,9 +67,9 @@ pub struct KernelPath {
     terms: Terms,
     /// The times in seconds that the table has UDP timeouts for.
     timeouts: BTreeSet<u32>,
-    records: Records,
+    tap: Tap,
     drain_deadline: Duration,
-    counters: Arc<Counters>,
+    counters: Arc<SessionCounters>,
     host: Host,
     /// Of the configuration that was applied last.
     taken: Taken,
@@ -98,7 +98,7 @@ impl KernelPath {
     ///
     /// # Errors
     /// What the kernel path needs and isn't there, as a clause for a person.
-    pub fn start(settings: Settings) -> Result<Self, String> {
+    pub fn start(settings: KernelSettings) -> Result<Self, String> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| match Errno::from_io_error(&error) {
@@ -112,7 +112,7 @@ impl KernelPath {
         })?;
         let host =
             Host::read().map_err(|error| format!("this host can't be looked at: {error}"))?;
-        let events = events_for(&settings.records);
+        let events = events_for(&settings.tap);
         let terms = Terms {
             masquerade: settings.source_address == SourceAddress::Masquerade,
             udp_timeout: SessionTerms::default().udp_session_timeout,
@@ -128,7 +128,7 @@ impl KernelPath {
         }
         create(&mut socket, terms).map_err(failed("nftables can't be used"))?;
         let ready = switch_on(ACCOUNTING).and_then(|()| {
-            let sessions = Sessions::new(Socket::open(0)?, settings.records.clone());
+            let sessions = Sessions::new(Socket::open(0)?, settings.tap.clone());
             Watch::start(sessions, events)
         });
         let watch = ready.map_err(|error| {
@@ -143,7 +143,7 @@ impl KernelPath {
             watch,
             terms,
             timeouts: [terms.udp_seconds()].into(),
-            records: settings.records,
+            tap: settings.tap,
             drain_deadline: settings.drain_deadline,
             counters: settings.counters,
             host,
@@ -277,7 +277,7 @@ impl KernelPath {
         Ok(())
     }
 
-    /// Looks whether the host's addresses have changed, or whether records are wanted, and ends what
+    /// Looks whether the host's addresses have changed, or whether anybody listens, and ends what
     /// has had its time. Whether [`apply`](Self::apply) would do something else now.
     pub fn tick(&mut self) -> bool {
         self.lock.answer();
@@ -295,9 +295,9 @@ impl KernelPath {
                 due.contains(session.listener).then_some(CloseReason::ListenerRemoved)
             });
         }
-        let events = events_for(&self.records).mask;
-        let records_changed = self.drain.is_none() && events != self.terms.events;
-        records_changed || Host::read().is_ok_and(|host| host != self.host)
+        let events = events_for(&self.tap).mask;
+        let events_changed = self.drain.is_none() && events != self.terms.events;
+        events_changed || Host::read().is_ok_and(|host| host != self.host)
     }
 
     /// What counts its sessions, for whoever reads counters.
@@ -372,12 +372,13 @@ impl KernelPath {
     }
 
     fn row(&self, carried: &Carried, backend: Option<&BackendId>) -> Arc<Row> {
-        self.counters.kernel_row(Labels {
+        let labels = Labels {
             transport: carried.transport,
             listener: carried.listener.clone(),
             route: Some(carried.route.clone()),
             backend: backend.cloned(),
-        })
+        };
+        self.counters.row(labels, Writer::Kernel)
     }
 
     /// Makes the rules those of `ruleset`; these flows stay with the proxy.
@@ -423,7 +424,7 @@ impl KernelPath {
     fn terms_of(&self, config: &Config) -> Terms {
         Terms {
             udp_timeout: config.terms().udp_session_timeout,
-            events: events_for(&self.records).mask,
+            events: events_for(&self.tap).mask,
             ..self.terms
         }
     }
@@ -434,7 +435,7 @@ impl KernelPath {
         if terms == self.terms || self.drain.is_some() {
             return;
         }
-        if let Err(error) = self.watch.observer.subscribe(events_for(&self.records)) {
+        if let Err(error) = self.watch.observer.subscribe(events_for(&self.tap)) {
             tracing::error!(%error, "conntrack's events can't be subscribed to");
         }
         self.terms = terms;
@@ -533,13 +534,13 @@ impl Drop for KernelPath {
         delete(&mut self.socket);
         self.end(|_| Some(reason));
         // Takes the events of what was just ended; whoever still reads counters keeps no log open.
-        self.watch.observer.with(Sessions::stop_recording);
+        self.watch.observer.with(Sessions::stop_telling);
     }
 }
 
-/// The events that are wanted: their ends are enough for counting.
-fn events_for(records: &Records) -> Events {
-    if records.is_on() { conntrack::ALL } else { conntrack::ENDS }
+/// The events that are wanted: the ends of flows are enough for counting.
+fn events_for(tap: &Tap) -> Events {
+    if tap.is_open() { conntrack::ALL } else { conntrack::ENDS }
 }
 
 /// The listeners of a plan that the kernel carries.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, EndpointAddress, ListenerId, Transport};
-use l4way_proxy::{CloseReason, Labels, Records, Row, SessionRecord, Toward};
+use l4way_session::{CloseReason, Labels, Row, SessionRecord, SessionStart, Tap, Toward, Verdict};
 
 use crate::{
     conntrack::{self, Carried, Flow, FlowKey, State, Told},
@@ -103,7 +103,7 @@ pub(crate) struct Sessions {
     sessions: HashMap<FlowKey, Session>,
     /// What counts sessions of endpoints, current ones and those that sessions are left of.
     endpoints: BTreeMap<(Arc<Labels>, SocketAddr), Arc<EndpointRow>>,
-    records: Records,
+    tap: Tap,
     /// TCP connections that have ended, and whose last counts are to be asked for.
     ended: Vec<FlowKey>,
     /// Counts the times that all flows were looked at.
@@ -128,13 +128,13 @@ struct Session {
 }
 
 impl Sessions {
-    pub(crate) fn new(socket: Socket, records: Records) -> Self {
+    pub(crate) fn new(socket: Socket, tap: Tap) -> Self {
         Self {
             socket,
             directory: Directory::default(),
             sessions: HashMap::new(),
             endpoints: BTreeMap::new(),
-            records,
+            tap,
             ended: Vec::new(),
             look: 0,
             totals: Totals::default(),
@@ -224,9 +224,9 @@ impl Sessions {
         self.endpoints.values().cloned().collect()
     }
 
-    /// Lets go of where records go.
-    pub(crate) fn stop_recording(&mut self) {
-        self.records = Records::default();
+    /// Tells nobody of sessions any more.
+    pub(crate) fn stop_telling(&mut self) {
+        self.tap = Tap::default();
     }
 
     /// How many sessions there are.
@@ -271,6 +271,9 @@ impl Sessions {
             let Some(counts) = self.directory.find(&flow) else { return };
             counts.row.open();
             counts.endpoint.opened.fetch_add(1, Relaxed);
+            let start = || start(&counts.row, key);
+            self.tap.begin(start);
+            self.tap.decide(|| (start(), Verdict::Forwarded(EndpointAddress::Ip(flow.endpoint))));
             self.sessions.insert(key, Session::new(counts.clone(), &flow));
         }
         let Some(session) = self.sessions.get_mut(&key) else { return };
@@ -320,7 +323,7 @@ impl Sessions {
         }
         session.counts.row.end(reason);
         session.counts.endpoint.ended.fetch_add(1, Relaxed);
-        if !self.records.record(|| session.record(key, reason, ended)) {
+        if !self.tap.end(|| session.record(key, reason, ended)) {
             self.totals.records_dropped += 1;
         }
     }
@@ -430,24 +433,23 @@ impl Session {
         };
         let [up, down] = self.counted;
         let ended = ended.unwrap_or_else(SystemTime::now);
+        let duration = ended.duration_since(self.began).unwrap_or(Duration::ZERO);
+        let start = start(&self.counts.row, key);
         SessionRecord {
-            transport: key.transport,
-            labels: self.counts.row.labels().clone(),
             endpoint: Some(EndpointAddress::Ip(self.endpoint())),
             attempts: 1,
-            downstream: key.client,
-            local: key.local,
             bytes_upstream,
             bytes_downstream,
             datagrams_upstream: datagrams(up),
             datagrams_downstream: datagrams(down),
-            started: self.began,
-            duration: ended.duration_since(self.began).unwrap_or(Duration::ZERO),
-            connect_time: None,
-            reason,
-            tls: None,
+            ..SessionRecord::new(start, Some(self.began), duration, reason)
         }
     }
+}
+
+/// Start of a session that is counted in this row.
+fn start(row: &Row, key: FlowKey) -> SessionStart {
+    SessionStart { labels: row.labels().clone(), downstream: key.client, local: key.local }
 }
 
 /// Whether events were lost, as there were too many.
@@ -460,7 +462,7 @@ mod tests {
     use std::sync::mpsc;
 
     use l4way_model::GatewayId;
-    use l4way_proxy::{Counters, Proxy, RowSnapshot, Settings};
+    use l4way_session::{RowSnapshot, SessionCounters, Writer};
 
     use super::*;
 
@@ -474,19 +476,19 @@ mod tests {
 
     struct Fixture {
         sessions: Sessions,
-        counters: Arc<Counters>,
+        counters: SessionCounters,
         records: mpsc::Receiver<SessionRecord>,
     }
 
     impl Fixture {
         fn new(transport: Transport) -> Self {
             let (sender, records) = mpsc::sync_channel(16);
-            let counters = Proxy::start(Settings::default()).unwrap().counters();
+            let counters = SessionCounters::new(1);
             let gateway = GatewayId::new("ns", "gw");
             let listener = ListenerId { gateway, listener_set: None, name: "l".into() };
-            let row =
-                counters.kernel_row(Labels { transport, listener, route: None, backend: None });
-            let mut sessions = Sessions::new(Socket::open(0).unwrap(), Records::to(sender));
+            let labels = Labels { transport, listener, route: None, backend: None };
+            let row = counters.row(labels, Writer::Kernel);
+            let mut sessions = Sessions::new(Socket::open(0).unwrap(), Tap::to(sender));
             let endpoint = sessions.endpoint(&row, address(ENDPOINT));
             let mut directory = Directory::default();
             directory.insert(transport, address(LOCAL), Counts { row, endpoint });

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::Heart;
+use l4way_host::Heart;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::write,

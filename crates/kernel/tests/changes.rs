@@ -13,12 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_kernel::{KernelPath, Settings, SourceAddress};
+use l4way_kernel::{KernelPath, KernelSettings, SourceAddress};
 use l4way_model::{
     ApplyReport, BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, PathReport,
     Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, RowSnapshot, Tap};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// How long anything may take before a test gives up on it.
@@ -69,22 +70,22 @@ impl Bench {
         });
         let endpoint = UdpSocket::bind(ENDPOINT).unwrap();
         endpoint.set_read_timeout(Some(PATIENCE)).unwrap();
-        let proxy = Proxy::start(l4way_proxy::Settings::default()).unwrap();
+        let proxy = Proxy::start(l4way_proxy::ProxySettings::default()).unwrap();
         let mut bench = Self { proxy, kernel: None, terms: SessionTerms::default(), endpoint };
         bench.apply();
         bench
     }
 
-    fn start_kernel(&mut self, records: Records) {
-        self.start_draining_kernel(records, PATIENCE);
+    fn start_kernel(&mut self, tap: Tap) {
+        self.start_draining_kernel(tap, PATIENCE);
     }
 
     /// The same, where sessions have so long when their listener is gone.
-    fn start_draining_kernel(&mut self, records: Records, drain_deadline: Duration) {
-        let settings = Settings {
+    fn start_draining_kernel(&mut self, tap: Tap, drain_deadline: Duration) {
+        let settings = KernelSettings {
             source_address: SourceAddress::Masquerade,
             drain_deadline,
-            records,
+            tap,
             counters: self.proxy.counters(),
         };
         self.kernel = Some(KernelPath::start(settings).unwrap());
@@ -214,7 +215,7 @@ fn another_udp_timeout_is_that_of_new_flows_and_ends_none() {
     let mut bench = Bench::new();
     let proxied = udp_client();
     let by_proxy = bench.exchange(&proxied);
-    bench.start_kernel(Records::default());
+    bench.start_kernel(Tap::default());
     let tcp = TcpStream::connect(LISTENER).unwrap();
     ping(&tcp);
     let first = udp_client();
@@ -246,15 +247,15 @@ fn another_udp_timeout_is_that_of_new_flows_and_ends_none() {
 fn records_are_switched_on_while_sessions_run() {
     enter_new_host("records");
     let mut bench = Bench::new();
-    let records = Records::default();
-    bench.start_kernel(records.clone());
+    let tap = Tap::default();
+    bench.start_kernel(tap.clone());
     let before = TcpStream::connect(LISTENER).unwrap();
     ping(&before);
     let is_behind = |bench: &mut Bench| bench.kernel.as_mut().unwrap().tick();
     assert!(!is_behind(&mut bench));
 
     let (send, written) = mpsc::sync_channel(16);
-    records.switch_on(Some(send));
+    tap.switch_on(Some(send));
     assert!(is_behind(&mut bench));
     bench.apply();
     assert!(!is_behind(&mut bench));
@@ -276,7 +277,7 @@ fn records_are_switched_on_while_sessions_run() {
 fn a_listener_that_comes_back_takes_its_sessions_back() {
     enter_new_host("returns");
     let mut bench = Bench::new();
-    bench.start_draining_kernel(Records::default(), Duration::from_secs(2));
+    bench.start_draining_kernel(Tap::default(), Duration::from_secs(2));
     // The third goes with the others and doesn't come back: its session tells when the deadline has
     // passed.
     let listeners = [listener(Transport::Tcp), listener(Transport::Udp)];

@@ -21,7 +21,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use l4way_proxy::Heart;
+use l4way_host::Heart;
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime,

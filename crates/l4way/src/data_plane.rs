@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
+use l4way_host::Heart;
 use l4way_http::HttpProxy;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::{Budget, Heart, Limits, Proxy};
+use l4way_proxy::Proxy;
+use l4way_proxy_core::{DescriptorBudget, Limits};
 
 pub(crate) use self::endpoint_sessions::EndpointSessions;
 use crate::kernel_path::{Kernel, KernelCounters, KernelSnapshot};
@@ -34,19 +36,19 @@ pub(crate) struct DataPlane {
 /// What is counted. Cheap to share.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    sessions: Arc<l4way_proxy::Counters>,
-    http: Arc<l4way_http::Counters>,
+    sessions: Arc<l4way_session::SessionCounters>,
+    http: Arc<l4way_http::HttpCounters>,
     kernel: KernelCounters,
-    budget: Arc<Budget>,
+    budget: Arc<DescriptorBudget>,
 }
 
 /// All counters at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CounterSnapshot {
     /// Of TCP and UDP sessions.
-    pub(crate) sessions: l4way_proxy::CounterSnapshot,
+    pub(crate) sessions: l4way_session::SessionSnapshot,
     /// Of HTTP requests.
-    pub(crate) http: l4way_http::CounterSnapshot,
+    pub(crate) http: l4way_http::HttpSnapshot,
     /// Of the kernel path, if there is one.
     pub(crate) kernel: Option<KernelSnapshot>,
     /// Descriptors that sessions use.
@@ -59,17 +61,13 @@ impl DataPlane {
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
     pub(crate) fn start(
-        mut sessions: l4way_proxy::Settings,
-        mut http: l4way_http::Settings,
+        mut sessions: l4way_proxy::ProxySettings,
+        mut http: l4way_http::HttpSettings,
     ) -> io::Result<Self> {
-        // What one finds out, the other knows.
-        http.endpoints = sessions.endpoints.clone();
-        // What one takes or holds, the other can't.
-        http.memory = sessions.memory.clone();
-        let descriptors = Limits::probe(&sessions).session_descriptors;
-        let budget = Budget::new(descriptors, sessions.workers);
-        http.budget = Some(budget.clone());
-        sessions.budget = Some(budget);
+        let descriptors = sessions.limits().session_descriptors;
+        let budget = DescriptorBudget::new(descriptors, sessions.workers);
+        sessions.process.descriptors = Some(budget);
+        http.process = sessions.process.clone();
         let http = HttpProxy::start(http)?;
         sessions.https = Some(http.https());
         let sessions = Proxy::start(sessions)?;
@@ -88,12 +86,12 @@ impl DataPlane {
     pub(crate) fn start_kernel_path(
         &mut self,
         source_address: SourceAddress,
-        sessions: &l4way_proxy::Settings,
+        sessions: &l4way_proxy::ProxySettings,
     ) -> Option<&str> {
-        let settings = l4way_kernel::Settings {
+        let settings = l4way_kernel::KernelSettings {
             source_address,
             drain_deadline: sessions.drain_deadline,
-            records: sessions.records.clone(),
+            tap: sessions.tap.clone(),
             counters: self.sessions.counters(),
         };
         self.kernel = Kernel::start(settings, &self.kernel_counters);
@@ -189,7 +187,7 @@ impl DataPlane {
     /// How many sessions there are, HTTP's connections among them.
     pub(crate) fn active_sessions(&self) -> u64 {
         let snapshot = self.counters().snapshot();
-        let sessions = snapshot.sessions.rows.iter().map(l4way_proxy::RowSnapshot::active);
+        let sessions = snapshot.sessions.rows.iter().map(l4way_session::RowSnapshot::active);
         sessions.sum::<u64>() + snapshot.http.active_connections
     }
 

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::is_connected_to_itself;
 use l4way_model::{BackendId, Config, EndpointAddress, EndpointTable, RouteId, Transport};
-use l4way_proxy::is_connected_to_itself;
 use l4way_proxy_core::{EndpointFailure, EndpointKey, EndpointOf, EndpointState, EndpointStore};
 use rustix::{io::Errno, net::sockopt::set_socket_linger};
 use tokio::{

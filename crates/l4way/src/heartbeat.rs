@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_proxy::Heart;
+use l4way_host::Heart;
 use tokio::{
     sync::watch,
     time::{self, MissedTickBehavior},

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_kernel::{EndpointRow, KernelPath, Observer, ProxiedFlows, Settings, Totals};
+use l4way_host::Heart;
+use l4way_kernel::{EndpointRow, KernelPath, KernelSettings, Observer, ProxiedFlows, Totals};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, PathReport};
-use l4way_proxy::Heart;
 
 /// Who may carry sessions in place of the proxy.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) enum Kernel {
     /// Nobody: it wasn't asked for.
     Off,
     /// The kernel, as soon as it has what it needs: what is missing, and whether that has been told.
-    Missing { wanted: Settings, why: String },
+    Missing { wanted: KernelSettings, why: String },
     /// The kernel.
     On(Box<KernelPath>),
 }
@@ -85,7 +85,7 @@ impl KernelCounters {
 
 impl Kernel {
     /// Begins with nothing to carry, or tells what is missing.
-    pub(crate) fn start(wanted: Settings, counters: &KernelCounters) -> Self {
+    pub(crate) fn start(wanted: KernelSettings, counters: &KernelCounters) -> Self {
         match KernelPath::start(wanted.clone()) {
             Ok(path) => {
                 counters.set(path.observer());

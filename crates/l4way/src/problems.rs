@@ -46,7 +46,7 @@ fn placed(load: &Load, problem: Problem) -> Diagnostic {
 /// Warns of listeners whose port the kernel also gives to outgoing connections: whenever one of
 /// them has it, the listener can't be bound.
 fn ports_of_clients(load: &Load) -> Vec<Diagnostic> {
-    let ports = l4way_proxy::local_ports();
+    let ports = l4way_host::local_ports();
     let reserved = fs::read_to_string(RESERVED_PORTS).unwrap_or_default();
     let mut warnings = Vec::new();
     for manifest in load.manifests.values() {

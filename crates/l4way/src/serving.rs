@@ -10,7 +10,9 @@ use std::{
 
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
-use l4way_proxy::{MemoryBudget, Records, Settings};
+use l4way_proxy::ProxySettings;
+use l4way_proxy_core::MemoryBudget;
+use l4way_session::Tap;
 use tokio::{
     runtime,
     sync::watch,
@@ -91,9 +93,9 @@ impl Serving {
     pub(crate) fn start(args: &SessionArgs, admin: AdminPlaces) -> Result<Self, String> {
         let access_log = access_log::Switch::new(args.access_log.as_deref())
             .map_err(|error| format!("--access-log: {error}"))?;
-        let sessions = session_settings(args, access_log.records());
-        let http = http_settings(args, access_log.records());
-        let endpoints = EndpointHealth::start(sessions.endpoints.clone());
+        let sessions = session_settings(args, access_log.tap());
+        let http = http_settings(args, access_log.tap());
+        let endpoints = EndpointHealth::start(sessions.process.endpoints.clone());
         let mut data_plane = DataPlane::start(sessions.clone(), http)
             .map_err(|error| format!("can't start the workers: {error}"))?;
         tracing::info!("limits: {}", data_plane.limits());
@@ -101,7 +103,7 @@ impl Serving {
         let metrics = watch::Sender::new(ControlMetrics {
             session_descriptors: data_plane.limits().session_descriptors as u64,
             endpoints: Some(endpoints.clone()),
-            memory: Some(sessions.memory.clone()),
+            memory: Some(sessions.process.memory.clone()),
             ..ControlMetrics::default()
         });
         let report = watch::Sender::new(Arc::new(StatusReport::starting()));
@@ -234,7 +236,7 @@ impl Serving {
         if let Err(error) = logging::change(&logs.level, logs.format) {
             tracing::error!("{error}; the log goes on as before");
         }
-        if logs.access_log == self.access_log.records().is_on() {
+        if logs.access_log == self.access_log.tap().wants_records() {
             return;
         }
         match self.access_log.set(logs.access_log) {
@@ -293,22 +295,21 @@ impl Serving {
     }
 }
 
-fn session_settings(args: &SessionArgs, records: Records) -> Settings {
-    let defaults = Settings::default();
-    Settings {
-        workers: args.workers.unwrap_or(defaults.workers),
-        drain_deadline: args.drain_timeout,
-        records,
-        memory: args.memory_budget.map(MemoryBudget::new).map_or(defaults.memory, Arc::new),
-        ..defaults
+fn session_settings(args: &SessionArgs, tap: Tap) -> ProxySettings {
+    let mut settings =
+        ProxySettings { drain_deadline: args.drain_timeout, tap, ..ProxySettings::default() };
+    settings.workers = args.workers.unwrap_or(settings.workers);
+    if let Some(bytes) = args.memory_budget {
+        settings.process.memory = Arc::new(MemoryBudget::new(bytes));
     }
+    settings
 }
 
 /// Has the kernel carry sessions, as far as that is asked for.
 fn start_kernel_path(
     data_plane: &mut DataPlane,
     args: &SessionArgs,
-    sessions: &Settings,
+    sessions: &ProxySettings,
 ) -> Result<(), String> {
     let source_address = match args.kernel_source_address {
         SourceAddressArg::Masquerade => SourceAddress::Masquerade,
@@ -327,11 +328,11 @@ fn start_kernel_path(
     Ok(())
 }
 
-fn http_settings(args: &SessionArgs, records: Records) -> l4way_http::Settings {
-    l4way_http::Settings {
+fn http_settings(args: &SessionArgs, tap: Tap) -> l4way_http::HttpSettings {
+    l4way_http::HttpSettings {
         drain_deadline: args.drain_timeout,
-        records,
-        ..l4way_http::Settings::default()
+        tap,
+        ..l4way_http::HttpSettings::default()
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`EndpointTable`] changes whenever a pod does, so it is kept apart.
 #![forbid(unsafe_code)]
 
+mod bind;
 mod endpoint;
 mod hostname;
 mod http;
@@ -17,6 +18,7 @@ mod terms;
 mod tls;
 mod trusted;
 
+pub use bind::Bind;
 pub use endpoint::{
     BackendSource, Endpoint, EndpointAddress, EndpointPlace, EndpointSource, EndpointTable,
     ServicePort, connected_to,

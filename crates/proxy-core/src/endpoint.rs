@@ -10,7 +10,7 @@ const DRAWS: usize = 8;
 /// `tried` holds the indices that have failed this session, in rising order and without repeats; they
 /// are left out. `None` if nothing is left. One that `state` calls passed over is taken only if all that are
 /// left are; one that it calls due is taken at once, for the session is to try it.
-pub fn less_loaded(
+pub(crate) fn less_loaded(
     rng: &mut Rng,
     count: usize,
     tried: &[usize],

@@ -22,7 +22,7 @@ use std::{
 use l4way_model::{BackendId, EndpointAddress, Transport};
 
 pub use self::told::PassedOver;
-use crate::Rng;
+use crate::{Rng, endpoint::less_loaded};
 
 /// How long an endpoint is passed over after its first failure.
 const FIRST: Duration = Duration::from_secs(1);
@@ -400,11 +400,28 @@ impl HealthView {
 
     /// The same for a session that is about to choose: an endpoint is due for the one session that tries it,
     /// which has to take it then, and passed over for all others.
-    pub fn state_for_session(&self, endpoint: EndpointOf<'_>, now: Instant) -> EndpointState {
+    fn state_for_session(&self, endpoint: EndpointOf<'_>, now: Instant) -> EndpointState {
         match self.state(endpoint, now) {
             EndpointState::Due if !self.begin_trial(endpoint, now) => EndpointState::PassedOver,
             state => state,
         }
+    }
+
+    /// The index of the endpoint that a session should take, out of `count`: the one with fewer
+    /// `sessions` of two that are drawn at random and not passed over. `tried` are those that have
+    /// failed the session, in rising order and without repeats: they are left out. `None` if
+    /// nothing is left.
+    pub fn choose<'e>(
+        &self,
+        rng: &mut Rng,
+        count: usize,
+        tried: &[usize],
+        now: Instant,
+        endpoint: impl Fn(usize) -> EndpointOf<'e>,
+        sessions: impl Fn(usize) -> u32,
+    ) -> Option<usize> {
+        let state = |index| self.state_for_session(endpoint(index), now);
+        less_loaded(rng, count, tried, state, sessions)
     }
 
     /// Whether a session of ours is the one that tries an endpoint which is due: of UDP, or of one that

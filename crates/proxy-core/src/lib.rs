@@ -6,19 +6,23 @@
 //! a test can replay anything.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod endpoint;
 mod flow;
 mod greeting;
 mod health;
 mod hostnames;
+mod limits;
+mod memory;
 mod pick;
 mod plan;
+mod process;
 mod rng;
 mod seldom;
 mod silent;
 mod timers;
 
-pub use endpoint::less_loaded;
+pub use budget::{Allowance, BudgetKind, DescriptorBudget, DescriptorPool, Descriptors, MakeRoom};
 pub use flow::{FlowId, FlowKey, FlowTable};
 pub use greeting::{
     Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, SSL_REQUEST, read_greeting,
@@ -28,8 +32,11 @@ pub use health::{
     HealthView, PassedOver,
 };
 pub use hostnames::Hostnames;
+pub use limits::{Limits, WantedLimits};
+pub use memory::{MemoryBudget, MemoryLoad};
 pub use pick::WeightedPick;
-pub use plan::{Bind, HandOver, Plan, plan};
+pub use plan::{HandOver, Plan, plan};
+pub use process::ProcessWide;
 pub use rng::Rng;
 pub use seldom::Seldom;
 pub use silent::longest_silent_of_most;

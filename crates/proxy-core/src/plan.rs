@@ -1,25 +1,6 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use l4way_model::{Config, Listener, ListenerId, TlsPort, Transport};
-
-/// A socket that listens, by what makes it one of a kind on a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bind {
-    /// TCP or UDP.
-    pub transport: Transport,
-    /// The address and port.
-    pub address: SocketAddr,
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.transport, self.address)
-    }
-}
+use l4way_model::{Bind, Config, Listener, ListenerId, TlsPort, Transport};
 
 /// A socket that stays open while another listener becomes its owner, so that what waits in its
 /// accept queue or receive buffer isn't lost.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use l4way_model::{BackendId, EndpointAddress, Transport};
-use l4way_proxy_core::{EndpointFailure, EndpointOf, EndpointStore, HealthView, Rng, less_loaded};
+use l4way_proxy_core::{EndpointFailure, EndpointOf, EndpointStore, HealthView, Rng};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 /// How many endpoints a session tries.
@@ -42,11 +42,10 @@ impl Scene {
         let mut tried = Vec::new();
         for _ in 0..ATTEMPTS {
             self.view.refresh();
-            let state = |index| self.view.state_for_session(self.endpoint(index), now);
-            let chosen = less_loaded(rng, self.dead.len(), &tried, state, |index| {
-                // What is dead has the fewest sessions.
-                u32::from(self.dead[index].is_none())
-            });
+            let endpoint = |index| self.endpoint(index);
+            // What is dead has the fewest sessions.
+            let sessions = |index: usize| u32::from(self.dead[index].is_none());
+            let chosen = self.view.choose(rng, self.dead.len(), &tried, now, endpoint, sessions);
             let Some(index) = chosen else { return false };
             let endpoint = self.endpoint(index);
             match self.dead[index] {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use l4way_model::{
-    BackendId, Config, GatewayId, Listener, ListenerId, Route, RouteId, Target, Transport,
+    BackendId, Bind, Config, GatewayId, Listener, ListenerId, Route, RouteId, Target, Transport,
     WeightedTarget,
 };
-use l4way_proxy_core::{Bind, HandOver, Plan, plan};
+use l4way_proxy_core::{HandOver, Plan, plan};
 use proptest::prelude::*;
 
 fn id(name: &str) -> ListenerId {

@@ -9,21 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::{bind_udp_shared, is_in_the_way, listen_tcp_shared};
 use l4way_model::{
-    ApplyReport, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
+    ApplyReport, Bind, BindFailure, BindFailureKind, Config, EndpointTable, Listener, ListenerId,
     ListenerReport, Parts as ConfigParts, Route, TlsPort, Transport,
 };
-use l4way_proxy_core::{Bind, plan};
+use l4way_proxy_core::{Allowance, BudgetKind, plan};
 
 use crate::{
-    bind,
-    budget::{Allowance, Kind},
+    ProxySettings,
     compile::{Compiler, Parts},
     keys::Keys,
     proxy::Workers,
     routes::{BackendKey, ListenerKey},
-    socket::is_in_the_way,
     tls::TlsTable,
+    udp,
     worker::{Command, UdpFlow},
 };
 
@@ -305,7 +305,7 @@ impl Applied {
         let binds = &binds[..];
         self.release_ports(workers, binds);
         let sockets: Result<Vec<_>, BindFailure> =
-            binds.iter().map(|&bind| Ok((bind, bind::open(bind, &workers.settings)?))).collect();
+            binds.iter().map(|&bind| Ok((bind, open(bind, &workers.settings)?))).collect();
         match sockets {
             Ok(sockets) => {
                 let allowance = Arc::new(workers.budget.allow(kind_of(binds)));
@@ -386,10 +386,19 @@ fn binds_of(config: &Config, id: &ListenerId) -> Vec<Bind> {
 }
 
 /// What the sessions of these sockets, which are one listener's, take descriptors as.
-fn kind_of(binds: &[Bind]) -> Kind {
+fn kind_of(binds: &[Bind]) -> BudgetKind {
     match binds.first().map(|bind| bind.transport) {
-        Some(Transport::Udp) => Kind::Udp,
-        _ => Kind::Tcp,
+        Some(Transport::Udp) => BudgetKind::Udp,
+        _ => BudgetKind::Tcp,
+    }
+}
+
+/// One socket for each worker, bound and, if TCP, listening.
+fn open(bind: Bind, settings: &ProxySettings) -> Result<Vec<OwnedFd>, BindFailure> {
+    let (address, count) = (bind.address, settings.workers);
+    match bind.transport {
+        Transport::Tcp => listen_tcp_shared(address, count, settings.keepalive, settings.backlog),
+        Transport::Udp => bind_udp_shared(address, count, udp::prepare),
     }
 }
 
@@ -413,9 +422,11 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use l4way_model::{BackendId, GatewayId, RouteId, Target, WeightedTarget};
+    use l4way_proxy_core::DescriptorBudget;
+    use l4way_session::SessionCounters;
 
     use super::*;
-    use crate::{Budget, Counters, Settings};
+    use crate::ProxySettings;
 
     fn id(name: &str) -> ListenerId {
         let gateway = GatewayId::new("ns", "gw");
@@ -449,14 +460,14 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_backends_and_listeners_that_are_gone() {
-        let settings = Settings {
+        let settings = ProxySettings {
             workers: NonZeroUsize::MIN,
             drain_deadline: Duration::ZERO,
-            ..Settings::default()
+            ..ProxySettings::default()
         };
-        let counters = Arc::new(Counters::new(1));
+        let counters = Arc::new(SessionCounters::new(1));
         let (mailbox, worker) = crate::mailbox::mailbox().expect("an eventfd");
-        let budget = Budget::new(100, settings.workers);
+        let budget = DescriptorBudget::new(100, settings.workers);
         let workers = Workers::new(vec![mailbox], Arc::new(settings), budget, counters.clone());
         let mut applied = Applied::default();
         let endpoint = || [SocketAddr::from(([192, 0, 2, 2], 53)).into()].into();

@@ -2,26 +2,25 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use l4way_host::random_seed;
 use l4way_model::{
     BackendId, Endpoint, Hostname, ListenerId, RefusedReason, Route as ModelRoute,
     Target as ModelTarget, TlsListener as ModelTlsListener, TlsMode as ModelTlsMode, TlsRoute,
     Transport,
 };
 use l4way_proxy_core::{Hostnames, WeightedPick};
+use l4way_session::{Labels, Row, SessionCounters, Writer};
 use l4way_tls::{Originators, Terminators};
 
 use crate::{
-    Labels,
-    counters::{Counters, Row},
     routes::{BackendKey, Forward, ListenerKey, Refusal, Route, Target},
-    socket::random_seed,
     tls::{Counted, TlsListener, TlsMode},
 };
 
 /// Makes a listener's part of what one of the workers is told.
 pub(crate) struct Compiler<'a> {
     pub(crate) parts: &'a Parts,
-    pub(crate) counters: &'a Counters,
+    pub(crate) counters: &'a SessionCounters,
     /// The worker's number.
     pub(crate) worker: usize,
     pub(crate) listener: &'a ListenerId,
@@ -48,7 +47,7 @@ impl Compiler<'_> {
             route: route.map(|route| route.id.clone()),
             backend: backend.cloned(),
         };
-        self.counters.row(labels, self.worker)
+        self.counters.row(labels, Writer::Worker(self.worker))
     }
 
     /// A route as the worker has it.
@@ -115,10 +114,10 @@ impl Compiler<'_> {
 
     /// What counts the clients that get no session. Those of HTTPS are the HTTP side's to count.
     pub(crate) fn counted(&self, https: bool) -> Counted {
-        let worker = (!https).then_some(self.worker);
+        let writer = if https { Writer::Http } else { Writer::Worker(self.worker) };
         Counted {
             row: self.row(Transport::Tcp, None, None),
-            handshakes: Some(self.counters.handshakes(self.listener, worker)),
+            handshakes: Some(self.counters.handshakes(self.listener, writer)),
         }
     }
 }

@@ -5,12 +5,11 @@ use std::{
 };
 
 use l4way_model::SessionTerms;
-use l4way_proxy_core::{HealthView, Rng};
+use l4way_proxy_core::{DescriptorBudget, DescriptorPool, HealthView, Rng};
+use l4way_session::{SessionRecord, Tap, WorkerCounters};
 
 use crate::{
-    Budget, Records, SessionRecord, Settings,
-    budget::Pool,
-    counters::WorkerCounters,
+    ProxySettings,
     loops::Loops,
     poll::Poll,
     routes::{Backends, Choosing},
@@ -28,20 +27,20 @@ pub(crate) struct Context {
     pub(crate) begun: Instant,
     pub(crate) next_tenth: Instant,
     pub(crate) rng: Rng,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<ProxySettings>,
     /// What the configuration says of all sessions.
     pub(crate) terms: SessionTerms,
     pub(crate) backends: Backends,
     /// What is known of endpoints.
     pub(crate) health: HealthView,
     /// The descriptors that sessions may use, and this worker's part of them, which has its number.
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) budget: Arc<DescriptorBudget>,
+    pub(crate) pool: Arc<DescriptorPool>,
     pub(crate) worker: usize,
     /// Whether sessions come back.
     pub(crate) loops: Loops,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) records: Records,
+    pub(crate) tap: Tap,
     /// The ports that the kernel gives to connections: an endpoint's may be among them.
     pub(crate) local_ports: RangeInclusive<u16>,
     /// The most UDP sessions that this worker may have.
@@ -81,10 +80,10 @@ impl Context {
         }
     }
 
-    /// Hands a record over, if records are on, or counts it as dropped.
-    pub(crate) fn record(&self, record: impl FnOnce() -> SessionRecord) {
-        if !self.records.record(record) {
-            self.counters.records_dropped.add(1);
+    /// Tells of the end of a session. A record that the access log has no room for is counted.
+    pub(crate) fn end(&self, record: impl FnOnce() -> SessionRecord) {
+        if !self.tap.end(record) {
+            self.counters.drop_record();
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use l4way_model::ListenerId;
+use l4way_proxy_core::Descriptors;
+use l4way_session::{HandshakeRow, Labels};
 use l4way_tls::Terminator;
-
-use crate::{HandshakeRow, Labels, Place};
 
 /// A client that asks for the name of an HTTPS listener, before its handshake.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct HttpsClient {
     /// What counts its handshake. It has one writer: who serves HTTPS.
     pub handshakes: Arc<HandshakeRow>,
     /// What it takes of the descriptors that sessions may use, until this is dropped.
-    pub place: Place,
+    pub place: Descriptors,
 }
 
 /// Who serves the clients of HTTPS listeners.

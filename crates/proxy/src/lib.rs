@@ -6,7 +6,7 @@
 //! loop (epoll(7), edge-triggered) over sockets, sessions, buffers and counters of its own. It takes
 //! no lock but for one session in sixteen, which leaves a trace by which sessions are known that come back;
 //! and all that others write of what it reads is its mailbox, through which commands come, those traces,
-//! and what is taken of the [`Budget`] of descriptors. Each socket to listen on exists once per worker
+//! and what is taken of the [`DescriptorBudget`]. Each socket to listen on exists once per worker
 //! (`SO_REUSEPORT`); a worker that accepts a connection gives it to another one that has clearly
 //! fewer, and from then on a session stays with its worker.
 //!
@@ -14,53 +14,31 @@
 //! [`Proxy::start`] begins with nothing to carry; [`Proxy::apply`] and [`Proxy::update_endpoints`]
 //! change that while it runs; [`Proxy::retry_failed`], called now and then, binds what was taken
 //! before; [`Proxy::drain`] and [`Proxy::stop`] end it. [`Proxy::counters`] is for metrics,
-//! [`Settings::records`] for an access log.
+//! [`ProxySettings::tap`] for an access log.
 //!
+//! [`DescriptorBudget`]: l4way_proxy_core::DescriptorBudget
 //! [`model::Config`]: l4way_model::Config
 #![deny(unsafe_code)]
 
 mod apply;
-mod bind;
-mod budget;
 mod compile;
 mod context;
-mod counters;
 mod endpoint_sessions;
-mod heart;
 mod https;
 mod keys;
-mod limits;
 mod loops;
 mod mailbox;
-mod memory;
 mod poll;
-mod port_holder;
 mod proxy;
-mod reason;
-mod record;
 mod routes;
 mod settings;
 mod slab;
-mod snapshot;
-mod socket;
 mod tcp;
 mod tls;
 mod udp;
 mod worker;
 
-pub use bind::listen_tcp;
-pub use budget::{Allowance, Budget, Kind, MakeRoom, Place};
-pub use counters::{Counters, HandshakeKind, HandshakeRow, Labels, Row, Toward};
 pub use endpoint_sessions::EndpointSessions;
-pub use heart::Heart;
 pub use https::{HttpsClient, HttpsSink};
-pub use limits::{Limits, local_ports};
-pub use memory::{MemoryBudget, MemoryLoad};
 pub use proxy::Proxy;
-pub use reason::{CloseClass, CloseReason};
-pub use record::{Records, SessionRecord, TlsRecord};
-pub use settings::{Keepalive, Settings};
-pub use snapshot::{
-    CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
-};
-pub use socket::{is_connected_to_itself, random_seed};
+pub use settings::ProxySettings;

@@ -21,9 +21,8 @@ use std::{
 
 use l4way_model::{Transport, connected_to};
 use l4way_proxy_core::Seldom;
+use l4way_session::Labels;
 use rustix::net::{getsockname, sockopt};
-
-use crate::Labels;
 
 /// Of how many sessions one leaves a trace.
 const EVERY: u32 = 16;

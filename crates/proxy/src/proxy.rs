@@ -6,18 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::{Heart, random_seed};
 use l4way_model::{ApplyReport, Config, EndpointTable, ListenerId, SessionTerms};
-use l4way_proxy_core::Rng;
+use l4way_proxy_core::{DescriptorBudget, Limits, Rng};
+use l4way_session::SessionCounters;
 
 use crate::{
-    Budget, Counters, EndpointSessions, Heart, Limits, Settings,
+    EndpointSessions, ProxySettings,
     apply::Applied,
     context::{Context, Tenths},
     loops::{Loops, Traces},
     mailbox::{self, Sender},
     poll::Poll,
     routes::Backends,
-    socket::random_seed,
     tcp::{Peers, Ring, Tcp},
     worker::{self, Command, Done, Worker},
 };
@@ -40,18 +41,18 @@ impl Proxy {
     ///
     /// # Errors
     /// If threads, epoll instances or eventfds can't be made.
-    pub fn start(settings: Settings) -> io::Result<Self> {
-        let limits = Limits::probe(&settings);
+    pub fn start(settings: ProxySettings) -> io::Result<Self> {
+        let limits = settings.limits();
         let settings = Arc::new(settings);
         let count = settings.workers.get();
-        let counters = Arc::new(Counters::new(count));
+        let counters = Arc::new(SessionCounters::new(count));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| mailbox::mailbox())
             .collect::<io::Result<Vec<_>>>()?
             .into_iter()
             .unzip();
-        let own = || Budget::new(limits.session_descriptors, settings.workers);
-        let budget = settings.budget.clone().unwrap_or_else(own);
+        let own = || DescriptorBudget::new(limits.session_descriptors, settings.workers);
+        let budget = settings.process.descriptors.clone().unwrap_or_else(own);
         let ring = Arc::new(Ring::new(senders.clone()));
         budget.set_sessions(ring.clone());
         let workers = Workers::new(senders, settings, budget, counters);
@@ -95,9 +96,9 @@ impl Proxy {
                 begun: now,
                 next_tenth: now,
                 rng: Rng::new(random_seed()),
-                records: settings.records.clone(),
+                tap: settings.tap.clone(),
                 terms: SessionTerms::default(),
-                health: settings.endpoints.view(),
+                health: settings.process.endpoints.view(),
                 loops: Loops::new(traces),
                 settings,
                 backends: Backends::default(),
@@ -114,8 +115,8 @@ impl Proxy {
 
     /// Carries `config` from now on, with these endpoints. Only what differs from before is
     /// touched: established sessions go on, but for those of listeners that are gone, which have
-    /// [`Settings::drain_deadline`] left, and stay if their listener is back before. A listener that
-    /// can't be bound doesn't keep the others from it.
+    /// [`ProxySettings::drain_deadline`] left, and stay if their listener is back before. A
+    /// listener that can't be bound doesn't keep the others from it.
     ///
     /// `endpoints` are of all backends that there are: of those that `config` names, and of others that
     /// may have sessions from before. One that isn't among them is gone: UDP sessions with it end at
@@ -164,7 +165,7 @@ impl Proxy {
     }
 
     /// The counters, to be read by any thread at any time, even when the proxy has ended.
-    pub fn counters(&self) -> Arc<Counters> {
+    pub fn counters(&self) -> Arc<SessionCounters> {
         self.workers.counters.clone()
     }
 
@@ -174,7 +175,7 @@ impl Proxy {
     }
 
     /// The descriptors that sessions use.
-    pub fn budget(&self) -> &Arc<Budget> {
+    pub fn budget(&self) -> &Arc<DescriptorBudget> {
         &self.workers.budget
     }
 
@@ -208,18 +209,18 @@ impl Drop for Proxy {
 #[derive(Debug)]
 pub(crate) struct Workers {
     mailboxes: Vec<Sender<Command>>,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) settings: Arc<ProxySettings>,
+    pub(crate) budget: Arc<DescriptorBudget>,
+    pub(crate) counters: Arc<SessionCounters>,
 }
 
 impl Workers {
     /// Those that read the other ends of these mailboxes.
     pub(crate) fn new(
         mailboxes: Vec<Sender<Command>>,
-        settings: Arc<Settings>,
-        budget: Arc<Budget>,
-        counters: Arc<Counters>,
+        settings: Arc<ProxySettings>,
+        budget: Arc<DescriptorBudget>,
+        counters: Arc<SessionCounters>,
     ) -> Self {
         Self { mailboxes, settings, budget, counters }
     }

@@ -10,10 +10,9 @@ use std::{
 };
 
 use l4way_model::{BackendId, Endpoint, EndpointAddress, RefusedReason};
-use l4way_proxy_core::{EndpointOf, HealthView, Rng, WeightedPick, less_loaded};
+use l4way_proxy_core::{EndpointOf, HealthView, Rng, WeightedPick};
+use l4way_session::Row;
 use l4way_tls::Originator;
-
-use crate::counters::Row;
 
 /// Names a listener while it exists, and no other after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -187,9 +186,9 @@ impl Backends {
     ) -> Option<UpstreamLease> {
         let Choosing { rng, health, now } = by;
         let upstreams = self.0.get(&key)?;
-        let state = |index: usize| health.state_for_session(upstreams[index].of(), now);
         let sessions = |index: usize| upstreams[index].sessions.get();
-        let index = less_loaded(rng, upstreams.len(), tried, state, sessions)?;
+        let endpoint = |index: usize| upstreams[index].of();
+        let index = health.choose(rng, upstreams.len(), tried, now, endpoint, sessions)?;
         Some(UpstreamLease::new(upstreams[index].clone()))
     }
 }

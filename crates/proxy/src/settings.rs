@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy_core::EndpointStore;
+use l4way_host::{local_ports, memory, raise_descriptors};
+use l4way_proxy_core::{Limits, ProcessWide, WantedLimits};
+use l4way_session::{Keepalive, Tap};
 
-use crate::{Budget, HttpsSink, MemoryBudget, Records};
+use crate::HttpsSink;
 
 /// How a proxy behaves, apart from what it carries and on which terms.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ProxySettings {
     /// Worker threads. Default: one for each CPU that the process may use.
     pub workers: NonZeroUsize,
     /// How many endpoints a TCP session tries before it is reset. Default: 3.
@@ -24,25 +26,22 @@ pub struct Settings {
     /// The most UDP sessions at a time, over all workers. Default: what descriptors and local ports
     /// allow, see [`Limits`].
     ///
-    /// [`Limits`]: crate::Limits
+    /// [`Limits`]: l4way_proxy_core::Limits
     pub udp_session_limit: Option<NonZeroUsize>,
     /// The most descriptors that sessions use at a time, over all workers: two for a TCP session,
     /// one for a UDP session. Default: what `RLIMIT_NOFILE` allows, less a reserve.
     pub session_descriptors: Option<NonZeroUsize>,
-    /// The descriptors, if others take of them, too; with a pool for each worker. Default: a budget of its
-    /// own, as above.
-    pub budget: Option<Arc<Budget>>,
     /// How long a client has to have been silent before it may have to leave, so that there is room
     /// for the next one at the limit. Default: 30 s.
     pub silence: Duration,
     /// How long the sessions of a removed listener may go on. Default: 60 s.
     pub drain_deadline: Duration,
-    /// Where a record of each session goes when it ends. Default: nowhere.
-    pub records: Records,
-    /// What is known of endpoints, shared by all that connect to them. Default: nothing yet.
-    pub endpoints: Arc<EndpointStore>,
-    /// What sessions may hold. Default: see [`MemoryBudget`].
-    pub memory: Arc<MemoryBudget>,
+    /// Tap through which sessions are told of. Default: nobody listens.
+    pub tap: Tap,
+    /// State that all share who carry sessions in this process. Default: nothing is known of
+    /// endpoints yet, a quarter of the [`memory`] may be held, and the budget of descriptors is its
+    /// own.
+    pub process: ProcessWide,
     /// How long a peer has taken nothing that may be reset when the memory budget is used up.
     /// Default: 30 s.
     pub stalled: Duration,
@@ -50,7 +49,18 @@ pub struct Settings {
     pub https: Option<Arc<dyn HttpsSink>>,
 }
 
-impl Default for Settings {
+impl ProxySettings {
+    /// Limits of sessions with these settings. Raises the soft limit of open files to the hard one.
+    pub fn limits(&self) -> Limits {
+        let wanted = WantedLimits {
+            session_descriptors: self.session_descriptors,
+            udp_sessions: self.udp_session_limit,
+        };
+        Limits::new(raise_descriptors(), local_ports(), wanted)
+    }
+}
+
+impl Default for ProxySettings {
     fn default() -> Self {
         Self {
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -59,31 +69,12 @@ impl Default for Settings {
             backlog: 4_096,
             udp_session_limit: None,
             session_descriptors: None,
-            budget: None,
             silence: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(60),
-            records: Records::default(),
-            endpoints: EndpointStore::new(Instant::now()),
-            memory: Arc::default(),
+            tap: Tap::default(),
+            process: ProcessWide::new(Instant::now(), memory()),
             stalled: Duration::from_secs(30),
             https: None,
         }
-    }
-}
-
-/// When a silent TCP peer is probed, and given up (tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe (`TCP_KEEPIDLE`). Default: 60 s.
-    pub idle: Duration,
-    /// Time between probes (`TCP_KEEPINTVL`). Default: 15 s.
-    pub interval: Duration,
-    /// Probes without an answer before the connection is given up (`TCP_KEEPCNT`). Default: 4.
-    pub probes: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
     }
 }

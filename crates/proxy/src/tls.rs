@@ -4,12 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use l4way_model::{Hostname, ListenerId, RefusedReason};
 use l4way_proxy_core::{ClientHello, Hostnames};
+use l4way_session::{HandshakeRow, Row};
 use l4way_tls::Terminator;
 
-use crate::{
-    counters::{HandshakeRow, Row},
-    routes::{ListenerKey, Route},
-};
+use crate::routes::{ListenerKey, Route};
 
 /// The TLS and HTTPS listeners of a port.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use std::{
     time::Instant,
 };
 
-use l4way_model::{BackendId, Endpoint, SessionTerms, Transport};
-use l4way_proxy_core::Bind;
+use l4way_model::{BackendId, Bind, Endpoint, SessionTerms, Transport};
+use l4way_proxy_core::Allowance;
+use l4way_session::CloseReason;
 
 use crate::{
-    Allowance, CloseReason,
     context::{Context, earlier},
     endpoint_sessions::{Answer, Question},
     mailbox::Receiver,

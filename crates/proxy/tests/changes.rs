@@ -17,7 +17,8 @@ use std::{
 
 use common::*;
 use l4way_model::{BindFailureKind, Config, ListenerReport, Target};
-use l4way_proxy::{CloseReason, Proxy, Records, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::{CloseReason, Tap};
 use socket2::{Domain, Socket, Type};
 
 fn split(address: SocketAddr, a: u32, b: u32) -> Arc<Config> {
@@ -122,7 +123,7 @@ fn a_removed_listener_closes_and_its_sessions_go_on() {
 #[test]
 fn sessions_of_a_removed_listener_are_reset_at_the_deadline() {
     let deadline = Duration::from_millis(100);
-    let settings = Settings { drain_deadline: deadline, ..settings() };
+    let settings = ProxySettings { drain_deadline: deadline, ..settings() };
     let mut proxy = Proxy::start(settings).unwrap();
     let (gone, stays) = (free_address(), free_address());
     let table = endpoints([("b", vec![echo()])]);
@@ -311,7 +312,7 @@ fn stopping_resets_sessions_at_once_even_while_draining() {
 #[test]
 fn each_session_leaves_a_record() {
     let (send, records) = mpsc::sync_channel(16);
-    let settings = Settings { records: Records::to(send), ..settings() };
+    let settings = ProxySettings { tap: Tap::to(send), ..settings() };
     let upstream = echo();
     let (mut proxy, address) = proxy_with(settings, vec![upstream]);
     let client = connect(address);
@@ -336,7 +337,7 @@ fn each_session_leaves_a_record() {
 #[test]
 fn records_are_switched_while_sessions_run() {
     let settings = settings();
-    let switch = settings.records.clone();
+    let switch = settings.tap.clone();
     let (proxy, address) = proxy_with(settings, vec![echo()]);
     let first = connect(address);
     ping(&first, "nobody asks");
@@ -364,7 +365,7 @@ fn records_are_switched_while_sessions_run() {
 #[test]
 fn records_that_nobody_takes_are_dropped_and_counted() {
     let (send, _records) = mpsc::sync_channel(0);
-    let settings = Settings { records: Records::to(send), ..settings() };
+    let settings = ProxySettings { tap: Tap::to(send), ..settings() };
     let (proxy, address) = proxy_with(settings, vec![named("ok")]);
     for _ in 0..5 {
         assert_eq!(read_all(&connect(address)).unwrap(), "ok");
@@ -378,7 +379,7 @@ fn records_that_nobody_takes_are_dropped_and_counted() {
 #[test]
 fn a_record_tells_the_address_the_client_wrote_to() {
     let (send, records) = mpsc::sync_channel(16);
-    let mut proxy = Proxy::start(Settings { records: Records::to(send), ..settings() }).unwrap();
+    let mut proxy = Proxy::start(ProxySettings { tap: Tap::to(send), ..settings() }).unwrap();
     let any = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
     let table = endpoints([("b", vec![named("ok")])]);
     all_bound(&proxy.apply(config([listener("l", any, Some(route_to("b")))]), &table));

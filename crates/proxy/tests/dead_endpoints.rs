@@ -13,7 +13,7 @@ use std::{
 
 use common::*;
 use l4way_model::{EndpointAddress, EndpointPlace};
-use l4way_proxy::{Proxy, Settings};
+use l4way_proxy::Proxy;
 use l4way_proxy_core::{EndpointFailure, EndpointOf, EndpointState, EndpointStore};
 use socket2::{Domain, Socket, Type};
 
@@ -28,7 +28,8 @@ struct Scene {
 impl Scene {
     fn new(addresses: Vec<SocketAddr>) -> Self {
         let store = EndpointStore::new(Instant::now());
-        let settings = Settings { endpoints: store.clone(), ..settings() };
+        let mut settings = settings();
+        settings.process.endpoints = store.clone();
         let (proxy, address) = proxy_with(settings, addresses.clone());
         Self { proxy, address, addresses, store }
     }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
@@ -36,7 +37,7 @@ fn shortages_slow_accepting_down_and_end() {
 
 fn the_session_limit_holds_connections_back() {
     let session_descriptors = NonZeroUsize::new(8);
-    let settings = Settings { session_descriptors, ..settings() };
+    let settings = ProxySettings { session_descriptors, ..settings() };
     let (proxy, address) = proxy_with(settings, vec![echo()]);
     assert_eq!(proxy.limits().tcp_sessions(), 4);
     let mut clients: Vec<_> = (0..4).map(|_| connect(address)).collect();
@@ -58,7 +59,7 @@ fn silent_clients_make_room() {
     let silence = Duration::from_millis(400);
     let session_descriptors = NonZeroUsize::new(12);
     let workers = NonZeroUsize::MIN;
-    let settings = Settings { workers, session_descriptors, silence, ..settings() };
+    let settings = ProxySettings { workers, session_descriptors, silence, ..settings() };
     let (proxy, address) = proxy_with(settings, vec![endpoint]);
     let greeted = || {
         let client = connect(address);
@@ -99,7 +100,7 @@ fn ping_after_greeting(mut client: &TcpStream) {
 /// Connections on their way from one worker to another count.
 fn a_burst_stays_within_the_limit() {
     let session_descriptors = NonZeroUsize::new(40);
-    let settings = Settings { session_descriptors, ..settings() };
+    let settings = ProxySettings { session_descriptors, ..settings() };
     let (proxy, address) = proxy_with(settings, vec![echo()]);
     let clients: Vec<_> = (0..200).map(|_| connect(address)).collect();
     eventually("the limit is noticed", || limit_pauses(&proxy) > 0);

@@ -13,12 +13,13 @@ use std::{
 
 use common::*;
 use l4way_model::{Listener, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 
 /// A listener for each address, each with the endpoint beside it.
 fn chained(transport: Transport, workers: usize, chain: &[(SocketAddr, SocketAddr)]) -> Proxy {
     let workers = NonZeroUsize::new(workers).unwrap();
-    let mut proxy = Proxy::start(Settings { workers, ..Settings::default() }).unwrap();
+    let mut proxy = Proxy::start(ProxySettings { workers, ..ProxySettings::default() }).unwrap();
     let names: Vec<_> = (0..chain.len()).map(|number| format!("l{number}")).collect();
     let listeners = names.iter().zip(chain).map(|(name, (address, _))| Listener {
         transport,

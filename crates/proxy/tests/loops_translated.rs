@@ -13,7 +13,8 @@ use std::{
 
 use common::*;
 use l4way_model::{Listener, Transport};
-use l4way_proxy::{CloseReason, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::CloseReason;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const LISTENER: &str = "192.0.2.1:7000";

@@ -12,7 +12,9 @@ use std::{
 };
 
 use common::*;
-use l4way_proxy::{CloseReason, MemoryBudget, Settings};
+use l4way_proxy::ProxySettings;
+use l4way_proxy_core::MemoryBudget;
+use l4way_session::CloseReason;
 
 /// An endpoint that sends without end to who begins with `*`, and echoes what others send.
 fn flood() -> SocketAddr {
@@ -38,7 +40,8 @@ fn who_has_been_stalled_longest_goes_when_memory_is_short() {
     const READERS: usize = 100;
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(256 << 10).unwrap()));
     let stall = Duration::from_millis(300);
-    let settings = Settings { memory: memory.clone(), stalled: stall, ..settings() };
+    let mut settings = ProxySettings { stalled: stall, ..settings() };
+    settings.process.memory = memory.clone();
     let (proxy, address) = proxy_with(settings, vec![flood()]);
     let used = connect(address);
     ping(&used, "before");
@@ -56,7 +59,8 @@ fn who_has_been_stalled_longest_goes_when_memory_is_short() {
 fn nobody_goes_as_long_as_there_is_room() {
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(1 << 30).unwrap()));
     let stall = Duration::from_millis(1);
-    let settings = Settings { memory: memory.clone(), stalled: stall, ..settings() };
+    let mut settings = ProxySettings { stalled: stall, ..settings() };
+    settings.process.memory = memory.clone();
     let (proxy, address) = proxy_with(settings, vec![flood()]);
     let mut readers: Vec<_> = (0..10).map(|_| stalled(address)).collect();
     eventually("all of them are stalled", || memory.held() >= 10 << 10);

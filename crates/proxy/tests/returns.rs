@@ -12,7 +12,8 @@ use std::{
 
 use common::*;
 use l4way_model::{EndpointTable, Listener, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 
 /// A proxy with listeners that come and go, all to one backend. Its one worker looks at all deadlines
 /// in turn.
@@ -26,7 +27,7 @@ struct Scene {
 
 impl Scene {
     fn new(drain_deadline: Duration) -> Self {
-        let settings = Settings { workers: NonZeroUsize::MIN, drain_deadline, ..settings() };
+        let settings = ProxySettings { workers: NonZeroUsize::MIN, drain_deadline, ..settings() };
         let proxy = Proxy::start(settings).unwrap();
         let table = endpoints([("b", vec![echo()])]);
         let witness = listener("witness", free_address(), Some(route_to("b")));

@@ -13,7 +13,8 @@ use std::{
 
 use common::*;
 use l4way_model::{AtLimit, Config, Listener, SessionTerms, Transport};
-use l4way_proxy::{CloseReason, Proxy, Settings, WorkerSnapshot};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::{CloseReason, WorkerSnapshot};
 use socket2::{Domain, Socket, Type};
 
 const SILENCE: Duration = Duration::from_millis(300);
@@ -30,7 +31,7 @@ fn start_with(
     silence: Duration,
     at_limit: AtLimit,
 ) -> (Proxy, [SocketAddr; 3]) {
-    let settings = Settings {
+    let settings = ProxySettings {
         workers: NonZeroUsize::new(workers).unwrap(),
         session_descriptors: NonZeroUsize::new(descriptors),
         silence,

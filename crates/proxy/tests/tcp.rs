@@ -14,7 +14,8 @@ use std::{
 
 use common::*;
 use l4way_model::{Endpoint, EndpointAddress, EndpointTable, RefusedReason, Target};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]
@@ -436,7 +437,7 @@ fn every_session_ends() {
     ];
     let session_descriptors = NonZeroUsize::new(40);
     for server in servers {
-        let settings = Settings { session_descriptors, ..settings() };
+        let settings = ProxySettings { session_descriptors, ..settings() };
         let (proxy, address) = proxy_with(settings, vec![serve(server)]);
         for client in clients.iter().cycle().take(100) {
             client(connect(address));

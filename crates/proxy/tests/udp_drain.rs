@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::ProxySettings;
+use l4way_session::CloseReason;
 use udp_support::*;
 
 #[test]
@@ -35,7 +36,7 @@ fn a_removed_listener_without_sessions_frees_its_port() {
 
 #[test]
 fn sessions_of_a_removed_listener_end_at_the_deadline() {
-    let settings = Settings { drain_deadline: Duration::from_millis(50), ..settings() };
+    let settings = ProxySettings { drain_deadline: Duration::from_millis(50), ..settings() };
     let (mut bench, endpoint) = Bench::with_backend(settings);
     round_trip(&bench.client(), &endpoint, b"hello");
     bench.remove_listener();
@@ -47,7 +48,7 @@ fn sessions_of_a_removed_listener_end_at_the_deadline() {
 #[test]
 fn a_listener_that_comes_back_takes_its_sessions_back() {
     let workers = NonZeroUsize::new(4).expect("not 0");
-    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
+    let (mut bench, endpoint) = Bench::with_backend(ProxySettings { workers, ..settings() });
     let clients = [(); 20].map(|()| bench.client());
     clients.iter().for_each(|client| round_trip(client, &endpoint, b"before"));
     bench.remove_listener();
@@ -64,7 +65,7 @@ fn a_listener_that_comes_back_takes_its_sessions_back() {
 #[test]
 fn a_listener_without_sessions_comes_back_at_once() {
     let workers = NonZeroUsize::new(4).expect("not 0");
-    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
+    let (mut bench, endpoint) = Bench::with_backend(ProxySettings { workers, ..settings() });
     for _ in 0..20 {
         bench.remove_listener();
         bench.apply();
@@ -99,7 +100,7 @@ fn what_drains_gives_way_to_a_listener_that_cannot_be_beside_it() {
 #[test]
 fn one_session_keeps_all_workers_sockets_open() {
     let workers = NonZeroUsize::new(4).expect("not 0");
-    let (mut bench, endpoint) = Bench::with_backend(Settings { workers, ..settings() });
+    let (mut bench, endpoint) = Bench::with_backend(ProxySettings { workers, ..settings() });
     let client = bench.client();
     round_trip(&client, &endpoint, b"before");
     bench.remove_listener();

@@ -4,13 +4,14 @@ mod udp_support;
 
 use std::{fs, num::NonZeroUsize};
 
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::ProxySettings;
+use l4way_session::CloseReason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use udp_support::*;
 
 #[test]
 fn out_of_descriptors_the_longest_idle_session_makes_room() {
-    let settings = Settings { workers: NonZeroUsize::MIN, ..settings() };
+    let settings = ProxySettings { workers: NonZeroUsize::MIN, ..settings() };
     let (bench, endpoint) = Bench::with_backend(settings);
     let clients = [(); 8].map(|()| bench.client());
     let open = fs::read_dir("/proc/self/fd").expect("procfs").count() as u64;

@@ -5,7 +5,8 @@ mod udp_support;
 use std::{net::UdpSocket, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use l4way_model::{Endpoint, EndpointAddress, RefusedReason};
-use l4way_proxy::{CloseReason, Settings};
+use l4way_proxy::ProxySettings;
+use l4way_session::CloseReason;
 use udp_support::*;
 
 /// Sends until a datagram arrives at `endpoint`; whatever arrived elsewhere before doesn't matter.
@@ -70,7 +71,8 @@ fn a_session_without_a_reply_is_counted_as_unanswered() {
 #[test]
 fn a_full_table_evicts_the_longest_idle_session() {
     let limit = NonZeroUsize::new(2);
-    let settings = Settings { workers: NonZeroUsize::MIN, udp_session_limit: limit, ..settings() };
+    let settings =
+        ProxySettings { workers: NonZeroUsize::MIN, udp_session_limit: limit, ..settings() };
     let (bench, endpoint) = Bench::with_backend(settings);
     let (first, second, third) = (bench.client(), bench.client(), bench.client());
     round_trip(&first, &endpoint, b"1");
@@ -88,7 +90,8 @@ fn a_full_table_evicts_the_longest_idle_session() {
 #[test]
 fn without_descriptors_for_more_the_longest_idle_session_makes_room() {
     let one = NonZeroUsize::new(1);
-    let settings = Settings { workers: NonZeroUsize::MIN, session_descriptors: one, ..settings() };
+    let settings =
+        ProxySettings { workers: NonZeroUsize::MIN, session_descriptors: one, ..settings() };
     let (bench, endpoint) = Bench::with_backend(settings);
     round_trip(&bench.client(), &endpoint, b"1");
     round_trip(&bench.client(), &endpoint, b"2");

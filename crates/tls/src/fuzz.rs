@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::{
     certificate::{authorities, certified_key, parse},
-    identity::ClientIdentity,
+    identity::identity,
     inspect_authorities, inspect_key_pair, not_after,
 };
 
@@ -36,9 +36,9 @@ fn certificates() {
 fn written(bytes: &[u8]) {
     let der = CertificateDer::from(bytes);
     let certificate = parse(&der);
-    assert_eq!(ClientIdentity::read(&der, true).is_some(), certificate.is_ok());
+    assert_eq!(identity(&der, true).is_some(), certificate.is_ok());
     let (Ok(_), Ok(parsed)) = (certificate, ParsedCertificate::try_from(&der)) else { return };
-    let identity = ClientIdentity::read(&der, true).expect("it was parsed");
+    let identity = identity(&der, true).expect("it was parsed");
     if identity.alternative_names.is_empty() {
         // Of a list with a broken name, the one knows no name, and the other those before it.
         return;

@@ -1,34 +1,20 @@
 use std::net::IpAddr;
 
+use l4way_session::ClientIdentity;
 use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
 use crate::certificate::{alternative_names, parse};
 
-/// Who a client is, by its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientIdentity {
-    /// The certificate's subject (RFC 5280, section 4.1.2.6), as `CN=client, O=example`.
-    pub subject: String,
-    /// Its alternative names, each with its kind: `DNS:a.example.com`, `URI:spiffe://…`, `IP:…`,
-    /// `email:…`.
-    pub alternative_names: Vec<String>,
-    /// Whether an authority that the listener trusts has signed it. Where clients get in without a
-    /// valid certificate, it may not.
-    pub verified: bool,
-}
-
-impl ClientIdentity {
-    /// Reads a certificate, if it can be.
-    pub(crate) fn read(certificate: &CertificateDer<'_>, verified: bool) -> Option<Self> {
-        let certificate = parse(certificate).ok()?;
-        let names = alternative_names(&certificate).filter_map(described);
-        Some(Self {
-            subject: certificate.subject().to_string(),
-            alternative_names: names.collect(),
-            verified,
-        })
-    }
+/// Reads a client's certificate, if it can be.
+pub(crate) fn identity(certificate: &CertificateDer<'_>, verified: bool) -> Option<ClientIdentity> {
+    let certificate = parse(certificate).ok()?;
+    let names = alternative_names(&certificate).filter_map(described);
+    Some(ClientIdentity {
+        subject: certificate.subject().to_string(),
+        alternative_names: names.collect(),
+        verified,
+    })
 }
 
 fn described(name: &GeneralName<'_>) -> Option<String> {

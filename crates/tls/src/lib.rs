@@ -15,12 +15,13 @@ mod identity;
 mod originator;
 mod provider;
 mod terminator;
+mod told;
 
 pub use certificate::{Certificate, ENDS_SOON, inspect_authorities, inspect_key_pair, not_after};
-pub use identity::ClientIdentity;
 pub use originator::{Originator, Originators};
-pub use provider::{check_options, has_for, suite_name};
+pub use provider::{check_options, has_for};
 pub use terminator::{Terminator, Terminators};
+pub use told::{describe_session, handshake_failure, handshake_kind};
 
 /// PostgreSQL's application protocol (RFC 7301), which its clients insist on where they begin with
 /// TLS at once (`sslnegotiation=direct`).

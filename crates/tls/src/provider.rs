@@ -31,7 +31,7 @@ fn is(suite: &SupportedCipherSuite, wanted: CipherSuite) -> bool {
 }
 
 /// The IANA name of a cipher suite: rustls spells those of TLS 1.3 in its own way.
-pub fn suite_name(suite: SupportedCipherSuite) -> String {
+pub(crate) fn suite_name(suite: SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }
 

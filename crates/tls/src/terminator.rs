@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use l4way_model::{Config, ListenerId, ServerTls, TlsListener, TlsMode};
+use l4way_session::ClientIdentity;
 use rustls::{
     ServerConfig,
     client::verify_server_name,
@@ -16,9 +17,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{
-    ClientIdentity, POSTGRESQL,
+    POSTGRESQL,
     certificate::certified_key,
     client::{LetIn, verifier},
+    identity::identity,
     provider::{provider_for, versions},
 };
 
@@ -49,7 +51,7 @@ impl Terminator {
         let verified = self.verifier.as_ref().is_some_and(|verifier| {
             verifier.verify_client_cert(own, intermediates, UnixTime::now()).is_ok()
         });
-        ClientIdentity::read(own, verified)
+        identity(own, verified)
     }
 
     fn new(

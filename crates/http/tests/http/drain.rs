@@ -2,7 +2,7 @@ use std::{io, time::Duration};
 
 use hyper::upgrade;
 use hyper_util::rt::TokioIo;
-use l4way_http::{HttpProxy, Settings};
+use l4way_http::{HttpProxy, HttpSettings};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -71,7 +71,7 @@ async fn a_port_that_comes_back_takes_its_connections_back() {
     // The second doesn't come back, so that its requests tell when the deadline has passed.
     let ports = [address, witness].map(|at| port(at, vec![listener("", rules.clone())]));
     let drain_deadline = Duration::from_secs(1);
-    let settings = Settings { drain_deadline, ..Settings::default() };
+    let settings = HttpSettings { drain_deadline, ..HttpSettings::default() };
     let mut proxy = HttpProxy::start(settings).unwrap();
     apply(&mut proxy, ports.clone(), &table);
 

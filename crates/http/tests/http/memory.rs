@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Bytes};
-use l4way_http::{ErrorReason, Settings, Timeouts};
-use l4way_proxy::MemoryBudget;
+use l4way_http::{ErrorReason, HttpSettings, Timeouts};
+use l4way_proxy_core::MemoryBudget;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -20,9 +20,11 @@ use crate::{
 const BIG: usize = 16 << 20;
 const KIBIBYTE: usize = 1 << 10;
 
-fn budget(bytes: usize) -> (Arc<MemoryBudget>, Settings) {
+fn budget(bytes: usize) -> (Arc<MemoryBudget>, HttpSettings) {
     let memory = Arc::new(MemoryBudget::new(NonZeroUsize::new(bytes).unwrap()));
-    (memory.clone(), Settings { memory, ..Settings::default() })
+    let mut settings = HttpSettings::default();
+    settings.process.memory = memory.clone();
+    (memory, settings)
 }
 
 /// A client that takes little at a time.
@@ -127,7 +129,7 @@ async fn who_has_been_stalled_longest_goes_when_memory_is_short() {
     let limit = (READERS - 4) * 16 * KIBIBYTE;
     let (memory, settings) = budget(limit);
     let timeouts = Timeouts { stalled: Duration::from_millis(200), ..Timeouts::default() };
-    let settings = Settings { timeouts, ..settings };
+    let settings = HttpSettings { timeouts, ..settings };
     let address = big().await;
     let listeners = vec![listener("", all_to("b"))];
     let (proxy, address) = proxy_with_settings(settings, listeners, [("b", vec![address])]);

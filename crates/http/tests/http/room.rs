@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use l4way_http::{HttpProxy, Settings};
-use l4way_proxy::{Budget, Kind};
+use l4way_http::{HttpProxy, HttpSettings};
+use l4way_proxy_core::{BudgetKind, DescriptorBudget};
 use tokio::time::sleep;
 
 use crate::{
@@ -15,10 +15,13 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// A proxy with so many descriptors and one port, toward this endpoint.
-fn start(descriptors: usize, endpoint: SocketAddr) -> (HttpProxy, SocketAddr, Arc<Budget>) {
-    let budget = Budget::new(descriptors, NonZeroUsize::MIN);
-    let settings =
-        Settings { budget: Some(budget.clone()), silence: SILENCE, ..Settings::default() };
+fn start(
+    descriptors: usize,
+    endpoint: SocketAddr,
+) -> (HttpProxy, SocketAddr, Arc<DescriptorBudget>) {
+    let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
+    let mut settings = HttpSettings { silence: SILENCE, ..HttpSettings::default() };
+    settings.process.descriptors = Some(budget.clone());
     let mut proxy = HttpProxy::start(settings).unwrap();
     let address = free_address();
     let ports = [port(address, vec![listener("", all_to("b"))])];
@@ -102,7 +105,7 @@ async fn requests_wait_for_descriptors_toward_endpoints() {
 #[tokio::test]
 async fn others_leave_something_and_get_it_back() {
     let (proxy, address, budget) = start(32, named("n").await);
-    let tcp = budget.allow(Kind::Tcp);
+    let tcp = budget.allow(BudgetKind::Tcp);
     let held: Vec<_> = std::iter::from_fn(|| tcp.take(2)).collect();
     assert_eq!(get(address, "any", "/").await.name(), "n");
     drop((held, proxy));

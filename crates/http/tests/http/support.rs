@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use l4way_http::{ErrorReason, HttpProxy, Settings};
+use l4way_http::{ErrorReason, HttpProxy, HttpSettings};
 use l4way_model::{
     BackendId, Config, EndpointTable, GatewayId, Hostname, HttpListener, HttpPort, HttpRule,
     HttpTerms, ListenerId, ListenerReport, Parts, PathMatch, RefusedReason, Route, RouteId, Target,
@@ -107,7 +107,7 @@ pub(crate) fn endpoints<'a>(
 }
 
 pub(crate) fn start() -> HttpProxy {
-    HttpProxy::start(Settings::default()).unwrap()
+    HttpProxy::start(HttpSettings::default()).unwrap()
 }
 
 /// A proxy with one port, without TLS.
@@ -115,7 +115,7 @@ pub(crate) fn proxy_with<'a>(
     listeners: Vec<HttpListener>,
     backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
 ) -> (HttpProxy, SocketAddr) {
-    proxy_with_settings(Settings::default(), listeners, backends)
+    proxy_with_settings(HttpSettings::default(), listeners, backends)
 }
 
 /// The same, with these terms for requests.
@@ -141,7 +141,7 @@ pub(crate) fn trusting(networks: &[&str]) -> HttpTerms {
 
 /// The same, with settings of its own.
 pub(crate) fn proxy_with_settings<'a>(
-    settings: Settings,
+    settings: HttpSettings,
     listeners: Vec<HttpListener>,
     backends: impl IntoIterator<Item = (&'a str, Vec<SocketAddr>)>,
 ) -> (HttpProxy, SocketAddr) {

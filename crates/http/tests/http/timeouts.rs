@@ -12,7 +12,7 @@ use std::{
 use http_body_util::{BodyExt, Channel, Either};
 use hyper::{Request, Response, body::Bytes, client::conn::http2 as client_http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use l4way_http::{ErrorReason, HttpProxy, Settings, Timeouts};
+use l4way_http::{ErrorReason, HttpProxy, HttpSettings, Timeouts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     sync::{Semaphore, mpsc},
@@ -37,7 +37,7 @@ const NEVER: Timeouts = Timeouts {
 };
 
 fn proxy(timeouts: Timeouts, endpoint: SocketAddr) -> (HttpProxy, SocketAddr) {
-    let settings = Settings { timeouts, ..Settings::default() };
+    let settings = HttpSettings { timeouts, ..HttpSettings::default() };
     proxy_with_settings(settings, vec![listener("", all_to("b"))], [("b", vec![endpoint])])
 }
 

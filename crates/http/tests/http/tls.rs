@@ -1,12 +1,13 @@
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hyper::{Request, StatusCode};
-use l4way_http::{HttpProxy, Settings};
+use l4way_http::{HttpProxy, HttpSettings};
 use l4way_model::{
     ApplyReport, BindFailureKind, Config, EndpointTable, HttpListener, KeyPair, ListenerReport,
     Parts, ServerTls, TlsListener, TlsMode, TlsOptions, TlsPort,
 };
-use l4way_proxy::{CloseReason, HandshakeSnapshot, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, HandshakeSnapshot, Tap};
 use rcgen::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer,
@@ -49,15 +50,15 @@ struct Sides {
 
 impl Sides {
     fn start() -> Self {
-        Self::with(Settings::default())
+        Self::with(HttpSettings::default())
     }
 
-    fn with(settings: Settings) -> Self {
+    fn with(settings: HttpSettings) -> Self {
         let http = HttpProxy::start(settings).unwrap();
-        let settings = l4way_proxy::Settings {
+        let settings = l4way_proxy::ProxySettings {
             workers: NonZeroUsize::MIN,
             https: Some(http.https()),
-            ..l4way_proxy::Settings::default()
+            ..l4way_proxy::ProxySettings::default()
         };
         Self { sessions: Proxy::start(settings).unwrap(), http }
     }
@@ -196,8 +197,7 @@ async fn a_bad_key_pair_takes_its_listener_out_and_no_other() {
 async fn a_connection_is_told_when_it_has_ended() {
     let pair = key_pair(&["a.test"]);
     let (send, records) = std::sync::mpsc::sync_channel(8);
-    let mut sides =
-        Sides::with(Settings { records: l4way_proxy::Records::to(send), ..Settings::default() });
+    let mut sides = Sides::with(HttpSettings { tap: Tap::to(send), ..HttpSettings::default() });
     let address = free_address();
     let backend = named("a").await;
     sides.apply(
@@ -231,7 +231,7 @@ async fn an_https_port_that_comes_back_takes_its_connections_back() {
     let (table, certificates) = (endpoints([("b", vec![waits])]), [key_pair(&["a.test"])]);
     let listeners = vec![https("a.test", "b", &certificates)];
     let drain_deadline = Duration::from_secs(1);
-    let mut sides = Sides::with(Settings { drain_deadline, ..Settings::default() });
+    let mut sides = Sides::with(HttpSettings { drain_deadline, ..HttpSettings::default() });
     // The second doesn't come back, so that its request tells when the deadline has passed.
     let ports = [free_address(), free_address()];
     let port = |address: SocketAddr| TlsPort {

@@ -2,7 +2,7 @@ use std::{fmt::Display, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use l4way_model::Transport;
-use l4way_proxy::{SessionRecord, TlsRecord};
+use l4way_session::{SessionRecord, TlsRecord};
 use serde::{Serialize, Serializer};
 
 use crate::metrics::listener_name;
@@ -46,7 +46,7 @@ struct Line<'a> {
     connect_seconds: Option<f64>,
     /// The time from the first datagram to the first reply; null for TCP, and without any reply.
     first_reply_seconds: Option<f64>,
-    /// Why it ended: one of [`l4way_proxy::CloseReason`].
+    /// Why it ended: one of [`l4way_session::CloseReason`].
     reason: &'static str,
     /// What kind of end that is: `normal`, `error` or `refused`.
     class: &'static str,

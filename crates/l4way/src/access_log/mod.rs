@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use l4way_proxy::SessionRecord;
+use l4way_session::SessionRecord;
 use rustix::fs::OFlags;
 use tracing::{error, info};
 

@@ -7,14 +7,14 @@ use std::{
     },
 };
 
-use l4way_proxy::Records;
+use l4way_session::Tap;
 
 use super::{AccessLog, Output};
 
 /// The access log, on or off. There is no thread before it is on for the first time.
 #[derive(Debug)]
 pub(crate) struct Switch {
-    records: Records,
+    tap: Tap,
     output: Output,
     log: Option<AccessLog>,
     unwritten: Arc<AtomicU64>,
@@ -26,18 +26,18 @@ impl Switch {
     /// # Errors
     /// If the file can't be opened, or no thread started.
     pub(crate) fn new(path: Option<&Path>) -> io::Result<Self> {
-        let (records, unwritten) = Default::default();
+        let (tap, unwritten) = Default::default();
         let output = path.map_or(Output::Stdout, Output::of);
-        let mut switch = Self { records, output, log: None, unwritten };
+        let mut switch = Self { tap, output, log: None, unwritten };
         if path.is_some() {
             switch.set(true)?;
         }
         Ok(switch)
     }
 
-    /// Where sessions leave records, which is everywhere the same.
-    pub(crate) fn records(&self) -> Records {
-        self.records.clone()
+    /// Tap on sessions, which is everywhere the same.
+    pub(crate) fn tap(&self) -> Tap {
+        self.tap.clone()
     }
 
     /// Switches it on or off. Without a path, it goes to standard output.
@@ -46,7 +46,7 @@ impl Switch {
     /// If no thread can be started. It stays off then.
     pub(crate) fn set(&mut self, on: bool) -> io::Result<()> {
         if !on {
-            self.records.switch_off();
+            self.tap.switch_off();
             return Ok(());
         }
         let mut sink = None;
@@ -54,7 +54,7 @@ impl Switch {
             let (log, records) = AccessLog::start(self.output.clone(), self.unwritten.clone())?;
             (self.log, sink) = (Some(log), Some(records));
         }
-        self.records.switch_on(sink);
+        self.tap.switch_on(sink);
         Ok(())
     }
 
@@ -72,10 +72,10 @@ impl Switch {
         move || unwritten.load(Relaxed)
     }
 
-    /// Waits until the last record is written. All else that has [`records`](Self::records) has to be
+    /// Waits until the last record is written. All else that has the [`tap`](Self::tap) has to be
     /// gone, or to go meanwhile.
     pub(crate) fn finish(self) {
-        drop(self.records);
+        drop(self.tap);
         if let Some(log) = self.log {
             log.finish();
         }

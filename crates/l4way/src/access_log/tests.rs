@@ -11,7 +11,7 @@ use std::{
 };
 
 use l4way_model::{BackendId, GatewayId, ListenerId, RouteId, Transport};
-use l4way_proxy::{CloseReason, Labels, SessionRecord};
+use l4way_session::{CloseReason, Labels, SessionRecord};
 use serde_json::{Value, json};
 
 use super::{AccessLog, Output, Switch};
@@ -236,12 +236,12 @@ fn a_full_disk_costs_records_but_not_the_log() {
     let path = folder.path().join("access.log");
     symlink("/dev/full", &path).unwrap();
     let log = Switch::new(Some(&path)).unwrap();
-    let (records, unwritten) = (log.records(), log.unwritten());
-    assert!(records.record(|| tcp(1)) && records.record(|| tcp(2)));
+    let (tap, unwritten) = (log.tap(), log.unwritten());
+    assert!(tap.end(|| tcp(1)) && tap.end(|| tcp(2)));
     wait_until(|| unwritten() == 2);
     fs::remove_file(&path).unwrap();
     log.reopen().unwrap();
-    assert!(records.record(|| tcp(3)));
+    assert!(tap.end(|| tcp(3)));
     wait_until(|| lines(&path).len() == 1);
     assert_eq!(unwritten(), 2);
 }
@@ -251,13 +251,13 @@ fn it_is_switched_off_and_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let mut log = Switch::new(Some(&path)).unwrap();
-    let records = log.records();
+    let tap = log.tap();
     for (bytes_upstream, on) in [(1, true), (2, false), (3, true)] {
         log.set(on).unwrap();
-        assert_eq!(records.is_on(), on);
-        records.record(|| tcp(bytes_upstream));
+        assert_eq!(tap.wants_records(), on);
+        tap.end(|| tcp(bytes_upstream));
     }
-    drop(records);
+    drop(tap);
     log.finish();
     let written: Vec<_> = lines(&path).iter().map(|line| line["bytes_upstream"].clone()).collect();
     assert_eq!(written, [1, 3]);
@@ -266,7 +266,7 @@ fn it_is_switched_off_and_on() {
 #[test]
 fn without_a_path_it_is_off() {
     let log = Switch::new(None).unwrap();
-    assert!(!log.records().is_on());
+    assert!(!log.tap().wants_records());
     log.finish();
 }
 

@@ -14,7 +14,8 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start() -> DataPlane {
-    DataPlane::start(l4way_proxy::Settings::default(), l4way_http::Settings::default()).unwrap()
+    DataPlane::start(l4way_proxy::ProxySettings::default(), l4way_http::HttpSettings::default())
+        .unwrap()
 }
 
 fn free_address() -> SocketAddr {

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use l4way_http::{CounterSnapshot, Labels};
+use l4way_http::{HttpSnapshot, RequestLabels};
 
 use super::{Encoder, listener_name};
 
 /// The labels of every metric about requests; one that doesn't apply is empty.
-fn request_labels(labels: &Labels) -> Vec<(&'static str, String)> {
-    let Labels { listener, route, backend } = labels;
+fn request_labels(labels: &RequestLabels) -> Vec<(&'static str, String)> {
+    let RequestLabels { listener, route, backend } = labels;
     let gateway = listener.as_ref().map(|listener| listener.gateway.to_string());
     vec![
         ("gateway", gateway.unwrap_or_default()),
@@ -18,12 +18,12 @@ fn request_labels(labels: &Labels) -> Vec<(&'static str, String)> {
     ]
 }
 
-pub(super) fn encode(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+pub(super) fn encode(counters: &HttpSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
     requests(counters, encoder)?;
     connections(counters, encoder)
 }
 
-fn requests(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+fn requests(counters: &HttpSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
     let rows: Vec<_> = counters.rows.iter().map(|row| (request_labels(&row.labels), row)).collect();
     encoder.counters(
         "http_requests",
@@ -51,7 +51,7 @@ fn requests(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Resul
     )
 }
 
-fn connections(counters: &CounterSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
+fn connections(counters: &HttpSnapshot, encoder: &mut Encoder<'_>) -> fmt::Result {
     encoder.gauge(
         "http_connections_active",
         "HTTP connections of clients there are, upgraded ones among them.",

@@ -14,9 +14,8 @@ use std::{
 };
 
 use l4way_model::{ListenerId, PathReport, Transport};
-use l4way_proxy::{
-    HandshakeSnapshot, HistogramSnapshot, Labels, MemoryBudget, RowSnapshot, WorkerSnapshot,
-};
+use l4way_proxy_core::MemoryBudget;
+use l4way_session::{HandshakeSnapshot, HistogramSnapshot, Labels, RowSnapshot, WorkerSnapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},
@@ -107,7 +106,7 @@ struct Scrape {
     rows: Vec<(Vec<SessionLabel>, RowSnapshot)>,
     handshakes: Vec<HandshakeSnapshot>,
     workers: Vec<WorkerSnapshot>,
-    http: l4way_http::CounterSnapshot,
+    http: l4way_http::HttpSnapshot,
     kernel: Option<KernelSnapshot>,
     descriptors: u64,
     control: ControlMetrics,

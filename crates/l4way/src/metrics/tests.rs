@@ -14,7 +14,7 @@ use l4way_model::{
     Listener, ListenerId, ListenerReport, Parts, PathMatch, PathReport, Route, RouteId, Target,
     Transport, WeightedTarget,
 };
-use l4way_proxy::{Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
 
 use super::*;
 
@@ -179,7 +179,7 @@ fn endpoints() -> EndpointTable {
 
 #[test]
 fn sessions_are_counted_by_gateway_listener_route_and_backend() {
-    let settings = Settings { workers: NonZeroUsize::MIN, ..Settings::default() };
+    let settings = ProxySettings { workers: NonZeroUsize::MIN, ..ProxySettings::default() };
     let mut proxy = Proxy::start(settings).unwrap();
     let listeners = [
         listener("tcp", Transport::Tcp, true),
@@ -232,7 +232,7 @@ fn sessions_are_counted_by_gateway_listener_route_and_backend() {
 
 #[test]
 fn requests_are_counted_by_gateway_listener_route_and_backend() {
-    let mut proxy = HttpProxy::start(l4way_http::Settings::default()).unwrap();
+    let mut proxy = HttpProxy::start(l4way_http::HttpSettings::default()).unwrap();
     let Listener { id, addresses, port, route, .. } = listener("web", Transport::Tcp, true);
     let rule = HttpRule {
         hostname: None,

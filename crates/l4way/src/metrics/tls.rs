@@ -3,7 +3,7 @@
 use std::fmt;
 
 use l4way_model::ListenerId;
-use l4way_proxy::HandshakeSnapshot;
+use l4way_session::HandshakeSnapshot;
 use prometheus_client::registry::Unit;
 
 use super::{Encoder, listener_name};

@@ -1,13 +1,10 @@
-use std::{
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use l4way_model::Transport;
-use l4way_proxy_core::Bind;
-use l4way_tls::Terminator;
+use l4way_host::local_address;
+use l4way_model::Bind;
+use l4way_proxy_core::{Allowance, Descriptors};
+use l4way_session::{CloseReason, Row, SessionRecord, SessionStart, TlsRecord, Verdict};
+use l4way_tls::{Terminator, describe_session};
 use rustix::{
     io::Errno,
     net::{SocketFlags, acceptfrom_with},
@@ -20,13 +17,10 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    Allowance, CloseReason, Place, SessionRecord, TlsRecord,
     context::Context,
-    counters::Row,
     loops::{Chain, wrote_to},
     poll::{Interest, Token},
     routes::{Forward, ListenerKey, Refusal, Route, UpstreamLease},
-    socket::local_address,
     worker::Command,
 };
 
@@ -72,7 +66,7 @@ pub(crate) struct Client {
     /// The address of the socket that it was accepted from.
     pub(super) bind: SocketAddr,
     /// What it takes of this worker's descriptors.
-    pub(super) place: Place,
+    pub(super) place: Descriptors,
     /// What it said at the beginning of its TLS session.
     pub(super) tls: Option<Box<ClientTls>>,
 }
@@ -213,7 +207,7 @@ impl Tcp {
                      worker's are of this listener and route"
                 );
             }
-            ctx.counters.limit_pauses.add(1);
+            ctx.counters.pause_at_limit();
         }
         self.wants_room = true;
         self.paused_until = Some(ctx.now + PAUSE);
@@ -226,7 +220,7 @@ impl Tcp {
         {
             tracing::warn!(times, %error, "can't accept connections: they wait");
         }
-        ctx.counters.accept_pauses.add(1);
+        ctx.counters.pause_accepting();
         self.paused_until = Some(ctx.now + PAUSE);
     }
 
@@ -244,7 +238,7 @@ impl Tcp {
             return self.begin(ctx, accepted);
         }
         match self.peers.send(worker, Command::Adopt(accepted)) {
-            Ok(()) => ctx.counters.hand_offs.add(1),
+            Ok(()) => ctx.counters.hand_off(),
             // It has ended, as this one is about to.
             Err(Command::Adopt(accepted)) => self.begin(ctx, accepted),
             Err(_) => {}
@@ -304,7 +298,7 @@ pub(super) fn pick(
     let forward = route.pick().map_err(refused)?.clone();
     let now = ctx.now;
     let wrote_to = |endpoint| wrote_to(socket, endpoint);
-    let Ok(chain) = ctx.loops.follow(client, &forward.row.labels, now, wrote_to) else {
+    let Ok(chain) = ctx.loops.follow(client, forward.row.labels(), now, wrote_to) else {
         return Err((CloseReason::Loop, forward.row));
     };
     let (backends, by) = ctx.choosing();
@@ -327,32 +321,29 @@ pub(super) fn refuse(
     reason: CloseReason,
 ) {
     row.end(reason);
-    ctx.record(|| SessionRecord {
-        transport: Transport::Tcp,
-        labels: row.labels.clone(),
-        endpoint: None,
-        attempts: 0,
-        downstream: client.downstream,
-        local: local_address(socket, client.bind),
-        bytes_upstream: 0,
-        bytes_downstream: 0,
-        datagrams_upstream: 0,
-        datagrams_downstream: 0,
-        started: SystemTime::now(),
-        duration: Duration::ZERO,
-        connect_time: None,
-        reason,
+    ctx.tap.decide(|| (client.session_start(row, socket), Verdict::Refused(reason)));
+    ctx.end(|| SessionRecord {
         tls: client.record(tls),
+        ..SessionRecord::new(client.session_start(row, socket), None, Duration::ZERO, reason)
     });
 }
 
 impl Client {
+    /// Start of the session that it has by this socket.
+    pub(super) fn session_start(&self, row: &Row, socket: &OwnedFd) -> SessionStart {
+        SessionStart {
+            labels: row.labels().clone(),
+            downstream: self.downstream,
+            local: local_address(socket, self.bind),
+        }
+    }
+
     /// What there is to tell of its TLS session in the access log.
     pub(super) fn record(&self, tls: Option<&Tls>) -> Option<Box<TlsRecord>> {
         let client = self.tls.as_ref()?;
         let server_name = client.server_name.clone();
         let record = match tls.filter(|tls| !tls.is_handshaking()) {
-            Some(tls) => TlsRecord::of(server_name, tls.state(), client.terminator.as_ref()),
+            Some(tls) => describe_session(server_name, tls.state(), client.terminator.as_ref()),
             None => TlsRecord { server_name, ..TlsRecord::default() },
         };
         Some(Box::new(record))

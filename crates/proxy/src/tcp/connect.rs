@@ -1,7 +1,9 @@
 use std::{net::SocketAddr, ops::RangeInclusive, os::fd::OwnedFd};
 
+use l4way_host::{is_connected_to_itself, set_keepalive};
 use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointFailure, SSL_REQUEST};
+use l4way_session::{CloseReason, Toward};
 use l4way_tls::POSTGRESQL;
 use rustix::{
     io::Errno,
@@ -15,12 +17,9 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    CloseReason,
     context::Context,
-    counters::Toward,
     poll::{Interest, Token},
     routes::Upstream,
-    socket::{is_connected_to_itself, set_keepalive},
 };
 
 /// What is read at once during a handshake.

@@ -10,7 +10,8 @@ use l4way_model::ListenerId;
 use l4way_proxy_core::{
     Alert, ClientHello, Greeting, GreetingError, MAX_GREETING, TimerId, read_greeting,
 };
-use l4way_tls::{POSTGRESQL, Terminator};
+use l4way_session::CloseReason;
+use l4way_tls::{POSTGRESQL, Terminator, handshake_failure, handshake_kind};
 use rustix::net::{Shutdown, shutdown};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    CloseReason, HandshakeKind, HttpsClient,
+    HttpsClient,
     context::Context,
     poll::{Interest, Readiness, SlotId, Token},
     routes::ListenerKey,
@@ -249,7 +250,7 @@ impl Guest {
     fn reason(&self, failure: Failure) -> CloseReason {
         match (failure, self.side.tls.as_ref().and_then(|tls| tls.error())) {
             (Failure::Socket(_), _) => CloseReason::HandshakeAborted,
-            (Failure::Tls, Some(error)) => CloseReason::of_handshake(error),
+            (Failure::Tls, Some(error)) => handshake_failure(error),
             (Failure::Tls, None) => CloseReason::HandshakeFailed,
         }
     }
@@ -419,7 +420,7 @@ impl Tcp {
         if let (Some(tls), Some(counted)) = (&guest.side.tls, &mut guest.counted)
             && let Some(handshakes) = counted.handshakes.take()
         {
-            handshakes.succeed(HandshakeKind::of(tls.state()), guest.begun.elapsed());
+            handshakes.succeed(handshake_kind(tls.state()), guest.begun.elapsed());
         }
         let picked = match self.listeners.get_mut(&guest.port) {
             Some(Listener::Tls(table)) => {
@@ -488,7 +489,7 @@ impl Tcp {
             bind: client.bind,
             begun,
             deadline,
-            labels: row.labels.clone(),
+            labels: row.labels().clone(),
             handshakes,
             place: client.place,
         });

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use l4way_proxy_core::MemoryLoad;
+use l4way_session::CloseReason;
+
 use super::{Connection, Tcp};
-use crate::{CloseReason, MemoryLoad, context::Context};
+use crate::context::Context;
 
 /// Above this many unsent bytes in all workers' sessions, each reads as little as it can, however much
 /// memory there is.
@@ -35,7 +38,7 @@ impl Tcp {
             return;
         }
         self.tell(ctx);
-        let memory = &ctx.settings.memory;
+        let memory = &ctx.settings.process.memory;
         let load = memory.load();
         self.io.sending.budget = match load {
             MemoryLoad::Light => UNSENT_BUDGET.min(memory.limit() / 2) / ctx.settings.workers.get(),
@@ -57,7 +60,7 @@ impl Tcp {
 
     /// Tells the budget how much more or less sessions hold than it knows of.
     fn tell(&mut self, ctx: &Context) {
-        let (memory, unsent) = (&ctx.settings.memory, self.io.sending.unsent);
+        let (memory, unsent) = (&ctx.settings.process.memory, self.io.sending.unsent);
         if unsent >= self.held.bytes {
             memory.hold(unsent - self.held.bytes);
         } else {
@@ -80,7 +83,7 @@ impl Tcp {
         stalled.sort_unstable_by_key(|(since, _)| *since);
         for (_, id) in stalled {
             // Other workers do the same at this time.
-            if ctx.settings.memory.surplus() == 0 {
+            if ctx.settings.process.memory.surplus() == 0 {
                 break;
             }
             self.end(ctx, id, CloseReason::MemoryBudget);

@@ -31,13 +31,13 @@ use self::{
     side::Io,
 };
 use crate::{
-    CloseReason,
     context::{Context, earlier},
     poll::{Readiness, SlotId},
     routes::{ListenerKey, Route},
     slab::Slab,
     tls::TlsTable,
 };
+use l4way_session::CloseReason;
 
 /// How long a session waits for a place in an endpoint's full queue before it looks again.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);

@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::{Allowance, MakeRoom, Place, mailbox::Sender, worker::Command};
+use l4way_proxy_core::{Allowance, Descriptors, MakeRoom};
+
+use crate::{mailbox::Sender, worker::Command};
 
 /// Descriptors of a session.
 const DESCRIPTORS: usize = 2;
@@ -47,7 +49,7 @@ impl Peers {
 
     /// A place at the worker that should take a new connection: this one, unless another has clearly less
     /// to do, as handing over isn't free, or this one has no room. `None` if nobody has room.
-    pub(super) fn place(&self, allowance: &Allowance) -> Option<Place> {
+    pub(super) fn place(&self, allowance: &Allowance) -> Option<Descriptors> {
         let (me, used) = (self.me, |worker| allowance.used_of(worker));
         let (mine, count) = (used(me), self.ring.mailboxes.len());
         let least = (0..count).min_by_key(|&worker| used(worker)).unwrap_or(me);
@@ -79,22 +81,24 @@ impl Peers {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use l4way_proxy_core::{BudgetKind, DescriptorBudget};
+
     use super::*;
-    use crate::{Budget, Kind, mailbox::mailbox};
+    use crate::mailbox::mailbox;
 
     /// Two workers with room for `room` sessions each and with these numbers of them, seen by the
     /// first.
-    fn peers(room: usize, mine: usize, other: usize) -> (Peers, Allowance, Vec<Place>) {
+    fn peers(room: usize, mine: usize, other: usize) -> (Peers, Allowance, Vec<Descriptors>) {
         let mailboxes = [(); 2].map(|()| mailbox().unwrap().0);
         let two = NonZeroUsize::new(2).unwrap();
-        let allowance = Budget::new(2 * room * DESCRIPTORS, two).allow(Kind::Tcp);
+        let allowance = DescriptorBudget::new(2 * room * DESCRIPTORS, two).allow(BudgetKind::Tcp);
         let take = |worker| allowance.take_of(worker, DESCRIPTORS).unwrap();
         let mine = (0..mine).map(|_| take(0));
         let places = mine.chain((0..other).map(|_| take(1))).collect();
         (Peers::new(Arc::new(Ring::new(mailboxes.into())), 0), allowance, places)
     }
 
-    fn placed((peers, allowance, _): &(Peers, Allowance, Vec<Place>)) -> Option<usize> {
+    fn placed((peers, allowance, _): &(Peers, Allowance, Vec<Descriptors>)) -> Option<usize> {
         peers.place(allowance).map(|place| place.worker())
     }
 

@@ -1,11 +1,12 @@
 use l4way_proxy_core::EndpointFailure;
+use l4way_session::{CloseReason, Toward};
 
 use super::{
     pump::{Broken, Moved},
     session::{Session, Step, downstream_reason, upstream_reason},
     side::Io,
 };
-use crate::{CloseReason, context::Context, counters::Toward};
+use crate::context::Context;
 
 impl Session {
     /// Moves what there is in both directions.

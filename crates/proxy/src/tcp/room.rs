@@ -1,19 +1,21 @@
 //! Which of a worker's TCP clients leave, so that there is room for the next one.
 //!
-//! Only who has been silent for [`Settings::silence`] leaves, the longest silent first: clients whose
-//! handshake isn't over, then those that have never sent a byte since their session began, whatever the
-//! endpoint sends. A client that was heard once stays, unless the terms say [`AtLimit::Evict`].
+//! Only who has been silent for [`ProxySettings::silence`] leaves, the longest silent first:
+//! clients whose handshake isn't over, then those that have never sent a byte since their session
+//! began, whatever the endpoint sends. A client that was heard once stays, unless the terms say
+//! [`AtLimit::Evict`].
 //!
-//! [`Settings::silence`]: crate::Settings::silence
+//! [`ProxySettings::silence`]: crate::ProxySettings::silence
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use l4way_model::AtLimit;
 use l4way_proxy_core::longest_silent_of_most;
+use l4way_session::{CloseReason, Labels};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Connection, Tcp, accept::PAUSE, session::Session};
-use crate::{CloseReason, Labels, context::Context, poll::SlotId};
+use crate::{context::Context, poll::SlotId};
 
 /// How long it may take until others have made room that were asked.
 const ANSWER: Duration = Duration::from_millis(10);
@@ -51,7 +53,7 @@ impl Tcp {
         let mut sessions = HashMap::<_, (&Arc<Labels>, usize)>::new();
         for (_, connection) in self.connections.iter() {
             if let Connection::Session(Session { row, .. }) = connection {
-                sessions.entry(Arc::as_ptr(row)).or_insert((&row.labels, 0)).1 += 1;
+                sessions.entry(Arc::as_ptr(row)).or_insert((row.labels(), 0)).1 += 1;
             }
         }
         let (labels, count) = sessions.into_values().max_by_key(|(_, count)| *count)?;

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use l4way_model::Transport;
 use l4way_proxy_core::{EndpointFailure, TimerId};
+use l4way_session::{CloseReason, Row, SessionRecord, SessionStart, Verdict};
 use l4way_tls::Originator;
 use rustix::{io::Errno, net::sockopt};
 
@@ -16,14 +16,10 @@ use super::{
     side::{Failure, Io, Side},
 };
 use crate::{
-    CloseReason, SessionRecord,
     context::{Context, Tenths},
-    counters::Row,
     loops::{Chain, Trace},
     poll::{Readiness, SlotId},
-    record::began_before,
     routes::{BackendKey, Forward, ListenerKey, UpstreamLease},
-    socket::local_address,
 };
 
 /// What ends later than this after it began may have waited for the client.
@@ -85,7 +81,7 @@ pub(super) struct Session {
     /// When bytes were moved last, or it began.
     pub(super) moved: Tenths,
     connect_time: Option<Duration>,
-    /// Only if records were on then.
+    /// Only if somebody listened then.
     started: Option<SystemTime>,
 }
 
@@ -100,6 +96,7 @@ impl Session {
     ) -> Self {
         let Picked { forward, upstream, chain } = picked;
         let Forward { backend, originator, row } = forward;
+        let started = ctx.tap.begin(|| client.session_start(&row, &down.socket));
         Self {
             id,
             client,
@@ -124,7 +121,7 @@ impl Session {
             begun: ctx.now,
             moved: ctx.tenths,
             connect_time: None,
-            started: ctx.records.is_on().then(SystemTime::now),
+            started,
         }
     }
 
@@ -143,6 +140,11 @@ impl Session {
         let is_empty = self.upward.bytes == 0 && !self.upward.has_unsent();
         // What is readable behind the end is the end.
         is_empty && (self.upward.at_end || !self.down.readable)
+    }
+
+    /// Its start, as observers and records have it.
+    fn session_start(&self) -> SessionStart {
+        self.client.session_start(&self.row, &self.down.socket)
     }
 
     pub(super) fn client_ip(&self) -> IpAddr {
@@ -186,8 +188,10 @@ impl Session {
             ctx.health.agreed(self.upstream.of());
         }
         let took = self.begun.elapsed();
-        self.row.connect_time.observe(took);
+        self.row.connected(took);
         self.connect_time = Some(took);
+        ctx.tap
+            .decide(|| (self.session_start(), Verdict::Forwarded(self.upstream.address.clone())));
         self.connected = true;
         self.failed = Vec::new();
     }
@@ -224,23 +228,14 @@ impl Session {
             up.release(&mut io.sending);
         }
         self.row.end(reason);
-        let Self { row, .. } = &self;
-        ctx.record(|| SessionRecord {
-            transport: Transport::Tcp,
-            labels: row.labels.clone(),
+        ctx.end(|| SessionRecord {
             endpoint: (self.attempts > 0).then(|| self.upstream.address.clone()),
             attempts: self.attempts,
-            downstream: self.client.downstream,
-            local: local_address(&self.down.socket, self.client.bind),
             bytes_upstream: self.upward.bytes,
             bytes_downstream: self.downward.bytes,
-            datagrams_upstream: 0,
-            datagrams_downstream: 0,
-            started: self.started.unwrap_or_else(|| began_before(self.begun.elapsed())),
-            duration: self.begun.elapsed(),
             connect_time: self.connect_time,
-            reason,
             tls: self.client.record(self.down.tls.as_deref()),
+            ..SessionRecord::new(self.session_start(), self.started, self.begun.elapsed(), reason)
         });
         if reason != CloseReason::Closed {
             reset_on_close(&self.down.socket);

@@ -4,15 +4,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use l4way_model::{EndpointAddress, Transport};
+use l4way_model::EndpointAddress;
 use l4way_proxy_core::{EndpointOf, FlowKey};
+use l4way_session::{CloseReason, Row, SessionRecord, SessionStart, Toward, Verdict};
 
 use super::send::Outcome;
 use crate::{
-    CloseReason, SessionRecord,
     context::Context,
-    counters::{Row, Toward},
-    record::began_before,
     routes::{Forward, UpstreamLease},
 };
 
@@ -35,9 +33,16 @@ struct Carried {
 }
 
 impl Account {
-    /// The session begins now.
-    pub(super) fn open(ctx: &Context, forward: Forward, upstream: UpstreamLease) -> Self {
+    /// The session begins now. `bind` is the address of the socket that the client wrote to.
+    pub(super) fn open(
+        ctx: &Context,
+        forward: Forward,
+        upstream: UpstreamLease,
+        key: &FlowKey,
+        bind: SocketAddr,
+    ) -> Self {
         forward.row.open();
+        ctx.tap.begin(|| session_start(&forward.row, key, bind));
         Self {
             upstream,
             row: forward.row,
@@ -72,7 +77,7 @@ impl Account {
         if self.first_reply.is_none() {
             let took = now.saturating_duration_since(self.begun);
             self.first_reply = Some(took);
-            self.row.first_reply.observe(took);
+            self.row.replied(took);
         }
     }
 
@@ -94,6 +99,12 @@ impl Account {
         }
     }
 
+    /// There is a socket toward the endpoint.
+    pub(super) fn forwarded(&self, ctx: &Context, key: &FlowKey, bind: SocketAddr) {
+        let session = || session_start(&self.row, key, bind);
+        ctx.tap.decide(|| (session(), Verdict::Forwarded(self.endpoint().clone())));
+    }
+
     /// The session ends now. `bind` is the address of the socket that the client wrote to.
     pub(super) fn end(
         self,
@@ -107,22 +118,25 @@ impl Account {
             self.row.unanswered();
         }
         let duration = ctx.now.saturating_duration_since(self.begun);
-        ctx.record(|| SessionRecord {
-            transport: Transport::Udp,
-            labels: self.row.labels.clone(),
+        ctx.end(|| SessionRecord {
             endpoint: Some(self.upstream.address.clone()),
             attempts: 1,
-            downstream: key.client,
-            local: key.local.map_or(bind, |ip| SocketAddr::new(ip, bind.port())),
             bytes_upstream: self.up.bytes,
             bytes_downstream: self.down.bytes,
             datagrams_upstream: self.up.datagrams,
             datagrams_downstream: self.down.datagrams,
-            started: began_before(duration),
-            duration,
             connect_time: self.first_reply,
-            reason,
-            tls: None,
+            ..SessionRecord::new(session_start(&self.row, key, bind), None, duration, reason)
         });
+    }
+}
+
+/// Start of a session that is counted in this row. `bind` is the address of the socket that the
+/// client wrote to.
+pub(super) fn session_start(row: &Row, key: &FlowKey, bind: SocketAddr) -> SessionStart {
+    SessionStart {
+        labels: row.labels().clone(),
+        downstream: key.client,
+        local: key.local.map_or(bind, |ip| SocketAddr::new(ip, bind.port())),
     }
 }

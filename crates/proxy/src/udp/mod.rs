@@ -23,7 +23,10 @@ use std::{
     time::Instant,
 };
 
-use l4way_proxy_core::{Bind, FlowKey};
+use l4way_host::is_in_the_way;
+use l4way_model::Bind;
+use l4way_proxy_core::{Allowance, FlowKey};
+use l4way_session::CloseReason;
 use rustix::{io::Errno, net::sockopt};
 
 use self::{
@@ -33,11 +36,9 @@ use self::{
     table::Table,
 };
 use crate::{
-    Allowance, CloseReason,
     context::{Context, earlier},
     poll::{Readiness, Token},
     routes::{ListenerKey, Route},
-    socket::is_in_the_way,
     tcp::Tcp,
     worker::UdpFlow,
 };

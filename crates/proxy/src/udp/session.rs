@@ -1,6 +1,7 @@
 use std::{os::fd::AsFd, time::Instant};
 
 use l4way_proxy_core::FlowKey;
+use l4way_session::Toward;
 
 use super::{
     account::Account,
@@ -9,7 +10,7 @@ use super::{
     sys::{self, Destination, Inbox},
     upstream::Upstream,
 };
-use crate::{counters::Toward, loops::Trace};
+use crate::loops::Trace;
 
 /// A client and the endpoint that it talks to.
 #[derive(Debug)]

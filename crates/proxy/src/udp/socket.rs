@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_proxy_core::Allowance;
+
 use crate::{
-    Allowance,
     context::Context,
     poll::{Interest, Token},
     routes::ListenerKey,

@@ -3,11 +3,12 @@
 use std::{collections::VecDeque, time::Duration};
 
 use l4way_model::EndpointAddress;
-use l4way_proxy_core::{EndpointFailure, FlowId, FlowKey, FlowTable};
+use l4way_proxy_core::{Allowance, EndpointFailure, FlowId, FlowKey, FlowTable};
+use l4way_session::{CloseReason, Toward, Verdict};
 use rustix::io::Errno;
 
 use super::{
-    account::Account,
+    account::{Account, session_start},
     send::{Run, is_from_receiver},
     session::Session,
     shares::Shares,
@@ -16,11 +17,9 @@ use super::{
     upstream::{Upstream, Upstreams},
 };
 use crate::{
-    Allowance, CloseReason,
     context::Context,
-    counters::Toward,
     loops::{CameBack, Chain},
-    routes::{Forward, UpstreamLease},
+    routes::{Forward, Refusal, UpstreamLease},
     tcp::Tcp,
 };
 
@@ -121,22 +120,20 @@ impl Table {
         if self.draining || socket.drain.is_some() {
             return None;
         }
-        match self.shares.choose(ctx, &key, socket.listener)? {
+        let bind = socket.bind;
+        let (row, reason) = match self.shares.choose(ctx, &key, socket.listener)? {
             Ok((forward, upstream)) => {
                 let now = ctx.now;
-                match ctx.loops.follow(key.client, &forward.row.labels, now, |_| true) {
-                    Ok(chain) => self.open(ctx, tcp, key, forward, upstream, chain),
-                    Err(CameBack) => {
-                        forward.row.refuse(CloseReason::Loop, inbox.datagrams(run));
-                        None
-                    }
+                match ctx.loops.follow(key.client, forward.row.labels(), now, |_| true) {
+                    Ok(chain) => return self.open(ctx, tcp, key, forward, upstream, chain),
+                    Err(CameBack) => (forward.row, CloseReason::Loop),
                 }
             }
-            Err(refusal) => {
-                refusal.row.refuse(refusal.reason, inbox.datagrams(run));
-                None
-            }
-        }
+            Err(Refusal { row, reason }) => (row, reason.into()),
+        };
+        row.refuse(reason, inbox.datagrams(run));
+        ctx.tap.decide(|| (session_start(&row, &key, bind), Verdict::Refused(reason)));
+        None
     }
 
     /// Opens a session to an endpoint. If there are no resources for it, another session makes room.
@@ -154,7 +151,7 @@ impl Table {
         }
         let socket = self.sockets.get(key.socket)?;
         let bind = socket.bind;
-        let account = Account::open(ctx, forward, upstream);
+        let account = Account::open(ctx, forward, upstream, &key, bind);
         let connected = match self.upstreams.connect_to(ctx, &socket.allowance, account.endpoint())
         {
             Err(error) if !is_from_receiver(error) => {
@@ -165,6 +162,7 @@ impl Table {
         };
         let (account, reason) = match connected {
             Ok(upstream) => {
+                account.forwarded(ctx, &key, bind);
                 let trace = match (chain, account.endpoint()) {
                     (Some(chain), EndpointAddress::Ip(address)) => {
                         ctx.loops.keep(chain, &upstream, *address)

@@ -16,8 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_host::is_connected_to_itself;
 use l4way_model::EndpointAddress;
-use l4way_proxy_core::FlowId;
+use l4way_proxy_core::{Allowance, Descriptors, FlowId};
 use rustix::{
     io::Errno,
     net::{
@@ -27,10 +28,8 @@ use rustix::{
 };
 
 use crate::{
-    Allowance, Place,
     context::Context,
     poll::{Interest, Token},
-    socket::is_connected_to_itself,
 };
 
 /// How long a socket isn't used.
@@ -53,7 +52,7 @@ pub(super) struct Upstream {
     fd: OwnedFd,
     number: u32,
     /// Its descriptor.
-    place: Place,
+    place: Descriptors,
 }
 
 impl AsFd for Upstream {
@@ -245,18 +244,16 @@ mod tests {
     use std::{net::UdpSocket, num::NonZeroUsize, os::fd::AsRawFd, sync::Arc};
 
     use l4way_model::SessionTerms;
-    use l4way_proxy_core::{EndpointStore, FlowKey, FlowTable, Rng};
+    use l4way_proxy_core::{BudgetKind, DescriptorBudget, EndpointStore, FlowKey, FlowTable, Rng};
+    use l4way_session::{Tap, WorkerCounters};
     use rustix::net::getsockname;
 
     use super::*;
-    use crate::{
-        Budget, Kind, Records, context::Tenths, counters::WorkerCounters, loops::Loops, poll::Poll,
-        routes::Backends,
-    };
+    use crate::{context::Tenths, loops::Loops, poll::Poll, routes::Backends};
 
     fn context(descriptors: usize) -> (Context, Allowance) {
-        let budget = Budget::new(descriptors, NonZeroUsize::MIN);
-        let allowance = budget.allow(Kind::Udp);
+        let budget = DescriptorBudget::new(descriptors, NonZeroUsize::MIN);
+        let allowance = budget.allow(BudgetKind::Udp);
         let ctx = Context {
             poll: Poll::new().unwrap(),
             now: Instant::now(),
@@ -272,9 +269,9 @@ mod tests {
             worker: 0,
             loops: Loops::default(),
             counters: Arc::new(WorkerCounters::default()),
-            records: Records::default(),
+            tap: Tap::default(),
             terms: SessionTerms::default(),
-            local_ports: crate::local_ports(),
+            local_ports: l4way_host::local_ports(),
             udp_session_limit: descriptors,
         };
         (ctx, allowance)

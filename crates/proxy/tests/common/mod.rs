@@ -17,7 +17,8 @@ use l4way_model::{
     ApplyReport, BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId,
     ListenerReport, RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, RowSnapshot, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::{CloseReason, RowSnapshot};
 use socket2::{Domain, Socket, Type};
 
 /// How long anything may take before a test gives up on it.
@@ -95,8 +96,8 @@ pub(crate) fn endpoints<'a, E: Into<Endpoint>>(
     EndpointTable(backends.into_iter().map(row).collect())
 }
 
-pub(crate) fn settings() -> Settings {
-    Settings { workers: NonZeroUsize::new(2).unwrap(), ..Settings::default() }
+pub(crate) fn settings() -> ProxySettings {
+    ProxySettings { workers: NonZeroUsize::new(2).unwrap(), ..ProxySettings::default() }
 }
 
 /// A proxy with one listener, `l`, that leads to these endpoints of the backend `b`.
@@ -104,7 +105,10 @@ pub(crate) fn proxy_to(endpoint_addresses: Vec<SocketAddr>) -> (Proxy, SocketAdd
     proxy_with(settings(), endpoint_addresses)
 }
 
-pub(crate) fn proxy_with(settings: Settings, addresses: Vec<SocketAddr>) -> (Proxy, SocketAddr) {
+pub(crate) fn proxy_with(
+    settings: ProxySettings,
+    addresses: Vec<SocketAddr>,
+) -> (Proxy, SocketAddr) {
     let mut proxy = Proxy::start(settings).unwrap();
     let address = free_address();
     let config = config([listener("l", address, Some(route_to("b")))]);

@@ -8,7 +8,8 @@ use std::{
 };
 
 use l4way_model::TlsListener;
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 
 use crate::{
     common::{self, connect, echo, eventually, free_address, read_all, settings},
@@ -67,7 +68,7 @@ fn a_handshake_that_stalls_or_dribbles_ends_in_time() {
 fn a_flood_of_handshakes_keeps_nobody_out() {
     let authority = Authority::new("ca");
     let own = authority.sign(&["a.test"]);
-    let mut proxy = Proxy::start(Settings {
+    let mut proxy = Proxy::start(ProxySettings {
         workers: NonZeroUsize::MIN,
         session_descriptors: NonZeroUsize::new(512),
         ..settings()
@@ -97,7 +98,7 @@ fn silent_clients_make_room() {
     const SILENCE: Duration = Duration::from_millis(300);
     let authority = Authority::new("ca");
     let own = authority.sign(&["a.test"]);
-    let mut proxy = Proxy::start(Settings {
+    let mut proxy = Proxy::start(ProxySettings {
         workers: NonZeroUsize::MIN,
         session_descriptors: NonZeroUsize::new(8),
         silence: SILENCE,

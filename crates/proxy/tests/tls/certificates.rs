@@ -3,7 +3,8 @@
 use std::{sync::Arc, thread};
 
 use l4way_model::{CipherSuite, ServerTls, TlsOptions, TlsVersion};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::{
@@ -153,7 +154,7 @@ fn who_has_no_valid_certificate_is_kept_out_or_known() {
     let unknown = other.sign(&["client.test"]);
     for optional in [false, true] {
         let (send, records) = std::sync::mpsc::sync_channel(16);
-        let settings = Settings { records: l4way_proxy::Records::to(send), ..settings() };
+        let settings = ProxySettings { tap: l4way_session::Tap::to(send), ..settings() };
         let mut proxy = Proxy::start(settings).unwrap();
         let address = free_address();
         let tls = validating(server_tls(&[&own]), &authority, optional);

@@ -7,7 +7,8 @@ use std::{
 };
 
 use l4way_model::{AlternativeName, Authorities, BackendTls, Config, KeyPair, Target};
-use l4way_proxy::{CloseReason, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::CloseReason;
 
 use crate::{
     common::{self, all_bound, connect, ended, eventually, free_address, route, serve, settings},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use l4way_model::{RefusedReason, TlsMode};
-use l4way_proxy::CloseReason;
+use l4way_session::CloseReason;
 
 use crate::{
     common::{

@@ -8,8 +8,8 @@ use std::{
 };
 
 use l4way_model::{Authorities, BackendTls, Target, TlsMode};
-use l4way_proxy::{CloseReason, Settings};
 use l4way_proxy_core::EndpointStore;
+use l4way_session::CloseReason;
 
 use crate::{
     common::{self, connect, echo, ended, eventually, route, serve},
@@ -81,7 +81,8 @@ fn an_endpoint_that_refuses_tls_gets_nothing() {
     let a = authority.sign(&["a.test"]);
     let endpoint = answering(b'N', tls_endpoint(&a, None, echo_after("")));
     let store = EndpointStore::new(Instant::now());
-    let settings = Settings { endpoints: store.clone(), ..common::settings() };
+    let mut settings = common::settings();
+    settings.process.endpoints = store.clone();
     let (proxy, address) =
         proxy_with(settings, vec![passthrough("a.test", "a")], [("a", endpoint)]);
     for count in 1..5 {

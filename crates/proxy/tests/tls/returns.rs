@@ -3,7 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use l4way_model::{Config, EndpointTable, ListenerReport, Parts, TlsListener, TlsMode, TlsPort};
-use l4way_proxy::{CloseReason, Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::CloseReason;
 
 use crate::{
     common::{
@@ -16,7 +17,7 @@ use crate::{
 /// Sets a proxy up whose one worker looks at all deadlines in turn.
 fn start() -> Proxy {
     let drain_deadline = Duration::from_secs(1);
-    let settings = Settings { workers: NonZeroUsize::MIN, drain_deadline, ..settings() };
+    let settings = ProxySettings { workers: NonZeroUsize::MIN, drain_deadline, ..settings() };
     Proxy::start(settings).unwrap()
 }
 

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use l4way_proxy::{CloseReason, HandshakeSnapshot};
+use l4way_session::{CloseReason, HandshakeSnapshot};
 
 use crate::{
     common::{connect, echo, ended, eventually, named, serve, total},

@@ -11,7 +11,8 @@ use l4way_model::{
     ClientValidation, Config, Hostname, KeyPair, Parts, Route, ServerTls, TlsListener, TlsMode,
     TlsOptions, TlsPort, TlsRoute,
 };
-use l4way_proxy::{CloseReason, HandshakeSnapshot, Proxy};
+use l4way_proxy::Proxy;
+use l4way_session::{CloseReason, HandshakeSnapshot};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType,
 };
@@ -221,7 +222,7 @@ pub(crate) fn proxy<'a>(
 }
 
 pub(crate) fn proxy_with<'a>(
-    settings: l4way_proxy::Settings,
+    settings: l4way_proxy::ProxySettings,
     listeners: Vec<TlsListener>,
     backends: impl IntoIterator<Item = (&'a str, SocketAddr)>,
 ) -> (Proxy, SocketAddr) {

@@ -18,14 +18,15 @@ use l4way_model::{
     BackendId, Config, Endpoint, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport,
     RefusedReason, Route, RouteId, SessionTerms, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{CloseReason, Proxy, Records, RowSnapshot, SessionRecord, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
+use l4way_session::{CloseReason, RowSnapshot, SessionRecord, Tap};
 
 /// How long to wait for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-pub(crate) fn settings() -> Settings {
-    Settings { workers: NonZeroUsize::new(2).expect("not 0"), ..Settings::default() }
+pub(crate) fn settings() -> ProxySettings {
+    ProxySettings { workers: NonZeroUsize::new(2).expect("not 0"), ..ProxySettings::default() }
 }
 
 /// A socket that waits, but not for ever.
@@ -120,9 +121,9 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// A proxy that listens on `ip` and sends everything to the backend `a`.
-    pub(crate) fn new(ip: IpAddr, settings: Settings) -> Self {
+    pub(crate) fn new(ip: IpAddr, settings: ProxySettings) -> Self {
         let (sink, records) = sync_channel(4_096);
-        let settings = Settings { records: Records::to(sink), ..settings };
+        let settings = ProxySettings { tap: Tap::to(sink), ..settings };
         let proxy = Proxy::start(settings).expect("threads and epoll");
         let listener = Listener {
             id: listener_id("dns"),
@@ -138,7 +139,7 @@ impl Bench {
     }
 
     /// The same on 127.0.0.1 with a backend `a` of one endpoint, which is returned.
-    pub(crate) fn with_backend(settings: Settings) -> (Self, UdpSocket) {
+    pub(crate) fn with_backend(settings: ProxySettings) -> (Self, UdpSocket) {
         let endpoint = socket(LOCALHOST);
         let mut bench = Self::new(LOCALHOST, settings);
         bench.set_endpoints("a", &[&endpoint]);

@@ -11,7 +11,7 @@ use l4way_model::{
     BackendId, Config, EndpointTable, GatewayId, Listener, ListenerId, ListenerReport, Route,
     RouteId, Target, Transport, WeightedTarget,
 };
-use l4way_proxy::{Proxy, Settings};
+use l4way_proxy::{Proxy, ProxySettings};
 
 use crate::operation::local;
 
@@ -36,7 +36,7 @@ impl Carried {
     pub(crate) fn start() -> io::Result<Self> {
         let tcp = TcpListener::bind(local(TCP_ENDPOINT))?;
         let udp = UdpSocket::bind(local(UDP_ENDPOINT))?;
-        let settings = Settings { workers: NonZeroUsize::MIN, ..Settings::default() };
+        let settings = ProxySettings { workers: NonZeroUsize::MIN, ..ProxySettings::default() };
         let mut proxy = Proxy::start(settings)?;
         let listeners = [listener(Transport::Tcp, TCP), listener(Transport::Udp, UDP)];
         let config = Config::new(listeners).map_err(io::Error::other)?;

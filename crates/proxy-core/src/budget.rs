@@ -1,4 +1,4 @@
-//! Who may take how many descriptors.
+//! Descriptors, and the shares of them that listeners may take.
 
 use std::{
     fmt,
@@ -9,14 +9,14 @@ use std::{
     },
 };
 
-/// What part of the descriptors only listeners may take that have few: one in so many.
+/// The part of the descriptors that only listeners may take which have few: one in so many.
 const RESERVE: usize = 8;
 /// Descriptors of a TCP session: a listener's own share is no use if it is less.
 const LEAST: usize = 2;
 
-/// What takes descriptors.
+/// Kind of taker of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BudgetKind {
     /// TCP and TLS listeners, with the clients of HTTPS that they accept: two for a session.
     Tcp,
     /// UDP listeners: one for a session.
@@ -25,11 +25,11 @@ pub enum Kind {
     Http,
 }
 
-impl Kind {
+impl BudgetKind {
     const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Http];
 }
 
-/// Who can have idle clients leave where others want to come.
+/// Carrier that can have idle clients leave where others want to come.
 pub trait MakeRoom: fmt::Debug + Send + Sync {
     /// Has one client leave that may have to. False if it is known that there is none. It doesn't block.
     fn make_room(&self) -> bool;
@@ -48,8 +48,8 @@ pub trait MakeRoom: fmt::Debug + Send + Sync {
 /// than seven eighths and what each has within its share, and each always gets its share. Where listeners
 /// are so many that a share would be less than a session's descriptors, all of a kind have one together.
 #[derive(Debug)]
-pub struct Budget {
-    pools: Box<[Arc<Pool>]>,
+pub struct DescriptorBudget {
+    pools: Box<[Arc<DescriptorPool>]>,
     listeners: Mutex<Vec<Listener>>,
     /// The workers, and who serves HTTP.
     sessions: OnceLock<Arc<dyn MakeRoom>>,
@@ -59,23 +59,23 @@ pub struct Budget {
 /// A listener that a share is kept for, as long as it is there.
 #[derive(Debug)]
 struct Listener {
-    kind: Kind,
+    kind: BudgetKind,
     /// One for each pool.
     shares: Weak<[Arc<Share>]>,
 }
 
-/// One worker's part of a [`Budget`].
+/// One worker's part of a [`DescriptorBudget`].
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Pool {
+pub struct DescriptorPool {
     limit: usize,
-    /// What is in nobody's share.
+    /// Descriptors that are in nobody's share.
     common: AtomicUsize,
     used: AtomicUsize,
-    kinds: [Few; Kind::ALL.len()],
+    kinds: [Few; BudgetKind::ALL.len()],
 }
 
-/// How many somebody has, and how many are kept for him.
+/// Number of descriptors that somebody has, and of those that are kept for him.
 #[derive(Debug, Default)]
 struct Few {
     used: AtomicUsize,
@@ -92,13 +92,13 @@ impl Few {
     }
 }
 
-/// What a listener has, and may have, of one pool.
+/// Part of one pool that a listener has, and may have.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Share {
-    pool: Arc<Pool>,
+struct Share {
+    pool: Arc<DescriptorPool>,
     worker: usize,
-    kind: Kind,
+    kind: BudgetKind,
     of_listener: Few,
 }
 
@@ -106,21 +106,21 @@ pub(crate) struct Share {
 #[derive(Debug)]
 pub struct Allowance {
     all: Arc<[Arc<Share>]>,
-    budget: Weak<Budget>,
+    budget: Weak<DescriptorBudget>,
 }
 
 /// Descriptors that are taken, until this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Descriptors {
     share: Arc<Share>,
     count: u32,
 }
 
-impl Budget {
+impl DescriptorBudget {
     /// A budget of so many descriptors, with a pool for each worker.
     pub fn new(descriptors: usize, workers: NonZeroUsize) -> Arc<Self> {
         let limit = descriptors / workers;
-        let pool = |_| Arc::new(Pool::new(limit));
+        let pool = |_| Arc::new(DescriptorPool::new(limit));
         Arc::new(Self {
             pools: (0..workers.get()).map(pool).collect(),
             listeners: Mutex::default(),
@@ -129,22 +129,26 @@ impl Budget {
         })
     }
 
-    pub(crate) fn pool(&self, worker: usize) -> &Arc<Pool> {
+    /// A worker's pool.
+    ///
+    /// # Panics
+    /// If there are not so many workers.
+    pub fn pool(&self, worker: usize) -> &Arc<DescriptorPool> {
         &self.pools[worker]
     }
 
-    /// How many there are.
+    /// Descriptors that there are.
     pub fn descriptors(&self) -> usize {
         self.pools.iter().map(|pool| pool.limit).sum()
     }
 
-    /// How many are taken.
+    /// Descriptors that are taken.
     pub fn used(&self) -> usize {
         self.pools.iter().map(|pool| pool.used()).sum()
     }
 
     /// Lets a listener take descriptors, and keeps a share for it.
-    pub fn allow(self: &Arc<Self>, kind: Kind) -> Allowance {
+    pub fn allow(self: &Arc<Self>, kind: BudgetKind) -> Allowance {
         let allowance = self.allow_without_share(kind);
         let shares = Arc::downgrade(&allowance.all);
         self.listeners().push(Listener { kind, shares });
@@ -153,8 +157,8 @@ impl Budget {
     }
 
     /// Lets somebody take descriptors who isn't a listener: no share is kept.
-    pub fn allow_without_share(self: &Arc<Self>, kind: Kind) -> Allowance {
-        let share = |(worker, pool): (usize, &Arc<Pool>)| {
+    pub fn allow_without_share(self: &Arc<Self>, kind: BudgetKind) -> Allowance {
+        let share = |(worker, pool): (usize, &Arc<DescriptorPool>)| {
             Arc::new(Share { pool: pool.clone(), worker, kind, of_listener: Few::default() })
         };
         let all = self.pools.iter().enumerate().map(share).collect();
@@ -162,7 +166,7 @@ impl Budget {
     }
 
     /// Says who can have the clients of workers leave.
-    pub(crate) fn set_sessions(&self, sessions: Arc<dyn MakeRoom>) {
+    pub fn set_sessions(&self, sessions: Arc<dyn MakeRoom>) {
         // There is one proxy to a budget.
         let _ = self.sessions.set(sessions);
     }
@@ -184,7 +188,7 @@ impl Budget {
     }
 
     /// The workers have nobody who may have to leave. Whether HTTP has.
-    pub(crate) fn ask_http(&self) -> bool {
+    pub fn ask_http(&self) -> bool {
         self.http.get().is_some_and(|http| http.make_room())
     }
 
@@ -197,7 +201,7 @@ impl Budget {
         let mut listeners = self.listeners();
         listeners.retain(|listener| listener.shares.strong_count() > 0);
         let count = |kind| listeners.iter().filter(|listener| listener.kind == kind).count();
-        let counts = Kind::ALL.map(count);
+        let counts = BudgetKind::ALL.map(count);
         let kinds = counts.iter().filter(|&&count| count > 0).count();
         for (worker, pool) in self.pools.iter().enumerate() {
             let of_kind = pool.limit / RESERVE / kinds.max(1);
@@ -206,7 +210,7 @@ impl Budget {
                 count => Some(of_kind / count).filter(|own| *own >= LEAST).unwrap_or(0),
             });
             let mut kept = 0;
-            for kind in Kind::ALL {
+            for kind in BudgetKind::ALL {
                 let (count, own) = (counts[kind as usize], own[kind as usize]);
                 let together = if count > 0 && own == 0 { of_kind } else { 0 };
                 pool.kinds[kind as usize].own.store(together, Relaxed);
@@ -221,7 +225,7 @@ impl Budget {
     }
 }
 
-impl Pool {
+impl DescriptorPool {
     fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -231,22 +235,28 @@ impl Pool {
         }
     }
 
-    pub(crate) fn limit(&self) -> usize {
+    /// Descriptors that there are.
+    #[inline]
+    pub fn limit(&self) -> usize {
         self.limit
     }
 
-    pub(crate) fn used(&self) -> usize {
+    /// Descriptors that are taken.
+    #[inline]
+    pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// Whether so many are free for whoever comes.
-    pub(crate) fn has_free(&self, count: usize) -> bool {
+    /// True if so many are free for whoever comes.
+    #[inline]
+    pub fn has_free(&self, count: usize) -> bool {
         self.used() + count <= self.common.load(Relaxed)
     }
 }
 
 impl Share {
-    fn take(self: &Arc<Self>, count: usize) -> Option<Place> {
+    #[inline]
+    fn take(self: &Arc<Self>, count: usize) -> Option<Descriptors> {
         let Self { pool, of_listener, kind, .. } = &**self;
         let of_kind = &pool.kinds[*kind as usize];
         let limit = match of_listener.has_room(count) || of_kind.has_room(count) {
@@ -256,20 +266,23 @@ impl Share {
         let taken = |used| Some(used + count).filter(|used| *used <= limit);
         pool.used.fetch_update(Relaxed, Relaxed, taken).ok()?;
         self.note(count);
-        Some(Place { share: self.clone(), count: count as u32 })
+        Some(Descriptors { share: self.clone(), count: count as u32 })
     }
 
     /// Counts descriptors that are taken as the listener's.
+    #[inline]
     fn note(&self, count: usize) {
         self.of_listener.used.fetch_add(count, Relaxed);
         self.pool.kinds[self.kind as usize].used.fetch_add(count, Relaxed);
     }
 
+    #[inline]
     fn forget(&self, count: usize) {
         self.of_listener.used.fetch_sub(count, Relaxed);
         self.pool.kinds[self.kind as usize].used.fetch_sub(count, Relaxed);
     }
 
+    #[inline]
     fn give_back(&self, count: usize) {
         self.forget(count);
         self.pool.used.fetch_sub(count, Relaxed);
@@ -278,23 +291,26 @@ impl Share {
 
 impl Allowance {
     /// Takes descriptors of a worker's pool, or of another one's if that is empty.
-    pub(crate) fn take_as(&self, worker: usize, count: usize) -> Option<Place> {
+    #[inline]
+    pub fn take_as(&self, worker: usize, count: usize) -> Option<Descriptors> {
         let (before, from) = self.all.split_at(worker);
         from.iter().chain(before).find_map(|share| share.take(count))
     }
 
-    /// How many of this worker's descriptors are taken, by whomever.
-    pub(crate) fn used_of(&self, worker: usize) -> usize {
+    /// Descriptors of this worker's that are taken, by whomever.
+    #[inline]
+    pub fn used_of(&self, worker: usize) -> usize {
         self.all[worker].pool.used()
     }
 
     /// Takes descriptors of this worker's pool.
-    pub(crate) fn take_of(&self, worker: usize, count: usize) -> Option<Place> {
+    #[inline]
+    pub fn take_of(&self, worker: usize, count: usize) -> Option<Descriptors> {
         self.all[worker].take(count)
     }
 
     /// Takes descriptors of whichever pool has most.
-    pub fn take(&self, count: usize) -> Option<Place> {
+    pub fn take(&self, count: usize) -> Option<Descriptors> {
         let used = |share: &&Arc<Share>| share.pool.used();
         let least = self.all.iter().min_by_key(used)?;
         least.take(count).or_else(|| self.take_as(0, count))
@@ -310,13 +326,14 @@ impl Drop for Allowance {
     }
 }
 
-impl Place {
+impl Descriptors {
     /// The worker whose descriptors they are.
-    pub(crate) fn worker(&self) -> usize {
+    #[inline]
+    pub fn worker(&self) -> usize {
         self.share.worker
     }
 
-    /// How many they are.
+    /// Number of them.
     pub fn count(&self) -> usize {
         self.count as usize
     }
@@ -340,7 +357,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Descriptors {
     fn drop(&mut self) {
         self.share.give_back(self.count());
     }
@@ -352,19 +369,19 @@ mod tests {
 
     use super::*;
 
-    fn budget(descriptors: usize, workers: usize) -> Arc<Budget> {
-        Budget::new(descriptors, NonZeroUsize::new(workers).expect("not none"))
+    fn budget(descriptors: usize, workers: usize) -> Arc<DescriptorBudget> {
+        DescriptorBudget::new(descriptors, NonZeroUsize::new(workers).expect("not none"))
     }
 
-    fn all_of(allowance: &Allowance, count: usize) -> Vec<Place> {
+    fn all_of(allowance: &Allowance, count: usize) -> Vec<Descriptors> {
         std::iter::from_fn(|| allowance.take(count)).collect()
     }
 
     #[test]
     fn nobody_takes_the_last_from_others() {
         let budget = budget(400, 2);
-        let [tcp, other] = [(); 2].map(|()| budget.allow(Kind::Tcp));
-        let udp = budget.allow(Kind::Udp);
+        let [tcp, other] = [(); 2].map(|()| budget.allow(BudgetKind::Tcp));
+        let udp = budget.allow(BudgetKind::Udp);
         let held = all_of(&udp, 1);
         // The others' shares are 12 of each pool.
         assert_eq!(held.len(), 400 - 2 * 12);
@@ -380,9 +397,9 @@ mod tests {
     #[test]
     fn listeners_that_come_and_go_change_the_shares_of_others() {
         let budget = budget(160, 1);
-        let one = budget.allow(Kind::Tcp);
+        let one = budget.allow(BudgetKind::Tcp);
         assert_eq!(all_of(&one, 2).len(), 80);
-        let many: Vec<_> = (0..100).map(|_| budget.allow(Kind::Http)).collect();
+        let many: Vec<_> = (0..100).map(|_| budget.allow(BudgetKind::Http)).collect();
         // Ten of twenty are for HTTP, and ten for the other.
         let held = all_of(&one, 2);
         assert_eq!(held.len(), 75);
@@ -394,7 +411,7 @@ mod tests {
     #[test]
     fn an_empty_pool_is_no_limit_while_another_has_some() {
         let budget = budget(20, 2);
-        let allowance = budget.allow(Kind::Udp);
+        let allowance = budget.allow(BudgetKind::Udp);
         let held: Vec<_> = std::iter::from_fn(|| allowance.take_as(1, 1)).collect();
         assert_eq!(held.len(), 20);
         assert_eq!(held.iter().filter(|place| place.worker() == 0).count(), 10);
@@ -403,7 +420,7 @@ mod tests {
     #[test]
     fn a_place_that_shrinks_or_passes_on_is_counted_once() {
         let budget = budget(16, 1);
-        let (one, other) = (budget.allow(Kind::Tcp), budget.allow(Kind::Http));
+        let (one, other) = (budget.allow(BudgetKind::Tcp), budget.allow(BudgetKind::Http));
         let mut place = one.take(2).expect("room");
         place.shrink(1);
         assert_eq!((place.count(), budget.used()), (1, 1));
@@ -425,8 +442,8 @@ mod tests {
         ) {
             let budget = budget(limit, 1);
             let listeners: Vec<_> =
-                kinds.iter().map(|&kind| budget.allow(Kind::ALL[kind])).collect();
-            let mut held: Vec<Vec<Place>> = listeners.iter().map(|_| Vec::new()).collect();
+                kinds.iter().map(|&kind| budget.allow(BudgetKind::ALL[kind])).collect();
+            let mut held: Vec<Vec<Descriptors>> = listeners.iter().map(|_| Vec::new()).collect();
             for (which, count) in steps {
                 let which = which.index(listeners.len());
                 if count % 3 == 0 {

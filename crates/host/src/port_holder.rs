@@ -5,8 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use l4way_model::Transport;
-use l4way_proxy_core::Bind;
+use l4way_model::{Bind, Transport};
 
 /// The state of a TCP socket that listens, in /proc/net/tcp.
 const LISTEN: &str = "0A";

@@ -4,7 +4,8 @@ use l4way_model::RefusedReason;
 
 macro_rules! close_reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal, $class:ident;)*) => {
-        /// Why a session ended or was never begun: the fixed list that metrics and records use.
+        /// Reason why a session ended or was never begun: the fixed list that metrics and records
+        /// use.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum CloseReason {
@@ -22,7 +23,7 @@ macro_rules! close_reasons {
                 }
             }
 
-            /// What kind of end it was.
+            /// Kind of end that it was.
             pub fn class(self) -> CloseClass {
                 match self {
                     $(Self::$name => CloseClass::$class,)*
@@ -118,7 +119,7 @@ close_reasons! {
     Loop = "loop", Refused;
 }
 
-/// What kind of end a [`CloseReason`] is.
+/// Kind of end that a [`CloseReason`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseClass {
     /// As client, endpoint or operator wanted.
@@ -148,17 +149,6 @@ impl From<RefusedReason> for CloseReason {
             RefusedReason::InvalidBackend => Self::InvalidBackend,
             RefusedReason::NoWeight => Self::NoWeight,
             RefusedReason::NoEndpoint => Self::NoEndpoint,
-        }
-    }
-}
-
-impl CloseReason {
-    /// Why a client's TLS handshake failed.
-    pub fn of_handshake(error: &rustls::Error) -> Self {
-        use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
-        match error {
-            NoCertificatesPresented | InvalidCertificate(_) => Self::ClientCertificate,
-            _ => Self::HandshakeFailed,
         }
     }
 }

@@ -7,21 +7,21 @@ use crate::{
     counters::{BUCKETS_US, HandshakeKind, Labels, WorkerCounters},
 };
 
-/// All counters at one time, summed over the workers.
+/// All counters at one time, summed over who writes them.
 #[derive(Clone, Debug, Default)]
-pub struct CounterSnapshot {
+pub struct SessionSnapshot {
     /// One row for each listener, route and backend, in the order of their labels.
     pub rows: Vec<RowSnapshot>,
     /// The TLS handshakes of each listener, in the order of their ids.
     pub handshakes: Vec<HandshakeSnapshot>,
-    /// What each worker counts apart from listeners.
+    /// Counters of each worker that belong to no listener.
     pub workers: Vec<WorkerSnapshot>,
 }
 
 /// The counters of one listener, route and backend. All but [`active`](Self::active) only grow.
 #[derive(Clone, Debug)]
 pub struct RowSnapshot {
-    /// What it is about.
+    /// The sessions that it is about.
     pub labels: Arc<Labels>,
     /// Sessions begun; refused ones aren't.
     pub opened: u64,
@@ -125,7 +125,7 @@ impl HandshakeSnapshot {
     }
 }
 
-/// How often something took how long.
+/// Durations, counted in buckets.
 #[derive(Clone, Debug, Default)]
 pub struct HistogramSnapshot {
     pub(crate) buckets: [u64; BUCKETS_US.len() + 1],
@@ -145,13 +145,13 @@ impl HistogramSnapshot {
         bounds.zip(sums)
     }
 
-    /// How many durations there are.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 }
 
-/// What a worker counts apart from listeners.
+/// Counters of a worker that belong to no listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerSnapshot {
     /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
@@ -181,7 +181,7 @@ mod tests {
 
     use l4way_model::{GatewayId, ListenerId, RefusedReason, Transport};
 
-    use crate::{CloseReason, Counters, Labels, counters::Toward};
+    use crate::{CloseReason, Labels, SessionCounters, Toward, Writer};
 
     fn labels() -> Labels {
         let gateway = GatewayId::new("ns", "gw");
@@ -191,15 +191,16 @@ mod tests {
 
     #[test]
     fn a_row_is_the_sum_of_the_workers_rows() {
-        let counters = Counters::new(2);
-        let rows = [counters.row(labels(), 0), counters.row(labels(), 1)];
+        let counters = SessionCounters::new(2);
+        let rows =
+            [counters.row(labels(), Writer::Worker(0)), counters.row(labels(), Writer::Worker(1))];
         for row in &rows {
             (0..3).for_each(|_| row.open());
             row.end(CloseReason::Closed);
             row.refuse(RefusedReason::NoEndpoint, 2);
             row.add_bytes(Toward::Upstream, 10);
-            row.connect_time.observe(Duration::from_micros(100));
-            row.connect_time.observe(Duration::from_secs(60));
+            row.connected(Duration::from_micros(100));
+            row.connected(Duration::from_secs(60));
         }
         let snapshot = counters.snapshot();
         let [row] = &snapshot.rows[..] else { panic!("{snapshot:?}") };
@@ -216,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_row_lasts_while_anybody_may_count_in_it_and_one_look_longer() {
-        let counters = Counters::new(1);
-        let row = counters.row(labels(), 0);
+        let counters = SessionCounters::new(1);
+        let row = counters.row(labels(), Writer::Worker(0));
         let rows = || counters.snapshot().rows.len();
         assert!(iter::repeat_with(rows).take(3).all(|rows| rows == 1));
         row.end(CloseReason::Closed);

@@ -6,15 +6,17 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use l4way_session::Keepalive;
 use rustix::{
     io::Errno,
     net::{getsockname, sockopt},
 };
 
-use crate::settings::Keepalive;
-
 /// Has a silent TCP peer probed.
-pub(crate) fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<(), Errno> {
+///
+/// # Errors
+/// If the kernel refuses the values.
+pub fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<(), Errno> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, keepalive.idle)?;
     sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
@@ -23,25 +25,26 @@ pub(crate) fn set_keepalive(socket: &OwnedFd, keepalive: Keepalive) -> Result<()
 
 /// The address of an accepted connection that the client wrote to: the one that the listening
 /// socket is bound on, unless that is bound on all addresses.
-pub(crate) fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
+pub fn local_address(socket: impl AsFd, bind: SocketAddr) -> SocketAddr {
     if !bind.ip().is_unspecified() {
         return bind;
     }
     getsockname(socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(bind)
 }
 
-/// Whether a UDP socket on one address keeps another from being bound on the other: it is the same,
+/// True if a UDP socket on one address keeps another from being bound on the other: it is the same,
 /// or one of them is all addresses of the family (those of IPv6 are apart, see `IPV6_V6ONLY`).
-pub(crate) fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
+pub fn is_in_the_way(bound: SocketAddr, wanted: SocketAddr) -> bool {
     let is_any = bound.ip().is_unspecified() || wanted.ip().is_unspecified();
     bound.port() == wanted.port()
         && bound.is_ipv4() == wanted.is_ipv4()
         && (is_any || bound.ip() == wanted.ip())
 }
 
-/// Whether a socket is connected to itself. The kernel may choose the very port that is connected to as the
-/// local one where nobody listens on it, and TCP then has both ends meet (RFC 9293, section 3.5). Such a
-/// socket gives clients their own bytes back, and keeps the endpoint from starting.
+/// True if a socket is connected to itself. The kernel may choose the very port that is connected
+/// to as the local one where nobody listens on it, and TCP then has both ends meet (RFC 9293,
+/// section 3.5). Such a socket gives clients their own bytes back, and keeps the endpoint from
+/// starting.
 pub fn is_connected_to_itself(socket: impl AsFd, peer: SocketAddr) -> bool {
     let local = getsockname(socket).ok().and_then(|name| SocketAddr::try_from(name).ok());
     local == Some(peer)

@@ -1,15 +1,15 @@
 //! Sockets to listen on.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{net::SocketAddr, num::NonZeroUsize, os::fd::OwnedFd};
 
-use l4way_model::{BindFailure, BindFailureKind, Transport};
-use l4way_proxy_core::Bind;
+use l4way_model::{Bind, BindFailure, BindFailureKind, Transport};
+use l4way_session::Keepalive;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
 };
 
-use crate::{Keepalive, Settings, port_holder, socket::set_keepalive, udp};
+use crate::{port_holder, socket::set_keepalive};
 
 /// A socket of its own that listens on a TCP address, or why there is none; for those who carry
 /// TCP connections themselves. It doesn't block.
@@ -30,10 +30,50 @@ pub fn listen_tcp(
     open().map_err(|error| failure(wanted, error))
 }
 
-/// One socket for each worker, bound and, if TCP, listening.
-pub(crate) fn open(wanted: Bind, settings: &Settings) -> Result<Vec<OwnedFd>, BindFailure> {
-    let sockets = probe(wanted)
-        .and_then(|()| (0..settings.workers.get()).map(|_| open_one(wanted, settings)).collect());
+/// As many sockets of one process that listen on a TCP address and share it (`SO_REUSEPORT`). They
+/// don't block.
+///
+/// # Errors
+/// If the address can't be bound, or is taken by a process that would share it.
+pub fn listen_tcp_shared(
+    address: SocketAddr,
+    count: NonZeroUsize,
+    keepalive: Keepalive,
+    backlog: u32,
+) -> Result<Vec<OwnedFd>, BindFailure> {
+    let wanted = Bind { transport: Transport::Tcp, address };
+    open_shared(wanted, count, |socket| start_listening(socket, address, keepalive, backlog))
+}
+
+/// As many sockets of one process that are bound on a UDP address and share it. They don't block.
+/// `prepare` gets each before it is bound, as datagrams may come at once then.
+///
+/// # Errors
+/// If the address can't be bound, or is taken by a process that would share it.
+pub fn bind_udp_shared(
+    address: SocketAddr,
+    count: NonZeroUsize,
+    prepare: impl Fn(&OwnedFd, SocketAddr) -> Result<(), Errno>,
+) -> Result<Vec<OwnedFd>, BindFailure> {
+    let wanted = Bind { transport: Transport::Udp, address };
+    open_shared(wanted, count, |socket| {
+        prepare(socket, address)?;
+        bind(socket, &address)
+    })
+}
+
+fn open_shared(
+    wanted: Bind,
+    count: NonZeroUsize,
+    start: impl Fn(&OwnedFd) -> Result<(), Errno>,
+) -> Result<Vec<OwnedFd>, BindFailure> {
+    let open = |_| {
+        let socket = new_socket(wanted)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        start(&socket)?;
+        Ok(socket)
+    };
+    let sockets = probe(wanted).and_then(|()| (0..count.get()).map(open).collect());
     sockets.map_err(|error| failure(wanted, error))
 }
 
@@ -45,18 +85,6 @@ fn probe(wanted: Bind) -> Result<(), Errno> {
     // sharing.
     sockopt::set_socket_reuseaddr(&socket, wanted.transport == Transport::Tcp)?;
     bind(&socket, &wanted.address)
-}
-
-fn open_one(wanted: Bind, settings: &Settings) -> Result<OwnedFd, Errno> {
-    let socket = new_socket(wanted)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
-    if wanted.transport == Transport::Udp {
-        udp::prepare(&socket, wanted.address)?;
-        bind(&socket, &wanted.address)?;
-        return Ok(socket);
-    }
-    start_listening(&socket, wanted.address, settings.keepalive, settings.backlog)?;
-    Ok(socket)
 }
 
 fn start_listening(

@@ -1,9 +1,8 @@
-//! What is counted. Each worker writes rows of its own, resolved once when a session begins;
-//! a reader adds them up.
+//! Counters. Each writer has rows of its own, resolved once when a session begins; a reader
+//! adds them up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    iter,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,16 +11,16 @@ use std::{
 };
 
 use l4way_model::{BackendId, ListenerId, RouteId, Transport};
-use rustls::{CommonState, ProtocolVersion};
 
 use crate::{
-    CloseReason,
+    CloseReason, Writer,
     snapshot::{
-        CounterSnapshot, HandshakeSnapshot, HistogramSnapshot, RowSnapshot, WorkerSnapshot,
+        HandshakeSnapshot, HistogramSnapshot, RowSnapshot, SessionSnapshot, WorkerSnapshot,
     },
+    writer::ByWriter,
 };
 
-/// What a row of counters is about.
+/// Labels of a row of counters: the sessions that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels {
     /// TCP or UDP.
@@ -39,7 +38,8 @@ pub struct Labels {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds without a locked instruction: only the worker that owns the counter may call it.
+    /// Adds without a locked instruction: only the thread that owns the counter may call it.
+    #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
@@ -64,7 +64,7 @@ pub(crate) const BUCKETS_US: [u64; 14] = [
     1_000_000, 5_000_000,
 ];
 
-/// How long something took.
+/// Durations, counted in buckets.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     buckets: [Counter; BUCKETS_US.len() + 1],
@@ -72,6 +72,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
+    #[inline]
     pub(crate) fn observe(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.buckets[BUCKETS_US.partition_point(|&bound| bound < us)].add(1);
@@ -86,11 +87,11 @@ impl Histogram {
     }
 }
 
-/// One worker's counters of one listener, route and backend, or those of the sessions that the
-/// kernel carries. Only one thread at a time may write each.
+/// One writer's counters of one listener, route and backend. Only one thread at a time may write
+/// each.
 #[derive(Debug)]
 pub struct Row {
-    pub(crate) labels: Arc<Labels>,
+    labels: Arc<Labels>,
     /// Sessions that were begun; refused ones aren't.
     opened: Counter,
     ended: [Counter; CloseReason::ALL.len()],
@@ -99,9 +100,9 @@ pub struct Row {
     /// UDP: datagrams that the kernel would not send on: too long, no room, forbidden, …
     dropped: [Counter; 2],
     /// TCP: from the choice of the endpoint until it accepted, over all attempts.
-    pub(crate) connect_time: Histogram,
+    connect_time: Histogram,
     /// UDP: from a session's first datagram to the first reply.
-    pub(crate) first_reply: Histogram,
+    first_reply: Histogram,
     /// UDP: sessions that ended without any reply.
     unanswered: Counter,
 }
@@ -126,44 +127,64 @@ impl Row {
         }
     }
 
-    /// What it counts.
+    /// The sessions that it counts.
+    #[inline]
     pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
 
     /// A session was begun.
+    #[inline]
     pub fn open(&self) {
         self.opened.add(1);
     }
 
+    /// TCP: the endpoint accepted, so long after it was chosen, failed attempts included.
+    #[inline]
+    pub fn connected(&self, took: Duration) {
+        self.connect_time.observe(took);
+    }
+
+    /// UDP: the first reply came, so long after the session's first datagram.
+    #[inline]
+    pub fn replied(&self, took: Duration) {
+        self.first_reply.observe(took);
+    }
+
     /// A UDP session ended without any reply.
+    #[inline]
     pub fn unanswered(&self) {
         self.unanswered.add(1);
     }
 
     /// A session ended.
+    #[inline]
     pub fn end(&self, reason: CloseReason) {
         self.ended[reason as usize].add(1);
     }
 
     /// Sessions were refused: connections, or datagrams that would begin one.
+    #[inline]
     pub fn refuse(&self, reason: impl Into<CloseReason>, count: u64) {
         self.ended[reason.into() as usize].add(count);
     }
 
     /// Payload bytes of a session.
+    #[inline]
     pub fn add_bytes(&self, toward: Toward, n: u64) {
         self.bytes[toward as usize].add(n);
     }
 
     /// Datagrams, and the bytes in all of them.
+    #[inline]
     pub fn add_datagrams(&self, toward: Toward, datagrams: u64, bytes: u64) {
         self.datagrams[toward as usize].add(datagrams);
         self.add_bytes(toward, bytes);
     }
 
     /// Datagrams of a session that could not be sent.
-    pub(crate) fn add_dropped(&self, toward: Toward, datagrams: u64) {
+    #[inline]
+    pub fn add_dropped(&self, toward: Toward, datagrams: u64) {
         self.dropped[toward as usize].add(datagrams);
     }
 
@@ -185,12 +206,12 @@ impl Row {
     }
 }
 
-/// How a TLS handshake ended well.
+/// Kind of TLS handshake, of those that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandshakeKind {
     /// The version: TLS 1.3, or else 1.2.
     pub tls13: bool,
-    /// Whether an earlier session was resumed.
+    /// An earlier session was resumed.
     pub resumed: bool,
 }
 
@@ -203,20 +224,14 @@ impl HandshakeKind {
         Self { tls13: true, resumed: true },
     ];
 
-    /// How the handshake of a session ended that goes on.
-    pub fn of(session: &CommonState) -> Self {
-        Self {
-            tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-        }
-    }
-
+    #[inline]
     fn index(self) -> usize {
         usize::from(self.tls13) * 2 + usize::from(self.resumed)
     }
 }
 
-/// Counts the TLS handshakes of one listener's clients. Only one thread may write each.
+/// One writer's counters of the TLS handshakes of one listener's clients. Only one thread may write
+/// each.
 #[derive(Debug)]
 pub struct HandshakeRow {
     succeeded: [Counter; HandshakeKind::ALL.len()],
@@ -231,12 +246,14 @@ impl HandshakeRow {
     }
 
     /// A handshake succeeded, so long after the connection was accepted.
+    #[inline]
     pub fn succeed(&self, kind: HandshakeKind, took: Duration) {
         self.succeeded[kind.index()].add(1);
         self.time.observe(took);
     }
 
     /// A handshake failed, or none was begun.
+    #[inline]
     pub fn fail(&self, reason: CloseReason) {
         self.failed[reason as usize].add(1);
     }
@@ -252,32 +269,50 @@ impl HandshakeRow {
     }
 }
 
-/// One worker's counters that belong to no listener.
+/// One worker's counters that belong to no listener. Only one thread may write each.
 #[derive(Debug, Default)]
-pub(crate) struct WorkerCounters {
-    /// Times that accepting was paused for lack of descriptors or memory (accept(2) failed).
+pub struct WorkerCounters {
     pub(crate) accept_pauses: Counter,
-    /// Times that the session limit stopped accepting until sessions end.
     pub(crate) limit_pauses: Counter,
-    /// Accepted connections that were handed to a less loaded worker.
     pub(crate) hand_offs: Counter,
-    /// Session records that the sink had no room for.
     pub(crate) records_dropped: Counter,
 }
 
-/// All the counters of a proxy. Cheap to share: the one to hand to whoever serves metrics.
-#[derive(Debug)]
-pub struct Counters {
-    workers: Vec<Arc<WorkerCounters>>,
-    /// Each label's rows, by worker; the last is for sessions that the kernel carries. The lock is taken by who reads or reconfigures, never by a
-    /// worker.
-    rows: Mutex<BTreeMap<Arc<Labels>, Vec<Arc<Row>>>>,
-    /// Each listener's handshakes, by worker; the last is for those of HTTPS.
-    handshakes: Mutex<BTreeMap<ListenerId, Vec<Arc<HandshakeRow>>>>,
+impl WorkerCounters {
+    /// Accepting pauses for lack of descriptors or memory (accept(2) failed).
+    pub fn pause_accepting(&self) {
+        self.accept_pauses.add(1);
+    }
+
+    /// The session limit stops accepting until sessions end.
+    pub fn pause_at_limit(&self) {
+        self.limit_pauses.add(1);
+    }
+
+    /// An accepted connection is handed to a less loaded worker.
+    #[inline]
+    pub fn hand_off(&self) {
+        self.hand_offs.add(1);
+    }
+
+    /// The sink has no room for a session's record.
+    pub fn drop_record(&self) {
+        self.records_dropped.add(1);
+    }
 }
 
-impl Counters {
-    pub(crate) fn new(workers: usize) -> Self {
+/// SessionCounters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
+#[derive(Debug)]
+pub struct SessionCounters {
+    workers: Vec<Arc<WorkerCounters>>,
+    /// The lock is taken by who reads or reconfigures, never by who carries sessions.
+    rows: Mutex<BTreeMap<Arc<Labels>, ByWriter<Row>>>,
+    handshakes: Mutex<BTreeMap<ListenerId, ByWriter<HandshakeRow>>>,
+}
+
+impl SessionCounters {
+    /// SessionCounters of a proxy with so many workers, all 0.
+    pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             rows: Mutex::default(),
@@ -285,76 +320,67 @@ impl Counters {
         }
     }
 
-    pub(crate) fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
+    /// SessionCounters of a worker that belong to no listener.
+    ///
+    /// # Panics
+    /// If there are not so many workers.
+    pub fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
         self.workers[worker].clone()
     }
 
-    /// The row with these labels that `worker` writes.
-    pub(crate) fn row(&self, labels: Labels, worker: usize) -> Arc<Row> {
+    /// The writer's row with these labels.
+    pub fn row(&self, labels: Labels, writer: Writer) -> Arc<Row> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = Arc::new(labels);
-        let of_label = rows.entry(labels).or_insert_with_key(|labels| {
-            let row = || Arc::new(Row::new(labels.clone()));
-            iter::repeat_with(row).take(self.workers.len() + 1).collect()
-        });
-        of_label[worker].clone()
+        let labels = match rows.get_key_value(&labels) {
+            Some((labels, _)) => labels.clone(),
+            None => Arc::new(labels),
+        };
+        rows.entry(labels.clone()).or_default().get(writer, || Row::new(labels))
     }
 
-    /// The row with these labels that counts sessions which the kernel carries.
-    pub fn kernel_row(&self, labels: Labels) -> Arc<Row> {
-        self.row(labels, self.workers.len())
-    }
-
-    /// The handshakes of a listener that `worker` counts; without one, those of HTTPS.
-    pub(crate) fn handshakes(
-        &self,
-        listener: &ListenerId,
-        worker: Option<usize>,
-    ) -> Arc<HandshakeRow> {
+    /// The writer's row of a listener's handshakes.
+    pub fn handshakes(&self, listener: &ListenerId, writer: Writer) -> Arc<HandshakeRow> {
         let mut rows = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_listener = rows.entry(listener.clone()).or_insert_with(|| {
-            let row = || Arc::new(HandshakeRow::new());
-            iter::repeat_with(row).take(self.workers.len() + 1).collect()
-        });
-        of_listener[worker.unwrap_or(self.workers.len())].clone()
+        rows.entry(listener.clone()).or_default().get(writer, HandshakeRow::new)
     }
 
     /// The backends that sessions are with. To look at them leaves every row for whoever takes the next
     /// [snapshot](Self::snapshot).
     pub fn busy_backends(&self) -> BTreeSet<BackendId> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_busy = |(labels, of_label): (&Arc<Labels>, &Vec<Arc<Row>>)| {
-            let mut sum = RowSnapshot::new(labels.clone());
-            of_label.iter().for_each(|row| row.add_to(&mut sum));
-            labels.backend.clone().filter(|_| sum.active() > 0)
+        let is_busy = |(labels, of_label): (&Arc<Labels>, &ByWriter<Row>)| {
+            labels.backend.clone().filter(|_| sum(labels, of_label).active() > 0)
         };
         rows.iter().filter_map(is_busy).collect()
     }
 
-    /// The sums over all workers. A row lasts as long as its route is in force, its listener drains
+    /// The sums over all writers. A row lasts as long as its route is in force, its listener drains
     /// or sessions that took it are left; should it come back later, it starts at 0 like a counter
     /// after a restart.
-    pub fn snapshot(&self) -> CounterSnapshot {
+    pub fn snapshot(&self) -> SessionSnapshot {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let sums = rows.iter().map(|(labels, of_label)| {
-            let mut sum = RowSnapshot::new(labels.clone());
-            of_label.iter().for_each(|row| row.add_to(&mut sum));
-            sum
-        });
+        let sums = rows.iter().map(|(labels, of_label)| sum(labels, of_label));
         let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         let handshake_sums = handshakes.iter().map(|(listener, of_listener)| {
             let mut sum = HandshakeSnapshot::new(listener.clone());
-            of_listener.iter().for_each(|row| row.add_to(&mut sum));
+            of_listener.rows().for_each(|row| row.add_to(&mut sum));
             sum
         });
-        let snapshot = CounterSnapshot {
+        let snapshot = SessionSnapshot {
             rows: sums.collect(),
             handshakes: handshake_sums.collect(),
             workers: self.workers.iter().map(|worker| WorkerSnapshot::of(worker)).collect(),
         };
         // After the sums, so that a row's last counts are seen once.
-        rows.retain(|_, of_label| of_label.iter().any(|row| Arc::strong_count(row) > 1));
-        handshakes.retain(|_, rows| rows.iter().any(|row| Arc::strong_count(row) > 1));
+        rows.retain(|_, of_label| of_label.is_used());
+        handshakes.retain(|_, of_listener| of_listener.is_used());
         snapshot
     }
+}
+
+/// Sums over all writers' rows with these labels.
+fn sum(labels: &Arc<Labels>, rows: &ByWriter<Row>) -> RowSnapshot {
+    let mut sum = RowSnapshot::new(labels.clone());
+    rows.rows().for_each(|row| row.add_to(&mut sum));
+    sum
 }
