@@ -9,7 +9,6 @@ mod cli;
 mod clock;
 mod controller;
 mod data_plane;
-mod delivery;
 mod demo;
 mod dns;
 mod endpoint_health;

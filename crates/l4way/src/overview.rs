@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use l4way_delivery::EndpointSummary;
 use l4way_model::{ListenerId, PathReport};
 use l4way_resources::{
     Snapshot,
@@ -9,8 +10,6 @@ use l4way_resources::{
     status::{Condition, ConditionStatus, ListenerStatus, Status, StatusUpdate},
 };
 use serde::{Deserialize, Serialize};
-
-use crate::delivery::EndpointSummary;
 
 /// Every Gateway, listener and route that is ours, and every policy about one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use l4way_delivery::EndpointSummary;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
 use l4way_proxy::{MemoryBudget, Records, Settings};
@@ -23,7 +24,6 @@ use crate::{
     certificates::{self, Certificate},
     cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
-    delivery::EndpointSummary,
     endpoint_health::EndpointHealth,
     logging,
     metrics::{self, ControlMetrics},

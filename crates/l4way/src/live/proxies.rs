@@ -11,6 +11,7 @@ use kube::{
     api::{ApiResource, ListParams},
     core::{DynamicObject, DynamicResourceScope, PartialObjectMeta},
 };
+use l4way_delivery::{DocumentKind, Names};
 use l4way_resources::{
     Store,
     api::{Gateway, ObjectKey},
@@ -20,7 +21,6 @@ use serde_json::Value;
 
 use crate::{
     controller::{HASH, Kind, OWNED, Owned, Owner, is_ready, pods, proxy, sort},
-    delivery::{DocumentKind, Names},
     overview::ProxyRow,
 };
 

@@ -9,6 +9,9 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use l4way_delivery::{
+    ACKNOWLEDGEMENT_ANNOTATION, Answer, ENDPOINTS_ANNOTATION, IDENTITY_ANNOTATION,
+};
 use l4way_source_kube::Backoff;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,10 +21,7 @@ use tokio::{
 };
 
 use super::api_server::ApiServer;
-use crate::{
-    cli::PodArgs,
-    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Answer, ENDPOINTS_ANNOTATION, IDENTITY_ANNOTATION},
-};
+use crate::cli::PodArgs;
 
 /// How often the Lease is renewed without anything new to say.
 const RENEWAL: Duration = Duration::from_secs(30);
@@ -121,10 +121,10 @@ fn text(part: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use l4way_delivery::{Acknowledgement, BackendSummary, EndpointSummary};
     use l4way_model::{ApplyReport, BackendId, Transport};
 
     use super::*;
-    use crate::delivery::{Acknowledgement, BackendSummary, EndpointSummary};
 
     #[test]
     fn an_answer_is_annotations_and_a_renewal() {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use l4way_delivery::{Identity, Refused};
 use l4way_model::{
     ApplyReport, BackendId, Config, HttpListener, HttpPort, Listener, ListenerId, ListenerReport,
     TlsListener, TlsMode, TlsPort,
 };
 use l4way_resources::status::{Condition, ConditionStatus};
 
-use crate::delivery::{Identity, Refused};
 use crate::overview::{ListenerRow, Overview};
 
 /// Every listener with its state.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Parser;
+use l4way_delivery::{Contents, Logs};
 use l4way_model::{
     GatewayId, KeyPair, Listener, ListenerId, Parts, Route, RouteId, ServerTls, ServicePort,
     Target, TlsListener, TlsMode, TlsOptions, TlsPort, Transport, WeightedTarget,
@@ -20,7 +21,6 @@ use super::*;
 use crate::{
     admin::AdminPlaces,
     cli::{Cli, Command},
-    delivery::{Contents, Logs},
     proxy_pod::{api_server::ApiServer, slices},
 };
 
