@@ -58,8 +58,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Of this l4way, which has nothing in force yet.
-    pub fn new() -> Self {
+    /// The answer of this l4way while it has nothing in force.
+    pub fn starting() -> Self {
         Self {
             identity: Identity::own(),
             acknowledgement: None,

@@ -12,7 +12,6 @@ mod data_plane;
 mod demo;
 mod dns;
 mod endpoint_health;
-mod endpoint_report;
 mod heartbeat;
 mod kernel_path;
 mod live;
@@ -20,17 +19,14 @@ mod logging;
 mod metrics;
 mod outlet;
 mod output;
-mod overview;
 mod panics;
 mod problems;
 mod proxy_pod;
-mod report;
 mod run;
 mod secrecy;
 mod serving;
 mod signals;
 mod status;
-mod table;
 
 use std::{io, process::ExitCode};
 

@@ -11,6 +11,7 @@ use std::{
 use l4way_delivery::EndpointSummary;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
+use l4way_observe::{Phase, StatusReport};
 use l4way_proxy::{MemoryBudget, Records, Settings};
 use tokio::{
     runtime,
@@ -28,7 +29,6 @@ use crate::{
     logging,
     metrics::{self, ControlMetrics},
     panics,
-    report::{Phase, StatusReport},
     signals::{Signal, Signals},
 };
 

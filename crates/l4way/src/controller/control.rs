@@ -10,6 +10,7 @@ use std::{
 
 use kube::Client;
 use l4way_delivery::DocumentKind;
+use l4way_observe::StatusReport;
 use l4way_resources::{
     Diagnostic, Snapshot,
     api::{self, ObjectKey, ObjectRef},
@@ -33,7 +34,7 @@ use super::{
     strays,
     work::{Id, Work},
 };
-use crate::{clock, problems, report::StatusReport};
+use crate::{clock, problems};
 
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);

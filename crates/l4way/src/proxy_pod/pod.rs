@@ -11,6 +11,7 @@ use l4way_delivery::{
 };
 use l4way_endpoints::{Addresses, Backends, Service, Slices, hostnames_by_backend};
 use l4way_model::{BackendId, BackendSource, Config, EndpointTable, SessionTerms};
+use l4way_observe::{Phase, StatusReport};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -24,7 +25,6 @@ use crate::{
     certificates::Warnings,
     cli::{LogFormat, ProxyArgs},
     dns::{Resolver, Sources},
-    report::{Phase, StatusReport},
     serving::{Logs, Serving},
 };
 

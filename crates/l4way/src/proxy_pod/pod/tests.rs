@@ -62,7 +62,7 @@ impl Harness {
         let admin = AdminPlaces { address: args.admin_address, socket };
         let serving = Serving::start(&args.sessions, admin).unwrap();
         let (watches, changes) = slices::Watches::new(ApiServer::absent());
-        let (sender, answers) = watch::channel(Answer::new());
+        let (sender, answers) = watch::channel(Answer::starting());
         let follows_keys = Rc::new(Cell::new(false));
         let follow = follows_keys.clone();
         let pod = Pod::new(&args, serving, watches, sender, move || follow.set(true));
