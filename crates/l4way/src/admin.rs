@@ -22,6 +22,7 @@ use axum::{
     routing::get,
 };
 use l4way_host::Heart;
+use l4way_observe::{EndpointReport, Phase, StatusReport};
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime,
@@ -33,11 +34,7 @@ use tokio::{
 use self::socket::Maker;
 pub(crate) use self::socket::{File, check_path, default_path};
 
-use crate::{
-    endpoint_report::EndpointReport,
-    heartbeat::{Hanging, Heartbeats},
-    report::{Phase, StatusReport},
-};
+use crate::heartbeat::{Hanging, Heartbeats};
 
 /// Where the admin endpoint is unless the command line says otherwise.
 pub(crate) const DEFAULT_ADDRESS: SocketAddr =

@@ -5,6 +5,7 @@ mod proxies;
 use std::time::Duration;
 
 use l4way_model::ApplyReport;
+use l4way_observe::{Overview, ProxyRow};
 use l4way_resources::{
     Diagnostic, Severity, Snapshot,
     status::{
@@ -17,12 +18,7 @@ use l4way_translate::{Graph, Observed, Settings, graph, status};
 use serde_json::{Value, json};
 use tokio::{runtime, time::timeout};
 
-use crate::{
-    cli::ClusterArgs,
-    clock::unix_time,
-    overview::{Overview, ProxyRow},
-    problems,
-};
+use crate::{cli::ClusterArgs, clock::unix_time, problems};
 
 /// How long the API server may take to list everything.
 const LIST_WITHIN: Duration = Duration::from_secs(60);

@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
+use l4way_delivery::EndpointSummary;
 use l4way_kernel::SourceAddress;
 use l4way_model::{ApplyReport, BackendId, Config, EndpointTable, ListenerReport, PathReport};
+use l4way_observe::{Phase, StatusReport};
 use l4way_proxy::ProxySettings;
 use l4way_proxy_core::MemoryBudget;
 use l4way_session::Tap;
@@ -25,12 +27,10 @@ use crate::{
     certificates::{self, Certificate},
     cli::{DataPathArg, LogArgs, LogFormat, SessionArgs, SourceAddressArg},
     data_plane::DataPlane,
-    delivery::EndpointSummary,
     endpoint_health::EndpointHealth,
     logging,
     metrics::{self, ControlMetrics},
     panics,
-    report::{Phase, StatusReport},
     signals::{Signal, Signals},
 };
 

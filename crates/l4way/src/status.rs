@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use l4way_observe::{Phase, StatusReport, table};
+
 use crate::{
     admin::{self, ALL_ENDPOINTS},
     cli::{ClusterArgs, StatusArgs, StatusOutput},
     live::Live,
     output::{self, print},
-    report::{Phase, StatusReport},
-    table,
 };
 
 /// How many routes are named that lead to nobody.

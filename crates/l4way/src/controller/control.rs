@@ -9,6 +9,8 @@ use std::{
 };
 
 use kube::Client;
+use l4way_delivery::DocumentKind;
+use l4way_observe::StatusReport;
 use l4way_resources::{
     Diagnostic, Snapshot,
     api::{self, ObjectKey, ObjectRef},
@@ -32,7 +34,7 @@ use super::{
     strays,
     work::{Id, Work},
 };
-use crate::{clock, delivery::DocumentKind, problems, report::StatusReport};
+use crate::{clock, problems};
 
 /// How long a Gateway may be without an address before that is told in an Event.
 const TELL_PENDING_AFTER: Duration = Duration::from_secs(5);

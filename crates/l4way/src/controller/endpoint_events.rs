@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_delivery::{BackendSummary, EndpointSummary};
 use l4way_model::{BackendId, GatewayId};
 use l4way_resources::api::{ObjectKey, ObjectRef};
 use l4way_source_kube::EventType;
-
-use crate::delivery::{BackendSummary, EndpointSummary};
 
 /// A backend has no more than one Event within this time.
 const INTERVAL: Duration = Duration::from_secs(60);

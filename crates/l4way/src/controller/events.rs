@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use l4way_observe::is_complaint;
 use l4way_resources::{
     api::ParentRef,
     status::{Condition, ConditionStatus, Status, StatusUpdate},
@@ -9,7 +10,6 @@ use l4way_resources::{
 use serde_json::Value;
 
 use super::project::covers;
-use crate::overview::is_complaint;
 
 /// The complaints in a status that the status on the API server doesn't have: their reason, and a
 /// sentence.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use l4way_delivery::{Contents, Delivery, KeyPairs, Logs, pack};
 use l4way_model::{BackendId, BackendSource, SessionTerms};
 use l4way_resources::api::{GatewayParametersSpec, LogParameters};
 use l4way_translate::{Compiled, Provision};
@@ -21,10 +22,7 @@ use super::{
     plan::{self, Documents},
     work::Work,
 };
-use crate::{
-    clock,
-    delivery::{Contents, Delivery, KeyPairs, Logs, pack},
-};
+use crate::clock;
 
 /// How long a configuration may go unconfirmed before that is told.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(3);

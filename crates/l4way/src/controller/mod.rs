@@ -28,6 +28,7 @@ mod work;
 
 use std::{process::ExitCode, sync::Arc};
 
+use l4way_observe::StatusReport;
 use l4way_source_kube::{EventRecorder, Leader, Source, StatusWriter, connect, server_version};
 use tokio::{
     sync::watch,
@@ -48,7 +49,6 @@ use self::{
 use crate::{
     admin::Admin,
     cli::ControllerArgs,
-    report::StatusReport,
     serving::control_side,
     signals::{Signal, Signals},
 };

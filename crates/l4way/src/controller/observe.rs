@@ -7,6 +7,7 @@ pub(crate) mod proxy;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use l4way_delivery::{EndpointSummary, Names};
 use l4way_model::{ApplyReport, Config, ListenerReport, PathReport};
 use l4way_resources::{api::ObjectKey, status::StatusAddress};
 use l4way_translate::Provision;
@@ -21,7 +22,6 @@ use super::{
     objects::{Common, Kind, ObjectNames, ServiceType, is_local, network_policy, service_type},
     ownership::Owned,
 };
-use crate::delivery::{EndpointSummary, Names};
 
 /// How the proxies of a Gateway stand to what was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use l4way_delivery::hash;
 use l4way_resources::{
     GATEWAY_GROUP, Store,
     api::{Gateway, ObjectKey, ObjectMeta},
@@ -14,7 +15,6 @@ use l4way_resources::{
 use serde_json::Value;
 
 use super::objects::{GATEWAY_NAME, GATEWAY_NAMESPACE, Kind, OWNER_HASH, label};
-use crate::delivery::hash;
 
 /// A Gateway, as what tells it from those that had its name before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

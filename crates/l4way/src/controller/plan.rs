@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use l4way_delivery::{DocumentKind, Names, hash};
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ use super::{
     project::{covers, project},
     work::Id,
 };
-use crate::delivery::{DocumentKind, Names, hash};
 
 /// The annotation that tells what an object was last asked to be. It differs as well when something
 /// is no longer asked for, which an object doesn't show otherwise.

@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use l4way_delivery::{BackendSummary, EndpointSummary};
 use l4way_model::{BackendId, Endpoint, EndpointPlace, EndpointTable, RouteId};
+use l4way_observe::{EndpointReport, EndpointRow, LastError, LeftOut, UnansweredRow, seconds};
 use l4way_proxy_core::{EndpointOf, EndpointState, HealthView, PassedOver};
 
 use super::{EndpointHealth, Routes};
-use crate::{
-    delivery::{BackendSummary, EndpointSummary},
-    endpoint_report::{EndpointReport, EndpointRow, LastError, LeftOut, UnansweredRow, seconds},
-};
 
 /// How many endpoints of a backend are shown, and how many in all.
 const OF_EACH: usize = 10;

@@ -11,6 +11,8 @@ use kube::{
     api::{ApiResource, ListParams},
     core::{DynamicObject, DynamicResourceScope, PartialObjectMeta},
 };
+use l4way_delivery::{DocumentKind, Names};
+use l4way_observe::ProxyRow;
 use l4way_resources::{
     Store,
     api::{Gateway, ObjectKey},
@@ -18,11 +20,7 @@ use l4way_resources::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{
-    controller::{HASH, Kind, OWNED, Owned, Owner, is_ready, pods, proxy, sort},
-    delivery::{DocumentKind, Names},
-    overview::ProxyRow,
-};
+use crate::controller::{HASH, Kind, OWNED, Owned, Owner, is_ready, pods, proxy, sort};
 
 /// The pods of these Gateways, which are in these namespaces; in any if none is named.
 ///
@@ -133,10 +131,10 @@ fn row(
 
 #[cfg(test)]
 mod tests {
+    use l4way_observe::{Overview, table};
     use serde_json::json;
 
     use super::*;
-    use crate::{overview::Overview, table};
 
     #[test]
     fn a_pod_is_shown_with_what_it_runs_and_what_it_refuses() {

@@ -7,6 +7,9 @@ use kube::{
     Api,
     runtime::watcher::{Config, Event},
 };
+use l4way_delivery::{
+    Document, DocumentKind, Names, PARTS, Refusal, Set, UnpackError, Wiped, unpack,
+};
 use l4way_source_kube::Backoff;
 use tokio::{
     sync::watch,
@@ -14,9 +17,6 @@ use tokio::{
 };
 
 use super::api_server::ApiServer;
-use crate::delivery::{
-    Document, DocumentKind, Names, PARTS, Refusal, Set, UnpackError, Wiped, unpack,
-};
 
 /// A document that has arrived.
 #[derive(Debug)]

@@ -9,6 +9,9 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use l4way_delivery::{
+    ACKNOWLEDGEMENT_ANNOTATION, Answer, ENDPOINTS_ANNOTATION, IDENTITY_ANNOTATION,
+};
 use l4way_source_kube::Backoff;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,10 +21,7 @@ use tokio::{
 };
 
 use super::api_server::ApiServer;
-use crate::{
-    cli::PodArgs,
-    delivery::{ACKNOWLEDGEMENT_ANNOTATION, Answer, ENDPOINTS_ANNOTATION, IDENTITY_ANNOTATION},
-};
+use crate::cli::PodArgs;
 
 /// How often the Lease is renewed without anything new to say.
 const RENEWAL: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ const BELIEVED: u32 = 8;
 /// Writes who the proxy is into the Lease, and then what is sent, the latest first of all, again and again
 /// until it is there: the Lease and the right to write it come just after the pod.
 pub(super) fn keep(server: &ApiServer, pod: &PodArgs, lease: String) -> watch::Sender<Answer> {
-    let (answers, latest) = watch::channel(Answer::new());
+    let (answers, latest) = watch::channel(Answer::starting());
     let api = Api::namespaced(server.lease_client(), &pod.namespace);
     let keeper = Keeper { server: server.clone(), api, lease, holder: pod.pod_name.clone() };
     tokio::spawn(keeper.keep(latest));
@@ -121,14 +121,14 @@ fn text(part: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use l4way_delivery::{Acknowledgement, BackendSummary, EndpointSummary};
     use l4way_model::{ApplyReport, BackendId, Transport};
 
     use super::*;
-    use crate::delivery::{Acknowledgement, BackendSummary, EndpointSummary};
 
     #[test]
     fn an_answer_is_annotations_and_a_renewal() {
-        let mut answer = Answer::new();
+        let mut answer = Answer::starting();
         answer.identity.version = "1.2.3".to_owned();
         answer.identity.features.clear();
         let renewed = |answer: &Answer| patch(answer, "pod-1", MicroTime(Timestamp::UNIX_EPOCH));

@@ -15,6 +15,7 @@ mod view;
 
 use std::{future, process::ExitCode, time::Duration};
 
+use l4way_delivery::{Delivery, KeyPairs, Names};
 use tokio::{
     sync::watch,
     time::{self, Instant, MissedTickBehavior},
@@ -23,7 +24,6 @@ use tokio::{
 use self::{api_server::ApiServer, index::Deliveries, pod::Pod};
 use crate::{
     cli::ProxyArgs,
-    delivery::{Delivery, KeyPairs, Names},
     serving::{RETRY_INTERVAL, Serving, control_side},
     signals::{Signal, Signals},
 };

@@ -6,8 +6,12 @@ use std::{
 };
 
 use clap::ValueEnum;
+use l4way_delivery::{
+    self, Acknowledgement, Answer, ConfigError, Delivery, DocumentKind, KeyPairs, Refusal, Refused,
+};
 use l4way_endpoints::{Addresses, Backends, Service, Slices, hostnames_by_backend};
 use l4way_model::{BackendId, BackendSource, Config, EndpointTable, SessionTerms};
+use l4way_observe::{Phase, StatusReport};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -20,12 +24,7 @@ use super::{
 use crate::{
     certificates::Warnings,
     cli::{LogFormat, ProxyArgs},
-    delivery::{
-        self, Acknowledgement, Answer, ConfigError, Delivery, DocumentKind, KeyPairs, Refusal,
-        Refused,
-    },
     dns::{Resolver, Sources},
-    report::{Phase, StatusReport},
     serving::{Logs, Serving},
 };
 
@@ -410,8 +409,8 @@ impl Pod {
 }
 
 /// The logs that a configuration asks for. A format that this l4way doesn't know is the default.
-fn wanted(logs: &delivery::Logs) -> Logs {
-    let delivery::Logs { level, format, access_log } = logs;
+fn wanted(logs: &l4way_delivery::Logs) -> Logs {
+    let l4way_delivery::Logs { level, format, access_log } = logs;
     Logs {
         level: level.to_string(),
         format: LogFormat::from_str(format, true).unwrap_or(LogFormat::Json),

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use l4way_delivery::{Identity, Refused};
 use l4way_model::{
     ApplyReport, BackendId, Config, HttpListener, HttpPort, Listener, ListenerId, ListenerReport,
     TlsListener, TlsMode, TlsPort,
 };
+use l4way_observe::{ListenerRow, Overview};
 use l4way_resources::status::{Condition, ConditionStatus};
-
-use crate::delivery::{Identity, Refused};
-use crate::overview::{ListenerRow, Overview};
 
 /// Every listener with its state.
 pub(super) fn overview(config: &Config, applied: &ApplyReport) -> Overview {
@@ -108,9 +107,9 @@ fn conditions(listener: &ListenerId, applied: &ApplyReport) -> Vec<Condition> {
 #[cfg(test)]
 mod tests {
     use l4way_model::{BindFailure, BindFailureKind, GatewayId, Transport};
+    use l4way_observe::table;
 
     use super::*;
-    use crate::table;
 
     #[test]
     fn a_listener_that_is_not_bound_says_why() {

@@ -11,6 +11,7 @@ use l4way_endpoints::{
     Addresses as Names, EndpointSources, endpoint_table, hostnames, hostnames_by_backend, known,
 };
 use l4way_model::{BackendId, EndpointTable};
+use l4way_observe::{Overview, Phase, StatusReport, table};
 use l4way_resources::{Diagnostic, ReadOptions, Severity, Snapshot};
 use l4way_source_file::{FileSource, Follower, Load};
 use l4way_translate::{Addresses, Compiled, Graph, Observed, Settings, compile, graph, status};
@@ -23,11 +24,8 @@ use crate::{
     demo::Demo,
     dns::{self, Resolver},
     outlet::Outlet,
-    overview::Overview,
     problems,
-    report::{Phase, StatusReport},
     serving::Serving,
-    table,
 };
 
 /// Everything between the manifests and the proxy, and what is in force now.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use l4way_model::{ApplyReport, GatewayId};
+use l4way_observe::{Overview, Phase, StatusReport};
 use l4way_resources::{
     Snapshot,
     api::ObjectKey,
@@ -19,20 +20,16 @@ use l4way_translate::{GatewayObserved, Observed, Proxies, status};
 use serde_json::Value;
 
 use super::{Control, Done, TELL_PENDING_AFTER, Whom};
-use crate::{
-    controller::{
-        cluster::Cluster,
-        endpoint_events::{EndpointEvent, Seen},
-        events,
-        gateway::{CONFIRM_WITHIN, Gateway, Warning},
-        objects::{Kind, ServiceType, Settings, network_policy, service_type},
-        observe::{self, Standing},
-        ownership::Owned,
-        service_events,
-        work::Work,
-    },
-    overview::Overview,
-    report::{Phase, StatusReport},
+use crate::controller::{
+    cluster::Cluster,
+    endpoint_events::{EndpointEvent, Seen},
+    events,
+    gateway::{CONFIRM_WITHIN, Gateway, Warning},
+    objects::{Kind, ServiceType, Settings, network_policy, service_type},
+    observe::{self, Standing},
+    ownership::Owned,
+    service_events,
+    work::Work,
 };
 
 /// The reasons of a Gateway without an address, or without the one that it asks for. They are told

@@ -1,13 +1,11 @@
 //! Who the proxies are to the API server, and what they may do there: read their configuration,
 //! answer in the Leases that were made for them, and follow the endpoints of their backends.
 
+use l4way_delivery::DocumentKind;
 use serde_json::{Value, json};
 
 use super::{Common, GATEWAY_NAMESPACE, Kind, OWNER_HASH, Object, PodId, Settings};
-use crate::{
-    controller::ownership::{BINDING_PREFIX, Owner},
-    delivery::DocumentKind,
-};
+use crate::controller::ownership::{BINDING_PREFIX, Owner};
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 

@@ -10,6 +10,7 @@ mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use l4way_delivery::shortened;
 use l4way_resources::{GATEWAY_GROUP, api::ObjectKey};
 use l4way_translate::Provision;
 use serde_json::{Value, json};
@@ -22,7 +23,6 @@ pub(crate) use self::{
     network_policy::{Leaving, MetricsFrom},
     service::{ServiceType, is_local, service_type},
 };
-use crate::delivery::shortened;
 
 /// The field manager of everything that l4way applies, and the value of [`MANAGED_BY`].
 pub(crate) const MANAGER: &str = "l4way";

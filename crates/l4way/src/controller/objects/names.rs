@@ -5,13 +5,11 @@ use std::{
     mem,
 };
 
+use l4way_delivery::{DocumentKind, Names, hash};
 use l4way_resources::api::ObjectKey;
 
 use super::Kind;
-use crate::{
-    controller::ownership::Owned,
-    delivery::{DocumentKind, Names, hash},
-};
+use crate::controller::ownership::Owned;
 
 /// The kinds of which there is one object, or one set of Secrets, that the Gateway's name is for.
 const NAMED: [Kind; 8] = [

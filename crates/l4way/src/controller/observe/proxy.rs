@@ -1,16 +1,14 @@
 //! What proxies say of themselves in their pods' Leases.
 
+use l4way_delivery::{
+    ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, ENDPOINTS_ANNOTATION,
+    EndpointSummary, IDENTITY_ANNOTATION, Identity, Names,
+};
 use l4way_resources::api::ObjectKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{
-    controller::{objects::Kind, ownership::Owned},
-    delivery::{
-        ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, ENDPOINTS_ANNOTATION,
-        EndpointSummary, IDENTITY_ANNOTATION, Identity, Names,
-    },
-};
+use crate::controller::{objects::Kind, ownership::Owned};
 
 /// What was delivered, by the hashes of its documents.
 #[derive(Clone, Copy, Debug)]

@@ -1,21 +1,19 @@
+use l4way_delivery::{
+    ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
+    Refusal, Refused,
+};
 use l4way_model::{BindFailure, BindFailureKind, GatewayId, Listener, ListenerId, Transport};
 use l4way_translate::Provision;
 use serde_json::json;
 
 use super::*;
-use crate::{
-    controller::{
-        cluster::Cluster,
-        objects::{
-            CONTAINER,
-            tests::{names_of, small},
-        },
-        ownership::{Owner, Sorted},
+use crate::controller::{
+    cluster::Cluster,
+    objects::{
+        CONTAINER,
+        tests::{names_of, small},
     },
-    delivery::{
-        ACKNOWLEDGEMENT_ANNOTATION, Acknowledgement, DocumentKind, IDENTITY_ANNOTATION, Identity,
-        Refusal, Refused,
-    },
+    ownership::{Owner, Sorted},
 };
 
 const HASH: &str = "hash";

@@ -2,18 +2,16 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use l4way_delivery::{Document, DocumentKind, KeyPairs, Names, PARTS, Packed, Set, unpack};
 use l4way_resources::api::ObjectKey;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Settled, Step, removals, seal, step};
-use crate::{
-    controller::{
-        objects::{Common, Kind, Object},
-        observe::Delivered,
-        ownership::Owned,
-    },
-    delivery::{Document, DocumentKind, KeyPairs, Names, PARTS, Packed, Set, unpack},
+use crate::controller::{
+    objects::{Common, Kind, Object},
+    observe::Delivered,
+    ownership::Owned,
 };
 
 /// The annotation of an index that says which document is in force.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Parser;
+use l4way_delivery::{Contents, Logs};
 use l4way_model::{
     GatewayId, KeyPair, Listener, ListenerId, Parts, Route, RouteId, ServerTls, ServicePort,
     Target, TlsListener, TlsMode, TlsOptions, TlsPort, Transport, WeightedTarget,
@@ -20,7 +21,6 @@ use super::*;
 use crate::{
     admin::AdminPlaces,
     cli::{Cli, Command},
-    delivery::{Contents, Logs},
     proxy_pod::{api_server::ApiServer, slices},
 };
 
@@ -62,7 +62,7 @@ impl Harness {
         let admin = AdminPlaces { address: args.admin_address, socket };
         let serving = Serving::start(&args.sessions, admin).unwrap();
         let (watches, changes) = slices::Watches::new(ApiServer::absent());
-        let (sender, answers) = watch::channel(Answer::new());
+        let (sender, answers) = watch::channel(Answer::starting());
         let follows_keys = Rc::new(Cell::new(false));
         let follow = follows_keys.clone();
         let pod = Pod::new(&args, serving, watches, sender, move || follow.set(true));

@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
+use l4way_delivery::pack;
+
 use super::*;
-use crate::{
-    controller::{
-        objects::tests::{names_of, small},
-        plan::is_delivered,
-    },
-    delivery::{PARTS, pack},
+use crate::controller::{
+    objects::tests::{names_of, small},
+    plan::is_delivered,
 };
 
 /// A cluster that does as it is told.

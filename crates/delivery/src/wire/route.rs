@@ -4,7 +4,7 @@ use l4way_model as model;
 use serde::{Deserialize, Serialize};
 
 use super::{MissingKeyPair, Writer, pair::KeyPairRef};
-use crate::delivery::KeyPairs;
+use crate::KeyPairs;
 
 /// Where sessions or requests go.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -8,70 +8,73 @@ use serde::{Deserialize, Serialize};
 /// How endpoints are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EndpointReport {
+pub struct EndpointReport {
     /// Endpoints, those that are passed over before others.
-    pub(crate) rows: Vec<EndpointRow>,
+    pub rows: Vec<EndpointRow>,
     /// What there was no room for.
-    pub(crate) left_out: LeftOut,
+    pub left_out: LeftOut,
     /// Routes with a share of their sessions that nobody answers.
-    pub(crate) unanswered: Vec<UnansweredRow>,
+    pub unanswered: Vec<UnansweredRow>,
 }
 
 /// One endpoint of a backend, or a backend without any.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EndpointRow {
+pub struct EndpointRow {
     /// `Kind/namespace/name:port`.
-    pub(crate) backend: String,
+    pub backend: String,
     /// `TCP` or `UDP`.
-    pub(crate) protocol: String,
+    pub protocol: String,
     /// `ip:port` or `unix:path`; none if the backend has no endpoint.
-    pub(crate) endpoint: Option<String>,
+    pub endpoint: Option<String>,
     /// Whether it is passed over; if not, new sessions take it.
-    pub(crate) passed_over: bool,
+    pub passed_over: bool,
     /// If it is passed over: in how many seconds it is tried again.
-    pub(crate) tried_again_in_seconds: Option<f64>,
+    pub tried_again_in_seconds: Option<f64>,
     /// How many sessions it has; unknown if a worker was too busy to say.
-    pub(crate) sessions: Option<u64>,
+    pub sessions: Option<u64>,
     /// The last failure that it was passed over for, of the last hour at least.
-    pub(crate) last_error: Option<LastError>,
+    pub last_error: Option<LastError>,
 }
 
 /// When and why sessions found nobody at an endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct LastError {
+pub struct LastError {
     /// As the metrics spell it.
-    pub(crate) reason: String,
-    pub(crate) seconds_ago: f64,
+    pub reason: String,
+    /// The time since then.
+    pub seconds_ago: f64,
 }
 
 /// How many endpoints aren't among the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct LeftOut {
-    pub(crate) taken: usize,
-    pub(crate) passed_over: usize,
+pub struct LeftOut {
+    /// Endpoints that new sessions take.
+    pub taken: usize,
+    /// Endpoints that are passed over.
+    pub passed_over: usize,
 }
 
 /// A route with a backend that has weight and no endpoint that new sessions take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct UnansweredRow {
+pub struct UnansweredRow {
     /// `Kind/namespace/name`.
-    pub(crate) route: String,
+    pub route: String,
     /// `Kind/namespace/name:port`.
-    pub(crate) backend: String,
+    pub backend: String,
     /// How many endpoints the backend has, all of them passed over.
-    pub(crate) endpoints: usize,
+    pub endpoints: usize,
     /// The backend's names, if it has no endpoint because none of them has an address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) unresolved: Vec<String>,
+    pub unresolved: Vec<String>,
 }
 
 impl EndpointReport {
     /// The table of endpoints, with what isn't in it.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let mut text = String::new();
         crate::table::write_table(
             &mut text,
@@ -90,7 +93,7 @@ impl EndpointReport {
     }
 
     /// A line for each route of which sessions find nobody.
-    pub(crate) fn complaints(&self) -> impl Iterator<Item = String> {
+    pub fn complaints(&self) -> impl Iterator<Item = String> {
         let told = |row: &UnansweredRow| {
             let UnansweredRow { route, backend, endpoints, unresolved } = row;
             match endpoints {
@@ -149,7 +152,7 @@ fn rounded(seconds: f64) -> String {
 }
 
 /// Seconds as the report has them: to the tenth.
-pub(crate) fn seconds(duration: Duration) -> f64 {
+pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 

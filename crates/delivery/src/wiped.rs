@@ -11,14 +11,14 @@ const CHUNK: usize = 32 << 10;
 /// Bytes that may hold keys. They are wiped from memory when they aren't needed any more, and from where
 /// they were before there was no more room for them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wiped(Zeroizing<Vec<u8>>);
+pub struct Wiped(Zeroizing<Vec<u8>>);
 
 impl Wiped {
     /// All that there is to read.
     ///
     /// # Errors
     /// The reader's.
-    pub(crate) fn read(mut reader: impl Read) -> io::Result<Self> {
+    pub fn read(mut reader: impl Read) -> io::Result<Self> {
         let mut bytes = Self::default();
         loop {
             let before = bytes.len();
@@ -33,7 +33,7 @@ impl Wiped {
     }
 
     /// Adds bytes.
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub fn add(&mut self, bytes: &[u8]) {
         self.make_room(bytes.len());
         self.0.extend_from_slice(bytes);
     }

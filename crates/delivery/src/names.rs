@@ -1,18 +1,20 @@
 use super::DocumentKind;
 
 /// How many Secrets each set of parts has.
-pub(crate) const PARTS: usize = 8;
+pub const PARTS: usize = 8;
 
 /// One of the two sets of Secrets that a document in parts is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Set {
+pub enum Set {
+    /// The set that is written first.
     A,
+    /// The other one.
     B,
 }
 
 impl Set {
     /// The set that is written while this one is in force.
-    pub(crate) fn other(self) -> Self {
+    pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -20,7 +22,7 @@ impl Set {
     }
 
     /// The set as the index names it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::A => "a",
             Self::B => "b",
@@ -28,17 +30,17 @@ impl Set {
     }
 
     /// The set that the index names.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::A, Self::B].into_iter().find(|set| set.as_str() == text)
     }
 }
 
 /// The names of what is made for a Gateway, all in its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
+pub struct Names {
     /// `GATEWAY-CLASS`: of the Deployment, the Service, the ServiceAccount and what else there is
     /// once.
-    pub(crate) base: String,
+    pub base: String,
 }
 
 impl Names {
@@ -46,28 +48,28 @@ impl Names {
     const LONGEST: usize = 63;
 
     /// The names for a Gateway of a class.
-    pub(crate) fn new(gateway: &str, class: &str) -> Self {
+    pub fn new(gateway: &str, class: &str) -> Self {
         Self { base: shortened(&format!("{gateway}-{class}"), Self::LONGEST) }
     }
 
     /// The Secret that proxies watch: the document, or where it is.
-    pub(crate) fn index(&self, document: DocumentKind) -> String {
+    pub fn index(&self, document: DocumentKind) -> String {
         self.of(document.as_str())
     }
 
     /// The Secret with one part of a document.
-    pub(crate) fn part(&self, document: DocumentKind, set: Set, part: usize) -> String {
+    pub fn part(&self, document: DocumentKind, set: Set, part: usize) -> String {
         self.of(&format!("{}-{}-{part}", document.as_str(), set.as_str()))
     }
 
     /// Every Secret that may hold a document or a part of it.
-    pub(crate) fn secrets(&self, document: DocumentKind) -> impl Iterator<Item = String> {
+    pub fn secrets(&self, document: DocumentKind) -> impl Iterator<Item = String> {
         let of = move |set| (0..PARTS).map(move |part| self.part(document, set, part));
         std::iter::once(self.index(document)).chain(of(Set::A)).chain(of(Set::B))
     }
 
     /// The Lease in which the proxy in the Pod of this UID answers.
-    pub(crate) fn lease(&self, pod_uid: &str) -> String {
+    pub fn lease(&self, pod_uid: &str) -> String {
         self.of(pod_uid)
     }
 
@@ -78,7 +80,7 @@ impl Names {
 }
 
 /// The text if it is no longer than `longest`, else its beginning with a hash of the whole.
-pub(crate) fn shortened(text: &str, longest: usize) -> String {
+pub fn shortened(text: &str, longest: usize) -> String {
     const HASH: usize = 10;
     if text.len() <= longest {
         return text.to_owned();

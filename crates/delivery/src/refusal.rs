@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 /// Why an l4way can't take a document that it has been given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// The features that it requires and this l4way lacks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) features: BTreeSet<String>,
+    pub features: BTreeSet<String>,
     /// A clause for a person, of which the l4way is the subject: `it lacks the feature "x"`.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl Refusal {
@@ -31,7 +31,8 @@ impl Refusal {
         Self { features: BTreeSet::new(), message: format!("it can't read it: {error}") }
     }
 
-    pub(crate) fn contradiction(duplicate: &DuplicateBind) -> Self {
+    /// The refusal of a configuration in which two listeners want the same socket.
+    pub fn contradiction(duplicate: &DuplicateBind) -> Self {
         Self { features: BTreeSet::new(), message: format!("it can't run it: {duplicate}") }
     }
 

@@ -4,34 +4,34 @@ use l4way_model::{ApplyReport, BackendId, BindFailure, ListenerId, ListenerRepor
 use serde::{Deserialize, Serialize};
 
 /// The annotation of a proxy's Lease that holds its [`Acknowledgement`].
-pub(crate) const ACKNOWLEDGEMENT_ANNOTATION: &str = "l4way.dev/applied";
+pub const ACKNOWLEDGEMENT_ANNOTATION: &str = "l4way.dev/applied";
 
 /// What a proxy answers when it has applied a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Acknowledgement {
+pub struct Acknowledgement {
     /// Which configuration, by the hash of its index.
-    pub(crate) hash: String,
+    pub hash: String,
     /// Which key pairs, by the hash of theirs, if it needs any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keys: Option<String>,
+    pub keys: Option<String>,
     /// How many listeners it has bound: all of the configuration but those that failed.
-    pub(crate) bound: usize,
+    pub bound: usize,
     /// The listeners that it could not bind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) failed: Vec<(ListenerId, BindFailure)>,
+    pub failed: Vec<(ListenerId, BindFailure)>,
     /// Backends with addresses that sessions may not go to, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) refused_backends: Vec<(BackendId, String)>,
+    pub refused_backends: Vec<(BackendId, String)>,
     /// Who carries the sessions of each listener, where the kernel may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) paths: Vec<(ListenerId, PathReport)>,
+    pub paths: Vec<(ListenerId, PathReport)>,
 }
 
 impl Acknowledgement {
     /// The answer of a proxy that reports this of the configuration of this hash, with the key pairs of
     /// that one.
-    pub(crate) fn new(hash: impl Into<String>, keys: Option<String>, report: &ApplyReport) -> Self {
+    pub fn new(hash: impl Into<String>, keys: Option<String>, report: &ApplyReport) -> Self {
         let failed: Vec<_> = report
             .listeners
             .iter()
@@ -51,10 +51,7 @@ impl Acknowledgement {
     }
 
     /// What it says of each of the configuration's listeners.
-    pub(crate) fn report<'a>(
-        &self,
-        listeners: impl IntoIterator<Item = &'a ListenerId>,
-    ) -> ApplyReport {
+    pub fn report<'a>(&self, listeners: impl IntoIterator<Item = &'a ListenerId>) -> ApplyReport {
         let failed: BTreeMap<_, _> =
             self.failed.iter().map(|(id, failure)| (id, failure)).collect();
         let report = |id: &ListenerId| match failed.get(id) {

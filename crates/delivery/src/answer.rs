@@ -8,36 +8,36 @@ use super::{Acknowledgement, DocumentKind, EndpointSummary, Refusal, wire::FEATU
 
 /// The annotation of a proxy's Lease that holds its [`Identity`]. Proxies from before there were versions
 /// don't write it.
-pub(crate) const IDENTITY_ANNOTATION: &str = "l4way.dev/proxy";
+pub const IDENTITY_ANNOTATION: &str = "l4way.dev/proxy";
 
 /// Who a proxy is, and what it can't take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Identity {
+pub struct Identity {
     /// The version of l4way.
-    pub(crate) version: String,
+    pub version: String,
     /// The features that it has beyond those of the first version of configurations.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) features: BTreeSet<String>,
+    pub features: BTreeSet<String>,
     /// The latest documents, where it refuses them. What it ran before stays in force.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) refused: BTreeMap<DocumentKind, Refused>,
+    pub refused: BTreeMap<DocumentKind, Refused>,
 }
 
 /// A document that a proxy refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Refused {
+pub struct Refused {
     /// Which one, by the hash of its index.
-    pub(crate) hash: String,
+    pub hash: String,
     /// Why.
     #[serde(flatten)]
-    pub(crate) refusal: Refusal,
+    pub refusal: Refusal,
 }
 
 impl Identity {
     /// This l4way.
-    pub(crate) fn own() -> Self {
+    pub fn own() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             features: FEATURES.iter().map(|name| (*name).to_owned()).collect(),
@@ -48,18 +48,18 @@ impl Identity {
 
 /// All that a proxy has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Who it is, and what it refuses.
-    pub(crate) identity: Identity,
+    pub identity: Identity,
     /// What is in force, as soon as something is.
-    pub(crate) acknowledgement: Option<Acknowledgement>,
+    pub acknowledgement: Option<Acknowledgement>,
     /// Where nobody answers.
-    pub(crate) endpoints: EndpointSummary,
+    pub endpoints: EndpointSummary,
 }
 
 impl Answer {
-    /// Of this l4way, which has nothing in force yet.
-    pub(crate) fn new() -> Self {
+    /// The answer of this l4way while it has nothing in force.
+    pub fn starting() -> Self {
         Self {
             identity: Identity::own(),
             acknowledgement: None,

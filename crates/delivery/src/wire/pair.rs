@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{MissingKeyPair, Writer};
-use crate::delivery::KeyPairs;
+use crate::KeyPairs;
 
 /// A key pair as a configuration names it.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub(super) enum KeyPairRef {
 
 /// A certificate with its chain, and its private key, in PEM.
 #[derive(PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct KeyPair {
+pub(crate) struct KeyPair {
     name: Arc<str>,
     certificate_chain: Arc<str>,
     private_key: Zeroizing<String>,
@@ -55,7 +55,7 @@ impl KeyPairRef {
 }
 
 impl KeyPair {
-    pub(in crate::delivery) fn write(pair: &model::KeyPair) -> Self {
+    pub(crate) fn write(pair: &model::KeyPair) -> Self {
         let model::KeyPair { name, certificate_chain, private_key } = pair;
         Self {
             name: name.clone(),
@@ -64,7 +64,7 @@ impl KeyPair {
         }
     }
 
-    pub(in crate::delivery) fn read(&self) -> Arc<model::KeyPair> {
+    pub(crate) fn read(&self) -> Arc<model::KeyPair> {
         let Self { name, certificate_chain, private_key } = self;
         Arc::new(model::KeyPair {
             name: name.clone(),

@@ -16,18 +16,18 @@ const UNPACKED_BYTES: u64 = 512 << 20;
 
 /// A document, ready to be put into Secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub struct Packed {
     /// The SHA-256 of what is packed, in hexadecimal: it names the document.
-    pub(crate) hash: String,
+    pub hash: String,
     /// What is packed, in parts that each fit into a Secret; one at least, [`PARTS`] at most.
-    pub(crate) parts: Vec<Wiped>,
+    pub parts: Vec<Wiped>,
 }
 
 /// Packs a document. The same document always gives the same bytes.
 ///
 /// # Errors
 /// [`TooLarge`] if it doesn't fit into [`PARTS`] Secrets.
-pub(crate) fn pack<D: Document>(document: &D) -> Result<Packed, TooLarge> {
+pub fn pack<D: Document>(document: &D) -> Result<Packed, TooLarge> {
     let json = document.to_json();
     let mut encoder = GzEncoder::new(Wiped::default(), Compression::fast());
     let packed =
@@ -43,7 +43,7 @@ pub(crate) fn pack<D: Document>(document: &D) -> Result<Packed, TooLarge> {
 ///
 /// # Errors
 /// If it isn't the one of this hash, or can't be taken by this l4way.
-pub(crate) fn unpack<D: Document>(packed: &[u8], expected: &str) -> Result<D, UnpackError> {
+pub fn unpack<D: Document>(packed: &[u8], expected: &str) -> Result<D, UnpackError> {
     let actual = hash(packed);
     if actual != expected {
         return Err(UnpackError::Hash { expected: expected.to_owned(), actual });
@@ -54,13 +54,13 @@ pub(crate) fn unpack<D: Document>(packed: &[u8], expected: &str) -> Result<D, Un
 }
 
 /// The SHA-256 of these bytes, in hexadecimal.
-pub(crate) fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A document doesn't fit into its Secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TooLarge {
+pub struct TooLarge {
     what: &'static str,
     bytes: usize,
 }
@@ -80,9 +80,14 @@ impl fmt::Display for TooLarge {
 
 /// Why a document can't be used.
 #[derive(Debug)]
-pub(crate) enum UnpackError {
+pub enum UnpackError {
     /// It isn't what the index names: half of it is of another one.
-    Hash { expected: String, actual: String },
+    Hash {
+        /// The hash that the index has.
+        expected: String,
+        /// The hash of what is there.
+        actual: String,
+    },
     /// It isn't compressed as it should be.
     Compression(io::Error),
     /// This l4way can't take it, however often it is tried.

@@ -4,11 +4,11 @@ use l4way_model as model;
 use serde::{Deserialize, Serialize};
 
 use super::{MissingKeyPair, Writer, http::HttpRule, is_default, pair::KeyPairRef, route::Route};
-use crate::delivery::KeyPairs;
+use crate::KeyPairs;
 
 /// The TLS and HTTPS listeners that share a port.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct TlsPort {
+pub(crate) struct TlsPort {
     addresses: Vec<IpAddr>,
     port: u16,
     listeners: Vec<TlsListener>,
@@ -83,16 +83,13 @@ struct TlsOptions {
 }
 
 impl TlsPort {
-    pub(in crate::delivery) fn write(port: &model::TlsPort, writer: &mut Writer) -> Self {
+    pub(crate) fn write(port: &model::TlsPort, writer: &mut Writer) -> Self {
         let model::TlsPort { addresses, port, listeners } = port;
         let listeners = listeners.iter().map(|listener| TlsListener::write(listener, writer));
         Self { addresses: addresses.clone(), port: *port, listeners: listeners.collect() }
     }
 
-    pub(in crate::delivery) fn read(
-        &self,
-        pairs: &KeyPairs,
-    ) -> Result<model::TlsPort, MissingKeyPair> {
+    pub(crate) fn read(&self, pairs: &KeyPairs) -> Result<model::TlsPort, MissingKeyPair> {
         let Self { addresses, port, listeners } = self;
         let listeners = listeners.iter().map(|listener| listener.read(pairs));
         Ok(model::TlsPort {

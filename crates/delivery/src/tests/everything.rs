@@ -10,7 +10,7 @@ use l4way_model::{
     TlsMode, TlsOptions, TlsPort, TlsRoute, TlsVersion, Transport, WeightedTarget,
 };
 
-use crate::delivery::Logs;
+use crate::Logs;
 
 fn id(name: &str) -> ListenerId {
     ListenerId { gateway: GatewayId::new("team", "gw"), listener_set: None, name: name.into() }

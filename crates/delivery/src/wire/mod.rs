@@ -8,7 +8,7 @@
 //!   [`Writer`] lists it as required, and a proxy without it refuses the whole document.
 //! - [`VERSION`] changes only if no list of features can tell what is different.
 //!
-//! `delivery/golden` has what each release writes.
+//! `golden` has what each release writes.
 
 mod backend;
 mod http;
@@ -64,7 +64,7 @@ pub(super) struct Writer {
 
 /// A configuration names a key pair that isn't there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MissingKeyPair(pub(super) Arc<str>);
+pub struct MissingKeyPair(pub(super) Arc<str>);
 
 impl fmt::Display for MissingKeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,7 +27,7 @@ const UNVERSIONED: &str = "d539330";
 const CURRENT: &str = "0.1.0";
 
 fn golden(release: &str, name: &str) -> PathBuf {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/delivery/golden");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/golden");
     PathBuf::from(directory).join(release).join(format!("{name}.json"))
 }
 

@@ -8,27 +8,27 @@ use super::is_default;
 /// How to come by all endpoints of a backend.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::delivery) enum BackendSource {
+pub(crate) enum BackendSource {
     Known(Vec<EndpointSource>),
     Slices(ServicePort),
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::delivery) enum EndpointSource {
+pub(crate) enum EndpointSource {
     Address(Endpoint),
     Dns { hostname: Arc<str>, port: u16 },
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct Endpoint {
+pub(crate) struct Endpoint {
     address: model::EndpointAddress,
 }
 
 /// A Service's port, as far as its EndpointSlices are read by it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::delivery) struct ServicePort {
+pub(crate) struct ServicePort {
     #[serde(default, skip_serializing_if = "str::is_empty")]
     name: Arc<str>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -36,7 +36,7 @@ pub(in crate::delivery) struct ServicePort {
 }
 
 impl BackendSource {
-    pub(in crate::delivery) fn write(source: &model::BackendSource) -> Self {
+    pub(crate) fn write(source: &model::BackendSource) -> Self {
         match source {
             model::BackendSource::Known(endpoints) => {
                 Self::Known(endpoints.iter().map(EndpointSource::write).collect())
@@ -45,7 +45,7 @@ impl BackendSource {
         }
     }
 
-    pub(in crate::delivery) fn read(&self) -> model::BackendSource {
+    pub(crate) fn read(&self) -> model::BackendSource {
         match self {
             Self::Known(endpoints) => {
                 model::BackendSource::Known(endpoints.iter().map(EndpointSource::read).collect())

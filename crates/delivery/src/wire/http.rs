@@ -4,11 +4,11 @@ use l4way_model as model;
 use serde::{Deserialize, Serialize};
 
 use super::{MissingKeyPair, Writer, route::Route};
-use crate::delivery::KeyPairs;
+use crate::KeyPairs;
 
 /// The HTTP listeners that share a port.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct HttpPort {
+pub(crate) struct HttpPort {
     addresses: Vec<IpAddr>,
     port: u16,
     listeners: Vec<HttpListener>,
@@ -35,16 +35,13 @@ pub(super) struct HttpRule {
 }
 
 impl HttpPort {
-    pub(in crate::delivery) fn write(port: &model::HttpPort, writer: &mut Writer) -> Self {
+    pub(crate) fn write(port: &model::HttpPort, writer: &mut Writer) -> Self {
         let model::HttpPort { addresses, port, listeners } = port;
         let listeners = listeners.iter().map(|listener| HttpListener::write(listener, writer));
         Self { addresses: addresses.clone(), port: *port, listeners: listeners.collect() }
     }
 
-    pub(in crate::delivery) fn read(
-        &self,
-        pairs: &KeyPairs,
-    ) -> Result<model::HttpPort, MissingKeyPair> {
+    pub(crate) fn read(&self, pairs: &KeyPairs) -> Result<model::HttpPort, MissingKeyPair> {
         let Self { addresses, port, listeners } = self;
         let listeners = listeners.iter().map(|listener| listener.read(pairs));
         Ok(model::HttpPort {

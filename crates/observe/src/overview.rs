@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use l4way_delivery::EndpointSummary;
 use l4way_model::{ListenerId, PathReport};
 use l4way_resources::{
     Snapshot,
@@ -10,95 +11,105 @@ use l4way_resources::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::EndpointSummary;
-
 /// Every Gateway, listener and route that is ours, and every policy about one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Overview {
-    pub(crate) gateways: Vec<GatewayRow>,
-    pub(crate) listeners: Vec<ListenerRow>,
-    pub(crate) routes: Vec<RouteRow>,
+pub struct Overview {
+    /// Gateways of our classes.
+    pub gateways: Vec<GatewayRow>,
+    /// Listeners of those and of their ListenerSets.
+    pub listeners: Vec<ListenerRow>,
+    /// Routes, a row for each of their parents.
+    pub routes: Vec<RouteRow>,
     /// BackendTLSPolicies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) policies: Vec<PolicyRow>,
+    pub policies: Vec<PolicyRow>,
     /// The pods of Gateways; only a cluster tells of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) proxies: Vec<ProxyRow>,
+    pub proxies: Vec<ProxyRow>,
 }
 
 /// One Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct GatewayRow {
+pub struct GatewayRow {
     /// `namespace/name`.
-    pub(crate) name: String,
-    pub(crate) class: String,
-    pub(crate) addresses: Vec<String>,
-    pub(crate) conditions: Vec<Condition>,
+    pub name: String,
+    /// The name of its GatewayClass.
+    pub class: String,
+    /// The addresses of its status.
+    pub addresses: Vec<String>,
+    /// The conditions of its status.
+    pub conditions: Vec<Condition>,
 }
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ListenerRow {
+pub struct ListenerRow {
     /// `namespace/name/listener`, of the Gateway or ListenerSet.
-    pub(crate) name: String,
-    pub(crate) protocol: String,
-    pub(crate) port: u16,
-    pub(crate) attached_routes: u32,
+    pub name: String,
+    /// The protocol as the API spells it.
+    pub protocol: String,
+    /// The port that clients use.
+    pub port: u16,
+    /// The number of routes that are attached to it.
+    pub attached_routes: u32,
     /// Who carries its sessions, where the kernel may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) data_path: Option<PathReport>,
-    pub(crate) conditions: Vec<Condition>,
+    pub data_path: Option<PathReport>,
+    /// The conditions of its status.
+    pub conditions: Vec<Condition>,
 }
 
 /// One route with one of its parents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RouteRow {
+pub struct RouteRow {
     /// `Kind namespace/name`.
-    pub(crate) name: String,
+    pub name: String,
     /// `namespace/name`, with `/listener` or `:port` where the route names them.
-    pub(crate) parent: String,
-    pub(crate) conditions: Vec<Condition>,
+    pub parent: String,
+    /// The conditions of its status.
+    pub conditions: Vec<Condition>,
 }
 
 /// One BackendTLSPolicy with one of the Gateways that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PolicyRow {
+pub struct PolicyRow {
     /// `Kind namespace/name`.
-    pub(crate) name: String,
+    pub name: String,
     /// `namespace/name`.
-    pub(crate) gateway: String,
-    pub(crate) conditions: Vec<Condition>,
+    pub gateway: String,
+    /// The conditions of its status.
+    pub conditions: Vec<Condition>,
 }
 
 /// One pod of a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ProxyRow {
+pub struct ProxyRow {
     /// `namespace/name` of the pod.
-    pub(crate) name: String,
+    pub name: String,
     /// `namespace/name`.
-    pub(crate) gateway: String,
+    pub gateway: String,
     /// Whether it takes sessions.
-    pub(crate) ready: bool,
+    pub ready: bool,
     /// The version of l4way that it runs, if it has said so.
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     /// The hash of the configuration in force, if there is one.
-    pub(crate) configuration: Option<String>,
+    pub configuration: Option<String>,
     /// Why that isn't the Gateway's latest one, as a clause about the pod.
-    pub(crate) behind: Option<String>,
+    pub behind: Option<String>,
     /// Where nobody answers it.
     #[serde(default, skip_serializing_if = "EndpointSummary::is_empty")]
-    pub(crate) endpoints: EndpointSummary,
+    pub endpoints: EndpointSummary,
 }
 
 impl Overview {
     /// Joins the objects with what is said of them.
-    pub(crate) fn new(snapshot: &Snapshot, updates: &[StatusUpdate]) -> Self {
+    pub fn new(snapshot: &Snapshot, updates: &[StatusUpdate]) -> Self {
         let mut overview = Self::default();
         for update in updates {
             overview.add(snapshot, update);
@@ -107,7 +118,7 @@ impl Overview {
     }
 
     /// Adds who carries the sessions of listeners.
-    pub(crate) fn set_paths(&mut self, paths: &BTreeMap<ListenerId, PathReport>) {
+    pub fn set_paths(&mut self, paths: &BTreeMap<ListenerId, PathReport>) {
         let paths: BTreeMap<_, _> = paths.iter().map(|(id, path)| (id.to_string(), path)).collect();
         for row in &mut self.listeners {
             row.data_path = paths.get(&row.name).map(|&path| path.clone());
@@ -174,7 +185,7 @@ impl Overview {
     }
 
     /// Every condition that isn't as one would wish, each as a line that says whose it is.
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    pub fn complaints(&self) -> Vec<String> {
         let gateways = self.gateways.iter().map(|row| ("Gateway", &row.name, &row.conditions));
         let listeners = self.listeners.iter().map(|row| ("listener", &row.name, &row.conditions));
         let routes = self.routes.iter().map(|row| ("", &row.name, &row.conditions));
@@ -205,7 +216,7 @@ impl Overview {
 
 /// Whether the condition says that something is wrong: most do by being false, the few that name a
 /// trouble by being true.
-pub(crate) fn is_complaint(condition: &Condition) -> bool {
+pub fn is_complaint(condition: &Condition) -> bool {
     let names_a_trouble = matches!(
         condition.kind.as_str(),
         "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" | "l4way.dev/Superseded"

@@ -4,11 +4,11 @@ use l4way_model as model;
 use serde::{Deserialize, Serialize};
 
 use super::{MissingKeyPair, Writer, route::Route};
-use crate::delivery::KeyPairs;
+use crate::KeyPairs;
 
 /// A TCP or UDP listener.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct Listener {
+pub(crate) struct Listener {
     id: model::ListenerId,
     transport: model::Transport,
     addresses: Vec<IpAddr>,
@@ -18,7 +18,7 @@ pub(in crate::delivery) struct Listener {
 }
 
 impl Listener {
-    pub(in crate::delivery) fn write(listener: &model::Listener, writer: &mut Writer) -> Self {
+    pub(crate) fn write(listener: &model::Listener, writer: &mut Writer) -> Self {
         let model::Listener { id, transport, addresses, port, route } = listener;
         Self {
             id: id.clone(),
@@ -29,10 +29,7 @@ impl Listener {
         }
     }
 
-    pub(in crate::delivery) fn read(
-        &self,
-        pairs: &KeyPairs,
-    ) -> Result<model::Listener, MissingKeyPair> {
+    pub(crate) fn read(&self, pairs: &KeyPairs) -> Result<model::Listener, MissingKeyPair> {
         let Self { id, transport, addresses, port, route } = self;
         Ok(model::Listener {
             id: id.clone(),

@@ -8,7 +8,7 @@ use super::{TRUSTED_PROXIES, Writer};
 
 /// What holds for all sessions. The defaults are this form's own: the model's may change.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct Terms {
+pub(crate) struct Terms {
     #[serde(default = "connect_timeout", skip_serializing_if = "is_connect_timeout")]
     connect_timeout: Duration,
     #[serde(default = "udp_session_timeout", skip_serializing_if = "is_udp_session_timeout")]
@@ -44,7 +44,7 @@ impl Default for Terms {
 }
 
 impl Terms {
-    pub(in crate::delivery) fn write(terms: &model::SessionTerms) -> Self {
+    pub(crate) fn write(terms: &model::SessionTerms) -> Self {
         let model::SessionTerms { connect_timeout, udp_session_timeout, at_limit } = terms;
         Self {
             connect_timeout: *connect_timeout,
@@ -56,7 +56,7 @@ impl Terms {
         }
     }
 
-    pub(in crate::delivery) fn read(&self) -> model::SessionTerms {
+    pub(crate) fn read(&self) -> model::SessionTerms {
         let Self { connect_timeout, udp_session_timeout, at_limit } = self;
         model::SessionTerms {
             connect_timeout: *connect_timeout,
@@ -71,13 +71,13 @@ impl Terms {
 
 /// What holds for all HTTP requests.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::delivery) struct HttpTerms {
+pub(crate) struct HttpTerms {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trusted_proxies: Vec<IpNet>,
 }
 
 impl HttpTerms {
-    pub(in crate::delivery) fn write(terms: &model::HttpTerms, writer: &mut Writer) -> Self {
+    pub(crate) fn write(terms: &model::HttpTerms, writer: &mut Writer) -> Self {
         let model::HttpTerms { trusted_proxies } = terms;
         let trusted_proxies = trusted_proxies.networks().to_vec();
         if !trusted_proxies.is_empty() {
@@ -86,7 +86,7 @@ impl HttpTerms {
         Self { trusted_proxies }
     }
 
-    pub(in crate::delivery) fn read(&self) -> model::HttpTerms {
+    pub(crate) fn read(&self) -> model::HttpTerms {
         let Self { trusted_proxies } = self;
         model::HttpTerms { trusted_proxies: trusted_proxies.iter().copied().collect() }
     }

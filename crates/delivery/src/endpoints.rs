@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The annotation of a proxy's Lease that holds its [`EndpointSummary`], while there is something to say.
 /// Controllers that don't know it pass it over, and proxies that don't write it pass nothing over as far as
 /// is known.
-pub(crate) const ENDPOINTS_ANNOTATION: &str = "l4way.dev/endpoints";
+pub const ENDPOINTS_ANNOTATION: &str = "l4way.dev/endpoints";
 
 /// How many backends there is room for, and how many bytes of JSON: a Lease is small, and written often.
 const MOST_BACKENDS: usize = 20;
@@ -15,31 +15,32 @@ const MOST_BYTES: usize = 8 << 10;
 /// The backends of which a proxy passes endpoints over because nobody answers there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EndpointSummary {
+pub struct EndpointSummary {
     /// Some of them; those of which no endpoint is left come first.
     #[serde(default)]
-    pub(crate) backends: Vec<BackendSummary>,
+    pub backends: Vec<BackendSummary>,
     /// How many more there are.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub(crate) more: usize,
+    pub more: usize,
 }
 
 /// A backend of which endpoints are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct BackendSummary {
-    pub(crate) backend: BackendId,
+pub struct BackendSummary {
+    /// The backend.
+    pub backend: BackendId,
     /// How many endpoints it has.
-    pub(crate) endpoints: usize,
+    pub endpoints: usize,
     /// How many of them are passed over.
-    pub(crate) passed_over: usize,
+    pub passed_over: usize,
     /// Why one of those is, as the metrics spell it.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 impl EndpointSummary {
     /// Of these backends, as many as there is room for.
-    pub(crate) fn new(backends: impl Iterator<Item = BackendSummary>) -> Self {
+    pub fn new(backends: impl Iterator<Item = BackendSummary>) -> Self {
         let mut backends: Vec<_> = backends.collect();
         backends.sort_by_key(|of| of.passed_over < of.endpoints);
         let mut room = MOST_BYTES;
@@ -55,14 +56,14 @@ impl EndpointSummary {
     }
 
     /// Whether there is nothing to say.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.backends.is_empty() && self.more == 0
     }
 }
 
 impl BackendSummary {
     /// Whether no endpoint is left.
-    pub(crate) fn has_none_left(&self) -> bool {
+    pub fn has_none_left(&self) -> bool {
         self.passed_over >= self.endpoints
     }
 }

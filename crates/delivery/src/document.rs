@@ -19,7 +19,7 @@ use super::{
 /// One of the documents that a proxy is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum DocumentKind {
+pub enum DocumentKind {
     /// A [`Delivery`].
     Config,
     /// [`KeyPairs`].
@@ -28,7 +28,7 @@ pub(crate) enum DocumentKind {
 
 impl DocumentKind {
     /// The document as names of Secrets, and keys of their data, have it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Config => "config",
             Self::Keys => "keys",
@@ -36,7 +36,7 @@ impl DocumentKind {
     }
 
     /// The document as a person calls it.
-    pub(crate) fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Config => "configuration",
             Self::Keys => "set of key pairs",
@@ -45,7 +45,8 @@ impl DocumentKind {
 }
 
 /// What is packed into Secrets.
-pub(crate) trait Document: Sized + Send + Sync + 'static {
+pub trait Document: Sized + Send + Sync + 'static {
+    /// The document that this is.
     const KIND: DocumentKind;
 
     /// The document as JSON. It may hold keys.
@@ -66,7 +67,7 @@ fn json(written: &impl Serialize) -> Wiped {
 
 /// What a proxy is to run, but for the endpoints that it follows itself, and for key pairs.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Delivery(Written);
+pub struct Delivery(Written);
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Written {
@@ -94,16 +95,16 @@ struct Written {
 /// What a proxy writes of itself and of sessions. A name that a proxy doesn't know changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Logs {
+pub struct Logs {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     #[serde(skip_serializing_if = "is_info")]
-    pub(crate) level: Arc<str>,
+    pub level: Arc<str>,
     /// `json` or `text`.
     #[serde(skip_serializing_if = "is_json")]
-    pub(crate) format: Arc<str>,
+    pub format: Arc<str>,
     /// Whether there is an access log on standard output.
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) access_log: bool,
+    pub access_log: bool,
 }
 
 impl Default for Logs {
@@ -122,15 +123,15 @@ fn is_json(format: &Arc<str>) -> bool {
 
 /// What a [`Delivery`] is made of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Contents<'a> {
+pub struct Contents<'a> {
     /// The listeners and routes.
-    pub(crate) config: &'a Config,
+    pub config: &'a Config,
     /// Where the endpoints of every backend are that the configuration names.
-    pub(crate) backends: &'a BTreeMap<BackendId, BackendSource>,
+    pub backends: &'a BTreeMap<BackendId, BackendSource>,
     /// What is written of it all.
-    pub(crate) logs: &'a Logs,
+    pub logs: &'a Logs,
     /// Features that a proxy has to have in any case.
-    pub(crate) requires: &'a BTreeSet<String>,
+    pub requires: &'a BTreeSet<String>,
 }
 
 /// A configuration as it was before there were versions. Proxies of that time can't read a later one, for
@@ -150,7 +151,7 @@ struct Ports {
 
 impl Delivery {
     /// Writes a configuration down, and the key pairs that it names beside it.
-    pub(crate) fn new(contents: Contents<'_>) -> (Self, KeyPairs) {
+    pub fn new(contents: Contents<'_>) -> (Self, KeyPairs) {
         let Contents { config, backends, logs, requires } = contents;
         let mut writer = Writer { requires: requires.clone(), ..Writer::default() };
         let Parts { listeners, tls, http, terms, http_terms, gateway_uid } = config.clone().into();
@@ -177,11 +178,7 @@ impl Delivery {
     ///
     /// # Errors
     /// If one that it names isn't among them, or two listeners want the same socket.
-    pub(crate) fn config(
-        &self,
-        pairs: &KeyPairs,
-        before: SessionTerms,
-    ) -> Result<Config, ConfigError> {
+    pub fn config(&self, pairs: &KeyPairs, before: SessionTerms) -> Result<Config, ConfigError> {
         let parts = self.parts(pairs, before).map_err(ConfigError::MissingKeyPair)?;
         parts.try_into().map_err(ConfigError::DuplicateBind)
     }
@@ -202,7 +199,7 @@ impl Delivery {
     }
 
     /// What is written of it all; nothing if it is from before configurations said so.
-    pub(crate) fn logs(&self) -> Option<&Logs> {
+    pub fn logs(&self) -> Option<&Logs> {
         self.is_versioned().then_some(&self.0.logs)
     }
 
@@ -211,12 +208,13 @@ impl Delivery {
     }
 
     /// Where the endpoints of every backend are that the configuration names.
-    pub(crate) fn backends(&self) -> BTreeMap<BackendId, BackendSource> {
+    pub fn backends(&self) -> BTreeMap<BackendId, BackendSource> {
         self.0.backends.iter().map(|(id, source)| (id.clone(), source.read())).collect()
     }
 }
 
 impl Document for Delivery {
+    /// The document that this is.
     const KIND: DocumentKind = DocumentKind::Config;
 
     fn to_json(&self) -> Wiped {
@@ -254,7 +252,7 @@ impl Head {
 
 /// Why there is no configuration to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ConfigError {
+pub enum ConfigError {
     /// A key pair has yet to arrive.
     MissingKeyPair(MissingKeyPair),
     /// It can't run, whatever comes.
@@ -263,7 +261,7 @@ pub(crate) enum ConfigError {
 
 /// Key pairs by the name of the Secret that each is of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyPairs(BTreeMap<Arc<str>, Arc<KeyPair>>);
+pub struct KeyPairs(BTreeMap<Arc<str>, Arc<KeyPair>>);
 
 /// The version of the form of key pairs.
 const KEYS_VERSION: u32 = 1;
@@ -276,7 +274,7 @@ struct WrittenKeys {
 
 impl KeyPairs {
     /// Adds one, in the place of one of its name.
-    pub(crate) fn insert(&mut self, pair: Arc<KeyPair>) {
+    pub fn insert(&mut self, pair: Arc<KeyPair>) {
         self.0.insert(pair.name.clone(), pair);
     }
 
@@ -285,25 +283,25 @@ impl KeyPairs {
     }
 
     /// Their names.
-    pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
+    pub fn names(&self) -> BTreeSet<Arc<str>> {
         self.0.keys().cloned().collect()
     }
 
     /// Those that a configuration has.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub fn of(config: &Config) -> Self {
         let mut pairs = Self::default();
         config.key_pairs().cloned().for_each(|pair| pairs.insert(pair));
         pairs
     }
 
     /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// These, and of the others those whose name isn't among them.
     #[must_use]
-    pub(crate) fn or(&self, others: &Self) -> Self {
+    pub fn or(&self, others: &Self) -> Self {
         let mut all = others.clone();
         all.0.extend(self.0.clone());
         all
@@ -311,6 +309,7 @@ impl KeyPairs {
 }
 
 impl Document for KeyPairs {
+    /// The document that this is.
     const KIND: DocumentKind = DocumentKind::Keys;
 
     fn to_json(&self) -> Wiped {

@@ -11,7 +11,7 @@ use crate::overview::Overview;
 const HASH_DIGITS: usize = 12;
 
 /// The tables of Gateways, listeners, routes and policies, and below them what is wrong.
-pub(crate) fn render(overview: &Overview) -> String {
+pub fn render(overview: &Overview) -> String {
     let mut text = String::new();
     write_table(
         &mut text,

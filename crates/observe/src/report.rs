@@ -3,32 +3,32 @@
 use l4way_resources::{Diagnostic, status::StatusUpdate};
 use serde::{Deserialize, Serialize};
 
-use crate::{endpoint_report::EndpointReport, overview::Overview};
+use crate::{EndpointReport, Overview};
 
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct StatusReport {
+pub struct StatusReport {
     /// l4way's version.
-    pub(crate) version: String,
+    pub version: String,
     /// What the process is doing.
-    pub(crate) phase: Phase,
+    pub phase: Phase,
     /// What was decided without being asked, such as whose the Gateways are.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
     /// What is wrong in the manifests: a file that can't be used, a route that gets no traffic.
-    pub(crate) problems: Vec<Diagnostic>,
+    pub problems: Vec<Diagnostic>,
     /// Every Gateway, listener and route at a glance.
-    pub(crate) overview: Overview,
+    pub overview: Overview,
     /// How endpoints are at the time of the question; only who carries sessions tells of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) endpoints: Option<EndpointReport>,
+    pub endpoints: Option<EndpointReport>,
     /// Every object's status as the API has it.
-    pub(crate) objects: Vec<StatusUpdate>,
+    pub objects: Vec<StatusUpdate>,
 }
 
 impl StatusReport {
     /// The report of a process that has just begun.
-    pub(crate) fn starting() -> Self {
+    pub fn starting() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: Phase::Starting,
@@ -44,7 +44,7 @@ impl StatusReport {
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Phase {
+pub enum Phase {
     /// No listener is bound yet.
     Starting,
     /// Sessions are taken.
@@ -56,7 +56,8 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// The phase as `/readyz` tells it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",

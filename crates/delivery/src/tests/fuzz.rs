@@ -10,7 +10,7 @@ use super::*;
 /// What can be read is written and read again as the same, packed or not; what can't is refused.
 #[test]
 fn delivery() {
-    Target::new("delivery").seeds("crates/l4way/src/delivery/golden").run(|bytes| {
+    Target::new("delivery").seeds("crates/delivery/src/golden").run(|bytes| {
         if let Ok(delivery) = Delivery::from_json(bytes)
             && delivery.logs().is_some()
         {
