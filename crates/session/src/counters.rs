@@ -301,7 +301,7 @@ impl WorkerCounters {
     }
 }
 
-/// SessionCounters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
+/// Counters of all sessions. Cheap to share: the one to hand to whoever serves metrics.
 #[derive(Debug)]
 pub struct SessionCounters {
     workers: Vec<Arc<WorkerCounters>>,
@@ -311,7 +311,7 @@ pub struct SessionCounters {
 }
 
 impl SessionCounters {
-    /// SessionCounters of a proxy with so many workers, all 0.
+    /// Counters of a proxy with so many workers, all 0.
     pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
@@ -320,7 +320,7 @@ impl SessionCounters {
         }
     }
 
-    /// SessionCounters of a worker that belong to no listener.
+    /// Counters of a worker that belong to no listener.
     ///
     /// # Panics
     /// If there are not so many workers.

@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use l4way_session::CloseReason;
 use serde_json::Value;
 
 use super::l4way::{BINARY, project};
@@ -71,6 +72,14 @@ fn the_fields_of_gateway_parameters_are_documented() {
     let fields = fields(spec, "");
     assert!(fields.len() > 10, "{fields:?}");
     assert_eq!(unnamed(fields, "docs/gateway-parameters.md"), Vec::<String>::new());
+}
+
+#[test]
+fn every_close_reason_is_documented() {
+    let text = fs::read_to_string(project("docs/access-log.md")).expect("docs/access-log.md");
+    let is_missing = |reason: &&CloseReason| !text.contains(&format!("\n| `{reason}` | "));
+    let missing: Vec<_> = CloseReason::ALL.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "docs/access-log.md has no row for {missing:?}");
 }
 
 /// The tests that SECURITY.md names, `FILE::NAME` or a scenario's file, are there, and each promise has one.
