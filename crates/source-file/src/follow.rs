@@ -97,29 +97,41 @@ impl Following {
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is something to do. Events that don't matter put nothing off: beside the files there may be
+    /// a directory in which something happens all the time.
     fn wait(&mut self) -> Next {
+        let mut due = self.due();
         loop {
-            match self.receive() {
+            match self.receive(due) {
                 Ok(Message::Event(event)) if self.watch.matters(&event) => return self.quiet(),
                 Ok(Message::Event(_)) => {}
                 Ok(Message::Reload) => return Next::Reload,
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
                 Err(RecvTimeoutError::Timeout) if self.is_time() => return Next::Look,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => due = self.due(),
             }
         }
     }
 
-    fn receive(&self) -> Result<Message, RecvTimeoutError> {
+    /// When to see whether to look again although nobody has told of a change; `None` if there is no reason to.
+    fn due(&self) -> Option<Instant> {
         let within = match self.source.again() {
             Again::Unsettled => QUIET,
-            Again::No if self.watch.tells() && !self.source.is_waiting() => {
-                return self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected);
-            }
+            Again::No if self.watch.tells() && !self.source.is_waiting() => return None,
             Again::Passing | Again::No => POLL,
         };
-        self.messages.recv_timeout(within)
+        Some(Instant::now() + within)
+    }
+
+    fn receive(&self, due: Option<Instant>) -> Result<Message, RecvTimeoutError> {
+        let Some(due) = due else {
+            return self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        };
+        // A channel that always has something is never late by itself.
+        match due.checked_duration_since(Instant::now()) {
+            Some(left) => self.messages.recv_timeout(left),
+            None => Err(RecvTimeoutError::Timeout),
+        }
     }
 
     /// Whether to look again although nobody has told of a change.
@@ -149,6 +161,31 @@ mod tests {
     use l4way_resources::ReadOptions;
 
     use super::*;
+
+    #[test]
+    fn events_that_do_not_matter_put_nothing_off() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (messages, received) = mpsc::channel();
+        let source = FileSource::new([directory.path().to_owned()], ReadOptions::default());
+        let following = Following { source, watch: Watch::blind(), messages: received };
+        let (told, loads) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            following.run(&|load| told.send(load).expect("the test waits for it"));
+        });
+        let noise = messages.clone();
+        thread::spawn(move || {
+            let other = || Ok(notify::Event::new(notify::EventKind::Any));
+            while noise.send(Message::Event(other())).is_ok() {
+                thread::sleep(QUIET / 10);
+            }
+        });
+        assert_eq!(loads.recv().expect("the first").snapshot.config_maps.len(), 0);
+        let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
+        fs::write(directory.path().join("a.yaml"), text).expect("a file");
+        while loads.recv().expect("the change").snapshot.config_maps.is_empty() {}
+        messages.send(Message::Stop).expect("the thread runs");
+        thread.join().expect("it stops when told");
+    }
 
     #[test]
     fn without_events_it_looks_by_itself() {
