@@ -162,49 +162,64 @@ mod tests {
 
     use super::*;
 
+    /// What follows a directory that nobody tells of.
+    struct Blind {
+        directory: tempfile::TempDir,
+        messages: Sender<Message>,
+        loads: Receiver<Load>,
+        thread: thread::JoinHandle<()>,
+    }
+
+    impl Blind {
+        /// Follows an empty directory, once it has been read.
+        fn start() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let (messages, received) = mpsc::channel();
+            let source = FileSource::new([directory.path().to_owned()], ReadOptions::default());
+            let following = Following { source, watch: Watch::blind(), messages: received };
+            let (told, loads) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                following.run(&|load| told.send(load).expect("the test waits for it"));
+            });
+            assert_eq!(loads.recv().expect("the first").snapshot.config_maps.len(), 0);
+            Self { directory, messages, loads, thread }
+        }
+
+        /// Writes a file, and waits until it has been read.
+        fn sees_a_file(&self) {
+            let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
+            fs::write(self.directory.path().join("a.yaml"), text).expect("a file");
+            // That there is a file at all is told before it has settled.
+            while self.loads.recv().expect("the change").snapshot.config_maps.is_empty() {}
+        }
+
+        fn stop(self) {
+            self.messages.send(Message::Stop).expect("the thread runs");
+            self.thread.join().expect("it stops when told");
+        }
+    }
+
+    #[test]
+    fn without_events_it_looks_by_itself() {
+        let blind = Blind::start();
+        blind.sees_a_file();
+        blind.messages.send(Message::Reload).expect("the thread runs");
+        let load = blind.loads.recv().expect("what was asked for");
+        assert_eq!(load.snapshot.config_maps.len(), 1);
+        blind.stop();
+    }
+
     #[test]
     fn events_that_do_not_matter_put_nothing_off() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (messages, received) = mpsc::channel();
-        let source = FileSource::new([directory.path().to_owned()], ReadOptions::default());
-        let following = Following { source, watch: Watch::blind(), messages: received };
-        let (told, loads) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            following.run(&|load| told.send(load).expect("the test waits for it"));
-        });
-        let noise = messages.clone();
+        let blind = Blind::start();
+        let noise = blind.messages.clone();
         thread::spawn(move || {
             let other = || Ok(notify::Event::new(notify::EventKind::Any));
             while noise.send(Message::Event(other())).is_ok() {
                 thread::sleep(QUIET / 10);
             }
         });
-        assert_eq!(loads.recv().expect("the first").snapshot.config_maps.len(), 0);
-        let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
-        fs::write(directory.path().join("a.yaml"), text).expect("a file");
-        while loads.recv().expect("the change").snapshot.config_maps.is_empty() {}
-        messages.send(Message::Stop).expect("the thread runs");
-        thread.join().expect("it stops when told");
-    }
-
-    #[test]
-    fn without_events_it_looks_by_itself() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (messages, received) = mpsc::channel();
-        let source = FileSource::new([directory.path().to_owned()], ReadOptions::default());
-        let following = Following { source, watch: Watch::blind(), messages: received };
-        let (told, loads) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            following.run(&|load| told.send(load).expect("the test waits for it"));
-        });
-        assert_eq!(loads.recv().expect("the first").snapshot.config_maps.len(), 0);
-        let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
-        fs::write(directory.path().join("a.yaml"), text).expect("a file");
-        // That there is a file at all is told before it has settled.
-        while loads.recv().expect("the change").snapshot.config_maps.is_empty() {}
-        messages.send(Message::Reload).expect("the thread runs");
-        assert_eq!(loads.recv().expect("what was asked for").snapshot.config_maps.len(), 1);
-        messages.send(Message::Stop).expect("the thread runs");
-        thread.join().expect("it stops when told");
+        blind.sees_a_file();
+        blind.stop();
     }
 }
